@@ -1,0 +1,28 @@
+/* The only door to files. Files appear whole or not at all: written beside the target, synced, checked, renamed. */
+#ifndef ESPQ_BASE_FILE_H
+#define ESPQ_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+/* Read a whole file; *data is freed by the caller with memory_free. Has one NUL more than *bytes. */
+bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error);
+
+/* Several files that appear together: add each, then commit; abandon removes what was not committed (also after a failed
+ * commit). Temporary names are "<path>.tmp-<pid>"; they are also removed when the program ends early. */
+typedef struct FileSet FileSet;
+FileSet *fileset_new(Error *error);
+bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error);   /* writes and syncs the temporary */
+const char *fileset_temporary(const FileSet *set, const char *path);                              /* where it lies until commit */
+bool fileset_commit(FileSet *set, Error *error);
+void fileset_free(FileSet *set);
+
+bool file_write(const char *path, const void *data, size_t bytes, Error *error);   /* one file, whole or not at all */
+bool file_exists(const char *path);
+bool file_same(const char *a, const char *b);                                      /* the same file, links followed */
+bool file_make_folder_of(const char *path, Error *error);                          /* makes the missing folders above path */
+
+#endif

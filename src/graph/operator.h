@@ -1,0 +1,116 @@
+/* What an operator is: one row. Everything about an operator that any driver (exec, quant, lower, chip) needs to know is a
+ * column here; a missing column is a fact that can be asked for (`espq ops`). Rows live in src/ops, a family a file; the
+ * list of all is src/ops/list.c. No driver names an operator: it asks the row through node->op. */
+#ifndef ESPQ_GRAPH_OPERATOR_H
+#define ESPQ_GRAPH_OPERATOR_H
+
+#include "graph/graph.h"
+
+/* ---- running ---- */
+
+/* prepare: shapes and constants only. It may fail (unsupported combination: name the attribute), and leaves what run needs in
+ * `state` (freed by `release`) and the bytes of scratch memory run needs. */
+typedef struct Prepare {
+    const Node *node;
+    const Tensor *const *constants; /* one an input: the constant as this run sees it (fake-quantized in simulation), NULL at run time */
+    const Shape *input_shapes;      /* shapes of this plan (batch included); rank -1 for an absent input */
+    const Shape *output_shapes;
+    const Dtype *input_dtypes;
+    const Dtype *output_dtypes;
+    bool exact;                     /* switch onnx_exact_ops: as ONNX says; else as the reference (QUANT §10.3, D19) */
+    bool wide;                      /* sums in float64 (H_PRE platforms, QUANT §10.2) */
+    bool simulated;                 /* quantization is simulated (recurrent operators differ, QUANT §10.4) */
+    void *state;
+    size_t scratch_bytes;
+} Prepare;
+
+/* run: allocates nothing, cannot fail. Inputs and outputs are contiguous and have the prepared shapes. May call threads_for. */
+typedef struct Run {
+    const Node *node;
+    Tensor *const *inputs;          /* NULL: absent */
+    Tensor *const *outputs;
+    const void *state;
+    void *scratch;                  /* 64-byte aligned */
+} Run;
+
+/* ---- quantization (QUANT §4, §6) ---- */
+
+typedef enum {
+    OPERATOR_QUANTIZABLE = 1 << 0,  /* QUANT §4.4 */
+    OPERATOR_COMPUTING = 1 << 1,    /* K of QUANT §6: measured by the analyses */
+    OPERATOR_PASSIVE = 1 << 2,      /* P of QUANT §6: moves numbers, output shares the input's slot */
+    OPERATOR_CLAMP = 1 << 3,        /* Relu, Clip: what precedes shares their output slot (6.1 a, c) */
+    OPERATOR_SHAPE_ONLY = 1 << 4,   /* result depends on the input's shape only (Shape, Size) */
+    OPERATOR_WEIGHTED = 1 << 5,     /* input 1 is a weight and the last of more than 2 inputs a bias (Conv, ConvTranspose, Gemm) */
+    OPERATOR_RANDOM = 1 << 6
+} OperatorFlags;
+
+typedef enum { ALIGN_NEVER, ALIGN_ELEMENTWISE, ALIGN_CONCAT, ALIGN_POOLING, ALIGN_RESIZE, ALIGN_LOGICAL, ALIGN_RECURRENT } AlignKind;
+
+/* ---- lowering (EXPORT §4, §6, §7, §14) ---- */
+
+typedef enum {
+    LAYOUT_NONE,      /* unknown to the layout pass */
+    LAYOUT_CONV, LAYOUT_PASSIVE, LAYOUT_ADD, LAYOUT_AXIS, LAYOUT_CONCAT, LAYOUT_RESIZE, LAYOUT_OTHER
+} LayoutClass;
+
+typedef enum { PACK_NONE, PACK_CONV, PACK_GEMM, PACK_MATMUL } PackKind;
+
+/* One element of a look-up table: y = f(x). parameters: dequantized further inputs (Clip bounds, PRelu slope), NAN when absent. */
+typedef double (*TableFunction)(const Node *node, double x, const double *parameters, int parameter_count);
+
+/* What the runtime's registered module takes: EXPORT §17.2, §17.4. */
+typedef enum { MODULE_S8 = 1, MODULE_S16 = 2, MODULE_F32 = 4, MODULE_ALL = 7 } ModuleTypes;
+
+typedef struct AttributeSpec {
+    const char *name;
+    AttributeKind kind;
+    bool required;
+    double number;                  /* default of INT and FLOAT */
+    const char *text;               /* default of STRING; for STRING: NULL, none */
+    const char *words;              /* STRING: the values known, by '|' */
+} AttributeSpec;
+
+typedef struct Cost {
+    int64_t macs, parameter_bytes;
+} Cost;
+
+struct Operator {
+    const char *name;
+    const char *help;               /* one line */
+    struct { int least, most; } inputs, outputs;
+    AttributeSpec attributes[14];   /* ends with a NULL name; attributes not listed pass through untouched */
+
+    /* Output dtypes and shapes from the inputs' (value->shape, ->dtype, ->constant). NULL: the operator cannot run. */
+    bool (*infer)(Graph *graph, Node *node, Error *error);
+    bool (*prepare)(Prepare *prepare, Error *error);     /* NULL: nothing to prepare */
+    void (*release)(void *state);                        /* NULL: memory_free */
+    void (*run)(const Run *run);
+
+    unsigned flags;
+    uint32_t float_inputs;          /* bit i: input i is never quantized (QUANT §4.5) */
+    uint32_t float_outputs;
+    AlignKind align;
+    /* Finishes the slots that quant made for this node by the general rule (QUANT §4.3); NULL: nothing special. */
+    bool (*slots)(Graph *graph, Node *node, Error *error);
+
+    LayoutClass layout;
+    PackKind pack;
+    TableFunction table;            /* NULL: never a table */
+    bool fuses_relu;                /* the lowering takes a following Relu in, attribute `activation` (EXPORT §2.3) */
+    bool swaps_transpose;           /* of the activation list of EXPORT §4.8 */
+    const char *becomes_input;      /* attribute that lowering turns into a last input (EXPORT §2.1): "axes", "split" */
+    unsigned module;                /* ModuleTypes; 0: the runtime has none */
+    const char *module_cure;        /* module == 0: what the user can do instead */
+
+    void (*cost)(const Node *node, Cost *cost);
+};
+
+/* Rows, by ONNX type. Declared here, defined in src/ops (the list). */
+const Operator *operator_find(const char *type);
+const Operator *operator_at(int index);                  /* NULL behind the last: for `espq ops` and tests over all rows */
+const char *operator_nearest(const char *type);          /* NULL when none is near */
+bool operator_register(const Operator *row);             /* a Lua operator; false: the name is taken or memory ends */
+void operator_unregister(const char *type);
+
+#endif

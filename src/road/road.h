@@ -1,0 +1,49 @@
+/* The road: the list of all passes from file to file, and its one driver. */
+#ifndef ESPQ_ROAD_ROAD_H
+#define ESPQ_ROAD_ROAD_H
+
+#include "exec/batches.h"
+#include "graph/pass.h"
+#include "lower/device.h"
+#include "onnx/onnx.h"
+#include "quant/quantize.h"
+
+/* All passes in order: load simplify dispatch weight_split channel_split equalization convtranspose slots ssd_equalization fuse
+ * join parameters calibrate modify align passive bias_correct lsq tqt blockwise baking lower export. Rows without `run` wait for a later issue or
+ * stand for the road's own steps (load, simplify, lower, export). Lua's passes are inserted behind the row they name. */
+const Pass *road_pass_at(int index);                     /* NULL behind the last */
+const Pass *road_pass(const char *name);
+bool road_insert(const Pass *pass, const char *after, Error *error);   /* a Lua pass; the row is copied */
+
+typedef struct RoadOptions {
+    const Setting *setting;
+    const Target *target;
+    int bits;
+    bool hi_precision;
+    Batches *batches;              /* NULL: passes that need data are refused */
+    bool check;                    /* graph_check after every pass */
+    /* After each pass; stop the road by setting *stop (dump --after). NULL: nothing. */
+    bool (*after)(void *context, const Pass *pass, Graph *graph, bool *stop, Error *error);
+    void *after_context;
+} RoadOptions;
+
+/* load → simplify, with everything unsupported in one error. */
+Graph *road_load(const char *path, const OnnxOptions *onnx, const RoadOptions *options, Error *error);
+/* dispatch … baking on a simplified float graph, in place. */
+bool road_quantize(Graph *graph, const RoadOptions *options, Error *error);
+
+typedef struct ExportOptions {
+    const char *path;              /* .espdl; .json and .info beside it by base name */
+    bool export_config;            /* .json and .info */
+    const TestValue *test_inputs, *test_outputs;
+    int test_input_count, test_output_count;
+    int64_t model_version, int16_lut_step;
+    const char *const *metadata;   /* key, value, key, value … */
+    int metadata_count;            /* pairs */
+    bool strict;                   /* faults found in the file written fail the export; else they are warnings (reference mode) */
+} ExportOptions;
+
+/* lower → write, read back, verify (EXPORT §17), rename: three files that appear together. warnings: one line each. */
+bool road_export(const Graph *graph, const RoadOptions *options, const ExportOptions *export_options, Text *warnings, Error *error);
+
+#endif
