@@ -1,0 +1,254 @@
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/memory.h"
+
+static const char *cure_for(int code)
+{
+    switch (code) {
+    case ENOENT: return "check the path";
+    case EACCES:
+    case EPERM:
+    case EROFS: return "check the permissions of the file and its folder, or choose another folder";
+    case ENOSPC:
+    case EDQUOT: return "free some space, or choose another folder";
+    case EISDIR: return "name a file, not a folder";
+    default: return NULL;
+    }
+}
+
+static bool fail_file(Error *error, const char *path, const char *doing, int code)
+{
+    return fail_as(error, code == ENOMEM ? ERROR_MEMORY : ERROR_FILE, path, cure_for(code), "cannot %s: %s", doing, strerror(code));
+}
+
+bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error)
+{
+    struct stat status;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return fail_file(error, path, "open the file", errno);
+    uint8_t *block = NULL;
+    bool ok = false;
+    if (fstat(file, &status) != 0)
+        fail_file(error, path, "read the file", errno);
+    else if (!S_ISREG(status.st_mode))
+        fail_as(error, ERROR_FILE, path, "name a file", "this is not a file%s", S_ISDIR(status.st_mode) ? " but a folder" : "");
+    else if (!(block = memory_new_aligned((size_t)status.st_size + 1)))
+        fail_memory(error, (size_t)status.st_size + 1);
+    else {
+        size_t done = 0, size = (size_t)status.st_size;
+        ssize_t got = 1;
+        while (done < size && (got = read(file, block + done, size - done)) > 0)
+            done += (size_t)got;
+        if (got < 0)
+            fail_file(error, path, "read the file", errno);
+        else {
+            block[done] = 0;
+            *data = block;
+            *bytes = done;
+            ok = true;
+        }
+    }
+    close(file);
+    if (!ok) memory_free(block);
+    return ok;
+}
+
+typedef struct Pending {
+    char *path, *temporary;
+    struct Pending *next;   /* of all temporaries of the process, for the exit handler */
+    struct Pending *peer;   /* of the set, in order of adding */
+} Pending;
+
+struct FileSet {
+    Pending *first, *last;
+};
+
+/* Temporaries that exist now; removed at exit() when an error path or a script's os.exit ends the program early. */
+static Pending *pending_all;
+
+static void remove_pending(void)
+{
+    for (Pending *p = pending_all; p; p = p->next)
+        unlink(p->temporary);
+}
+
+FileSet *fileset_new(Error *error)
+{
+    static bool registered;
+    if (!registered) registered = atexit(remove_pending) == 0;
+    FileSet *set = memory_new(sizeof *set);
+    if (!set) fail_memory(error, sizeof *set);
+    return set;
+}
+
+static void pending_free(Pending *p)
+{
+    for (Pending **at = &pending_all; *at; at = &(*at)->next)
+        if (*at == p) {
+            *at = p->next;
+            break;
+        }
+    memory_free(p->path);
+    memory_free(p->temporary);
+    memory_free(p);
+}
+
+static bool write_all(int file, const char *data, size_t bytes)
+{
+    while (bytes) {
+        ssize_t put = fault_reached(FAULT_WRITE) ? (errno = ENOSPC, -1) : write(file, data, bytes);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) return false;
+        data += put;
+        bytes -= (size_t)put;
+    }
+    return true;
+}
+
+static int sync_file(int file)
+{
+    if (fault_reached(FAULT_SYNC)) {
+        errno = EIO;
+        return -1;
+    }
+    return fsync(file);
+}
+
+bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error)
+{
+    size_t length = strlen(path);
+    Pending *p = memory_new(sizeof *p);
+    if (p) {
+        p->path = memory_new(length + 1);
+        p->temporary = memory_new(length + 32);
+    }
+    if (!p || !p->path || !p->temporary) {
+        if (p) pending_free(p);
+        return fail_memory(error, length);
+    }
+    memcpy(p->path, path, length + 1);
+    snprintf(p->temporary, length + 32, "%s.tmp-%ld", path, (long)getpid());
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
+        pending_free(p);
+        return fail_as(error, ERROR_FILE, path, "choose another name", "there is something of this name that is not a file");
+    }
+    int file = open(p->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (file < 0) {
+        int code = errno;
+        pending_free(p);
+        return fail_file(error, path, "write the file", code);
+    }
+    p->next = pending_all;
+    pending_all = p;
+    bool ok = write_all(file, data, bytes) && sync_file(file) == 0;
+    int code = errno;
+    if (close(file) != 0 && ok) {
+        ok = false;
+        code = errno;
+    }
+    if (!ok) {
+        unlink(p->temporary);
+        pending_free(p);
+        return fail_file(error, path, "write the file", code);
+    }
+    if (set->last)
+        set->last->peer = p;
+    else
+        set->first = p;
+    set->last = p;
+    return true;
+}
+
+const char *fileset_temporary(const FileSet *set, const char *path)
+{
+    for (const Pending *p = set->first; p; p = p->peer)
+        if (strcmp(p->path, path) == 0) return p->temporary;
+    return NULL;
+}
+
+/* The name appears on the disk for good once its folder is synced; a system that cannot sync folders is not an error. */
+static void sync_folder_of(const char *path)
+{
+    char folder[4096];
+    snprintf(folder, sizeof folder, "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0;
+    else
+        snprintf(folder, sizeof folder, ".");
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return;
+    fsync(file);
+    close(file);
+}
+
+bool fileset_commit(FileSet *set, Error *error)
+{
+    while (set->first) {
+        Pending *p = set->first;
+        if (fault_reached(FAULT_RENAME)) errno = EIO;
+        else if (rename(p->temporary, p->path) == 0) {
+            set->first = p->peer;
+            if (!set->first) {
+                set->last = NULL;
+                sync_folder_of(p->path);
+            }
+            pending_free(p);
+            continue;
+        }
+        return fail_file(error, p->path, "write the file", errno);
+    }
+    return true;
+}
+
+void fileset_free(FileSet *set)
+{
+    if (!set) return;
+    for (Pending *p = set->first, *peer; p; p = peer) {
+        peer = p->peer;
+        unlink(p->temporary);
+        pending_free(p);
+    }
+    memory_free(set);
+}
+
+bool file_write(const char *path, const void *data, size_t bytes, Error *error)
+{
+    FileSet *set = fileset_new(error);
+    bool ok = set && fileset_add(set, path, data, bytes, error) && fileset_commit(set, error);
+    fileset_free(set);
+    return ok;
+}
+
+bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+
+bool file_same(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+bool file_make_folder_of(const char *path, Error *error)
+{
+    char folder[4096];
+    if (strlen(path) >= sizeof folder) return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 1);
+    snprintf(folder, sizeof folder, "%s", path);
+    for (char *slash = strchr(folder + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = 0;
+        struct stat status;
+        if (mkdir(folder, 0777) != 0 && (errno != EEXIST || stat(folder, &status) != 0 || !S_ISDIR(status.st_mode)))
+            return fail_file(error, folder, "make the folder", errno == EEXIST ? ENOTDIR : errno);
+        *slash = '/';
+    }
+    return true;
+}

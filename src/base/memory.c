@@ -1,0 +1,60 @@
+#include "base/memory.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fault.h"
+
+static atomic_long blocks;
+
+long fault_blocks(void) { return atomic_load(&blocks); }
+
+static void *counted(void *block)
+{
+    if (block) atomic_fetch_add_explicit(&blocks, 1, memory_order_relaxed);
+    return block;
+}
+
+void *memory_new(size_t bytes)
+{
+    if (fault_reached(FAULT_ALLOCATION)) return NULL;
+    return counted(calloc(1, bytes ? bytes : 1));
+}
+
+void *memory_new_array(size_t count, size_t bytes)
+{
+    if (bytes && count > SIZE_MAX / bytes) return NULL;
+    return memory_new(count * bytes);
+}
+
+void *memory_resize(void *block, size_t bytes)
+{
+    if (fault_reached(FAULT_ALLOCATION)) return NULL;
+    void *moved = realloc(block, bytes ? bytes : 1);
+    return block ? moved : counted(moved);
+}
+
+void memory_free(void *block)
+{
+    if (!block) return;
+    atomic_fetch_sub_explicit(&blocks, 1, memory_order_relaxed);
+    free(block);
+}
+
+void *memory_new_aligned(size_t bytes)
+{
+    if (bytes > SIZE_MAX - 64 || fault_reached(FAULT_ALLOCATION)) return NULL;
+    return counted(aligned_alloc(64, bytes ? (bytes + 63) / 64 * 64 : 64));
+}
+
+void *memory_grow(void *array, size_t count, size_t *capacity, size_t item_bytes)
+{
+    if (count < *capacity) return array;
+    size_t wanted = *capacity ? *capacity * 2 : 8;
+    if (wanted > SIZE_MAX / item_bytes) return NULL;
+    void *moved = memory_resize(array, wanted * item_bytes);
+    if (moved) *capacity = wanted;
+    return moved;
+}
