@@ -90,6 +90,7 @@ struct Operator {
     unsigned flags;
     uint32_t float_inputs;          /* bit i: input i is never quantized (QUANT §4.5) */
     uint32_t float_outputs;
+    uint32_t scaled_inputs;         /* bit i: input i counts in input 0's steps and follows its slot (QUANT §7.2: Clip's bounds 1 and 2, Pad's value 2) */
     AlignKind align;
     /* Finishes the slots that quant made for this node by the general rule (QUANT §4.3); NULL: nothing special. */
     bool (*slots)(Graph *graph, Node *node, Error *error);

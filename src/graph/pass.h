@@ -12,6 +12,7 @@ typedef struct PassContext {
     const struct Setting *setting;
     const struct Target *target;
     int bits;
+    bool hi_precision;
     struct Batches *batches;        /* calibration data; NULL where there are none */
     void *lua;                      /* a Lua pass's function, known to the binding */
 } PassContext;

@@ -4,7 +4,8 @@
  *   - every end: INITIAL, percentile, the platform's bits, the target's rounding, 32 * 2^(bits-1) bins unless it is a parameter;
  *   - ends named by float_inputs and float_outputs, and ends left out: FP32 (Softmax's output, RMSNormalization's scale, Reshape's shape);
  *   - OPERATOR_WEIGHTED: the weight per channel where the platform says so (axis: slots_weight_axis), the last of more than two
- *     inputs a bias with the platform's bias bits, PASSIVE_INIT.
+ *     inputs a bias with the platform's bias bits, PASSIVE_INIT;
+ *   - scaled_inputs (Clip's bounds, Pad's value; they are float_inputs too): the pass `passive` lets them follow input 0.
  * A column runs after that and changes what is special. */
 #ifndef ESPQ_QUANT_SLOTS_H
 #define ESPQ_QUANT_SLOTS_H
