@@ -1,6 +1,7 @@
 /* Float32 kernels. Each is defined by one loop in plain C (float32_reference.c): bias first (0 without), then input channel, row,
  * column, one fused multiply-add a step. The variants (plain C, AVX2, AVX-512), chosen once at run time, split outputs, never a sum:
- * all bit-equal to the definition, with any number of threads. Padding taps are skipped (a tap outside adds nothing). */
+ * all bit-equal to the definition, with any number of threads. Outside the image x is +0, and such a tap is multiplied and added like any
+ * other (so an infinite weight over padding gives NaN, as in PyTorch). */
 #ifndef ESPQ_KERNEL_FLOAT32_H
 #define ESPQ_KERNEL_FLOAT32_H
 
