@@ -1,5 +1,5 @@
 /* Tensors: a shape over shared, counted memory. Views share memory; a tensor of the engine is contiguous unless it is said.
- * Constants are shared between graphs and copied before they are written (tensor_writable). */
+ * Constants are shared between graphs: whoever changes one makes a copy and sets that. */
 #ifndef ESPQ_TENSOR_TENSOR_H
 #define ESPQ_TENSOR_TENSOR_H
 
