@@ -16,6 +16,7 @@ typedef struct EspdlTensor {
     int64_t *exponents;
     const void *data;              /* data_bytes, not padded; in the arena or in the file's bytes */
     size_t data_bytes;
+    size_t stored_bytes;           /* bytes of the raw vector in the file it was read from; 0: built, or not stored raw */
 } EspdlTensor;
 
 typedef struct EspdlValue {
@@ -48,7 +49,8 @@ typedef struct EspdlModel {
     EspdlValue *inputs, *outputs, *values;
     EspdlTensor *test_inputs, *test_outputs;
     EspdlPair *metadata;
-    uint8_t *file;                 /* the bytes read, owned; NULL for a model that was built */
+    uint8_t *file;                 /* the bytes read, owned, the FlatBuffer in them 16-byte aligned; NULL for a model that was built */
+    size_t file_bytes, header_length;   /* bytes of the whole file; bytes that its header says follow */
     char container[8];             /* "EDL1", "EDL2" */
 } EspdlModel;
 

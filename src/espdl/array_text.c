@@ -1,0 +1,218 @@
+#include "espdl/array_text.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "tensor/tensor.h"
+
+/* NumPy's line: 75 characters less the closing bracket and a comma; what follows a break is indented below the first number. */
+enum { LINE_WIDTH = 75, WORD_END = LINE_WIDTH - 2, INDENT = 7, FRACTION_DIGITS = 8 };
+
+typedef struct Decimal {            /* the shortest digits that give the float back: 0.d1d2d3… * 10^exponent */
+    bool negative;
+    char digits[20];
+    int count, exponent;
+    const char *special;            /* "nan", "inf", NULL */
+} Decimal;
+
+typedef struct Layout {             /* widths common to all numbers of an array */
+    bool scientific;
+    int left, right, exponent_digits;
+} Layout;
+
+static double element(Dtype dtype, const char *data)
+{
+    float single;
+    double wide;
+    uint16_t half;
+    switch (dtype) {
+    case DTYPE_FLOAT32: memcpy(&single, data, 4); return (double)single;
+    case DTYPE_FLOAT16: memcpy(&half, data, 2); return (double)half_to_float(half);
+    default: memcpy(&wide, data, 8); return wide;
+    }
+}
+
+static Decimal decimal_of(Dtype dtype, double value)
+{
+    Decimal decimal = {.negative = signbit(value) && !isnan(value)};
+    if (!isfinite(value)) {
+        decimal.special = isnan(value) ? "nan" : decimal.negative ? "-inf" : "inf";
+        return decimal;
+    }
+    char text[32];
+    if (dtype == DTYPE_FLOAT64) text_from_double(text, fabs(value));
+    else text_from_float(text, fabsf((float)value));
+    int point = -1, exponent = 0;
+    for (const char *at = text; *at; at++) {
+        if (*at == '.') {
+            point = decimal.count;
+        } else if (*at == 'e' || *at == 'E') {
+            exponent = atoi(at + 1);
+            break;
+        } else if (decimal.count || *at != '0') {
+            decimal.digits[decimal.count++] = *at;
+        } else if (point >= 0) {
+            exponent--;             /* a zero right behind the point */
+        }
+    }
+    decimal.exponent = exponent + (point < 0 ? decimal.count : point);
+    while (decimal.count && decimal.digits[decimal.count - 1] == '0') decimal.count--;
+    if (!decimal.count) decimal.exponent = 0;
+    return decimal;
+}
+
+/* "12.5" in whole and fraction, at most eight digits behind the point; the value, not its shortest digits, is rounded then.
+ * Values below 10^8 only: their product with 10^8 is exact in double (24 bits of a float and 19 of 5^8). */
+static void fixed_parts(const Decimal *decimal, double value, char whole[40], char fraction[40])
+{
+    if (decimal->count - decimal->exponent > FRACTION_DIGITS) {
+        int64_t scaled = (int64_t)rint(fabs(value) * 1e8);
+        snprintf(whole, 40, "%s%" PRId64, decimal->negative ? "-" : "", scaled / 100000000);
+        snprintf(fraction, 40, "%08" PRId64, scaled % 100000000);
+    } else {
+        int at = decimal->negative ? 1 : 0, behind = 0;
+        whole[0] = '-';
+        for (int i = 0; i < decimal->exponent; i++) whole[at++] = i < decimal->count ? decimal->digits[i] : '0';
+        if (decimal->exponent <= 0) whole[at++] = '0';
+        whole[at] = 0;
+        for (int i = decimal->exponent; i < decimal->count; i++) fraction[behind++] = i < 0 ? '0' : decimal->digits[i];
+        fraction[behind] = 0;
+    }
+    for (size_t end = strlen(fraction); end && fraction[end - 1] == '0'; end--) fraction[end - 1] = 0;
+}
+
+static int exponent_digits(const Decimal *decimal)
+{
+    int exponent = decimal->count ? abs(decimal->exponent - 1) : 0;
+    return exponent > 99 ? 3 : 2;
+}
+
+static Layout layout_of(Dtype dtype, const char *data, size_t count)
+{
+    Layout layout = {0};
+    size_t bytes = dtype_bytes(dtype);
+    double largest = 0, smallest = INFINITY;
+    for (size_t i = 0; i < count; i++) {
+        double size = fabs(element(dtype, data + i * bytes));
+        if (!isfinite(size) || size == 0) continue;
+        largest = size > largest ? size : largest;
+        smallest = size < smallest ? size : smallest;
+    }
+    layout.scientific = largest > 0 && (largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1000);
+    int special = 0;
+    for (size_t i = 0; i < count; i++) {
+        double value = element(dtype, data + i * bytes);
+        Decimal decimal = decimal_of(dtype, value);
+        char whole[40], fraction[40];
+        int left, right;
+        if (decimal.special) {
+            special = (int)strlen(decimal.special) > special ? (int)strlen(decimal.special) : special;
+            continue;
+        }
+        if (layout.scientific) {
+            left = decimal.negative ? 2 : 1;
+            right = decimal.count > 1 ? decimal.count - 1 : 0;
+            int digits = exponent_digits(&decimal);
+            layout.exponent_digits = digits > layout.exponent_digits ? digits : layout.exponent_digits;
+        } else {
+            fixed_parts(&decimal, value, whole, fraction);
+            left = (int)strlen(whole);
+            right = (int)strlen(fraction);
+        }
+        layout.left = left > layout.left ? left : layout.left;
+        layout.right = right > layout.right ? right : layout.right;
+    }
+    int width = layout.right + 1 + (layout.scientific ? layout.exponent_digits + 2 : 0);
+    if (special > layout.left + width) layout.left = special - width;
+    return layout;
+}
+
+static void float_word(char out[96], const Layout *layout, Dtype dtype, double value)
+{
+    Decimal decimal = decimal_of(dtype, value);
+    int width = layout->left + layout->right + 1 + (layout->scientific ? layout->exponent_digits + 2 : 0);
+    if (decimal.special) {
+        snprintf(out, 96, "%*s", width, decimal.special);
+    } else if (layout->scientific) {
+        char digits[40];
+        for (int i = 0; i <= layout->right; i++) digits[i] = i < decimal.count ? decimal.digits[i] : '0';
+        digits[layout->right + 1] = 0;
+        int exponent = decimal.count ? decimal.exponent - 1 : 0, sign = exponent < 0 ? '-' : '+';
+        snprintf(out, 96, "%*s%c.%se%c%0*d", layout->left - 1, decimal.negative ? "-" : "", digits[0], digits + 1, sign, layout->exponent_digits,
+                 abs(exponent));
+    } else {
+        char whole[40], fraction[40];
+        fixed_parts(&decimal, value, whole, fraction);
+        snprintf(out, 96, "%*s.%-*s", layout->left, whole, layout->right, fraction);
+    }
+}
+
+static int64_t integer_element(Dtype dtype, const char *data)
+{
+    uint64_t bits = 0;
+    size_t bytes = dtype_bytes(dtype);
+    memcpy(&bits, data, bytes);
+    if (bytes < 8 && dtype_rows[dtype].is_signed && bits >> (8 * bytes - 1)) bits |= ~UINT64_C(0) << (8 * bytes);
+    return (int64_t)bits;
+}
+
+static void integer_text(char out[96], Dtype dtype, int64_t value)
+{
+    if (dtype == DTYPE_UINT64) snprintf(out, 96, "%" PRIu64, (uint64_t)value);
+    else snprintf(out, 96, "%" PRId64, value);
+}
+
+static int integer_width(Dtype dtype, const char *data, size_t count)
+{
+    int width = 0;
+    for (size_t i = 0; i < count; i++) {
+        char word[96];
+        integer_text(word, dtype, integer_element(dtype, data + i * dtype_bytes(dtype)));
+        width = (int)strlen(word) > width ? (int)strlen(word) : width;
+    }
+    return width;
+}
+
+bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
+{
+    bool floats = dtype_rows[dtype].is_float;
+    size_t bytes = dtype_bytes(dtype);
+    Layout layout = floats ? layout_of(dtype, data, count) : (Layout){0};
+    int width = floats || dtype == DTYPE_BOOL ? 0 : integer_width(dtype, data, count);
+    text_add(text, "array([");
+    size_t line = INDENT;
+    for (size_t i = 0; i < count; i++) {
+        const char *at = (const char *)data + i * bytes;
+        char number[96], word[96];
+        if (dtype == DTYPE_BOOL) {
+            snprintf(word, sizeof word, "%s", *at ? " True" : "False");
+        } else if (floats) {
+            float_word(word, &layout, dtype, element(dtype, at));
+        } else {
+            integer_text(number, dtype, integer_element(dtype, at));
+            snprintf(word, sizeof word, "%*s", width, number);
+        }
+        size_t length = strlen(word);
+        bool wraps = i && line + 2 + length > WORD_END && line > INDENT;
+        if (i) text_add(text, wraps ? ",\n       " : ", ");
+        line = wraps ? INDENT + length : line + (i ? 2 : 0) + length;
+        text_add(text, word);
+    }
+    text_add(text, "]");
+    line++;
+    if (dtype == DTYPE_INT64 || dtype == DTYPE_FLOAT64 || dtype == DTYPE_BOOL) {
+        text_add(text, ")");
+        return !text->failed;
+    }
+    const char *name = count ? dtype_name(dtype) : "float64";   /* an empty list of blocks has no type in NumPy */
+    char ending[48];
+    int length = snprintf(ending, sizeof ending, "dtype=%s)", name);
+    text_add(text, line + 1 + (size_t)length + 1 > LINE_WIDTH ? ",\n      " : ", ");
+    text_add(text, ending);
+    return !text->failed;
+}
