@@ -113,5 +113,6 @@ const Operator *operator_at(int index);                  /* NULL behind the last
 const char *operator_nearest(const char *type);          /* NULL when none is near */
 bool operator_register(const Operator *row);             /* a Lua operator; false: the name is taken or memory ends */
 void operator_unregister(const char *type);
+bool operator_is_built_in(const Operator *row);          /* one of espq's own, none that was registered */
 
 #endif

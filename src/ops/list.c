@@ -40,6 +40,13 @@ const char *operator_nearest(const char *type)
     return nearest < 0 ? NULL : operator_at(nearest)->name;
 }
 
+bool operator_is_built_in(const Operator *row)
+{
+    for (int i = 0; i < BUILT_IN; i++)
+        if (built_in[i] == row) return true;
+    return false;
+}
+
 bool operator_register(const Operator *row)
 {
     if (operator_find(row->name)) return false;
