@@ -181,6 +181,18 @@ bool attribute_integers(const Node *node, const char *name, int64_t otherwise, i
     return true;
 }
 
+bool follows_chip(const Prepare *prepare)
+{
+    return !prepare->exact || (prepare->simulated && prepare->node->quantized);
+}
+
+size_t scratch_add(Prepare *prepare, size_t bytes)
+{
+    size_t offset = (prepare->scratch_bytes + 63) / 64 * 64;
+    prepare->scratch_bytes = offset + bytes;
+    return offset;
+}
+
 AxisView axis_view(const Shape *shape, int axis)
 {
     AxisView view = {1, shape->dims[axis], 1};
@@ -205,6 +217,21 @@ void broadcast_strides(const Shape *from, const Shape *to, int64_t strides[ESPQ_
     for (int i = 0; i < to->rank; i++) {
         int k = i - (to->rank - from->rank);
         strides[i] = k < 0 || from->dims[k] == 1 ? 0 : own[k];
+    }
+}
+
+void broadcast_floats(const float *from, const Shape *from_shape, const Shape *to_shape, float *to)
+{
+    int64_t strides[ESPQ_MAX_RANK], index[ESPQ_MAX_RANK] = {0}, count = shape_count(to_shape), at = 0;
+    broadcast_strides(from_shape, to_shape, strides);
+    for (int64_t i = 0; i < count; i++) {
+        to[i] = from[at];
+        for (int k = to_shape->rank - 1; k >= 0; k--) {
+            at += strides[k];
+            if (++index[k] < to_shape->dims[k]) break;
+            at -= strides[k] * to_shape->dims[k];
+            index[k] = 0;
+        }
     }
 }
 

@@ -45,6 +45,10 @@ bool normalize_axis(const Node *node, int64_t axis, int rank, int *out, Error *e
 /* A whole list attribute of exactly `count` integers, or `otherwise` repeated when it is absent; a list of another length fails. */
 bool attribute_integers(const Node *node, const char *name, int64_t otherwise, int64_t *out, int count, Error *error);
 
+/* Does this run follow the chip (and the reference) where they part from ONNX (QUANT D19)? In the reference's mode always;
+ * else where a quantized node is simulated: the chip knows no other way, and the figures must say so. */
+bool follows_chip(const Prepare *prepare);
+
 /* ---- walking ---- */
 
 /* A tensor seen along one axis: [outer][length][inner]. */
@@ -56,6 +60,11 @@ AxisView axis_view(const Shape *shape, int axis);
 /* Element strides of a contiguous `from` walked in the index space of `to` (right-aligned; 0 where it is broadcast). */
 void broadcast_strides(const Shape *from, const Shape *to, int64_t strides[ESPQ_MAX_RANK]);
 void contiguous_strides(const Shape *shape, int64_t strides[ESPQ_MAX_RANK]);
+/* Write `from`, broadcast to the shape `to`, in order. */
+void broadcast_floats(const float *from, const Shape *from_shape, const Shape *to_shape, float *to);
+
+/* Scratch memory in pieces: the offset of the next `bytes`, 64-byte aligned. */
+size_t scratch_add(Prepare *prepare, size_t bytes);
 
 /* Ready-made run: bytes of input 0 to output 0 (Reshape, Identity, …). Inputs behind the first are not looked at. */
 void run_copy(const Run *run);

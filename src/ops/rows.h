@@ -6,6 +6,18 @@
 
 /* clang-format off */
 #define OPERATOR_ROWS(ROW) \
+    /* convolution */ \
+    ROW(op_conv) \
+    ROW(op_conv_transpose) \
+    ROW(op_insert_zeros) \
+    /* matrix products */ \
+    ROW(op_gemm) \
+    ROW(op_matmul) \
+    /* pools */ \
+    ROW(op_average_pool) \
+    ROW(op_global_average_pool) \
+    ROW(op_global_max_pool) \
+    ROW(op_max_pool) \
     /* list end */
 /* clang-format on */
 
