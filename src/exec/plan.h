@@ -52,6 +52,7 @@ bool plan_refresh(Plan *plan, Error *error);             /* constants and slots 
 bool plan_run(Plan *plan, Tensor *const *inputs, Tensor **outputs, Error *error);
 
 /* One node on given tensors, for constant folding: outputs are new tensors. */
-bool exec_node(Graph *graph, Node *node, Tensor *const *inputs, Tensor **outputs, Error *error);
+bool exec_node(Graph *graph, Node *node, Tensor *const *inputs, Tensor **outputs, Error *error);   /* as ONNX says */
+bool exec_node_exact(Node *node, Tensor *const *inputs, Tensor **outputs, bool exact, Error *error);
 
 #endif

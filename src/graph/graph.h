@@ -77,6 +77,7 @@ struct Node {
     int output_count, output_capacity;
     const struct Platform *platform;   /* NULL: unspecified; see quant/target.h */
     bool quantized;             /* has slots */
+    bool wide;                  /* its platform sums in float64 (H_PRE); set with the slots */
     Slot **input_slots;         /* one an input, when quantized */
     Slot **output_slots;
     Slot *slot_pool;
