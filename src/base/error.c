@@ -6,12 +6,15 @@
 
 #include "base/text.h"
 
-static void fill(Error *error, ErrorCode code, const char *where, const char *cure, const char *what, va_list arguments)
+void error_fill(Error *error, ErrorCode code, const char *where, const char *cure, const char *what, ...)
 {
     char raw[sizeof error->what];
+    va_list arguments;
     if (!error) return;
+    va_start(arguments, what);
     error->code = code;
     vsnprintf(raw, sizeof raw, what, arguments);
+    va_end(arguments);
     /* Lines of a list stay lines; other control characters (from a file's names) must not reach a terminal. */
     size_t used = 0;
     for (const char *c = raw; *c && used + 5 < sizeof error->what; c++) {
@@ -23,24 +26,6 @@ static void fill(Error *error, ErrorCode code, const char *where, const char *cu
     error->what[used] = 0;
     text_escape(error->where, sizeof error->where, where ? where : "");
     snprintf(error->cure, sizeof error->cure, "%s", cure ? cure : "");
-}
-
-bool fail(Error *error, const char *where, const char *cure, const char *what, ...)
-{
-    va_list arguments;
-    va_start(arguments, what);
-    fill(error, ERROR_INPUT, where, cure, what, arguments);
-    va_end(arguments);
-    return false;
-}
-
-bool fail_as(Error *error, ErrorCode code, const char *where, const char *cure, const char *what, ...)
-{
-    va_list arguments;
-    va_start(arguments, what);
-    fill(error, code, where, cure, what, arguments);
-    va_end(arguments);
-    return false;
 }
 
 bool fail_memory(Error *error, size_t bytes)

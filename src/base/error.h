@@ -25,9 +25,12 @@ typedef struct Error {
 
 /* Fill in `error` (code ERROR_INPUT) and return false, so that a caller writes `return fail(error, where, cure, "…%d", n);`.
  * `where` names file, node or tensor, `cure` says what to do; either may be NULL or "". Control characters are escaped. */
-bool fail(Error *error, const char *where, const char *cure, const char *what, ...) __attribute__((format(printf, 4, 5)));
-bool fail_as(Error *error, ErrorCode code, const char *where, const char *cure, const char *what, ...)
+void error_fill(Error *error, ErrorCode code, const char *where, const char *cure, const char *what, ...)
     __attribute__((format(printf, 5, 6)));
+
+/* Macros, so that the compiler sees the `false`. */
+#define fail(error, where, cure, ...) (error_fill(error, ERROR_INPUT, where, cure, __VA_ARGS__), false)
+#define fail_as(error, code, where, cure, ...) (error_fill(error, code, where, cure, __VA_ARGS__), false)
 bool fail_memory(Error *error, size_t bytes);
 
 /* Put "stage: " before what happened, once, and return false. */
