@@ -106,7 +106,7 @@ static const float *transpose(const float *from, int64_t rows, int64_t columns, 
 /* y = alpha * y + beta * C, C broadcast. */
 static void gemm_finish(const GemmState *state, const float *c, float *y)
 {
-    int64_t strides[2] = {0, 0};
+    int64_t strides[ESPQ_MAX_RANK] = {0};
     Shape out = {.rank = 2, .dims = {state->matmul.m, state->matmul.n}};
     if (c) broadcast_strides(&state->c, &out, strides);
     for (int64_t i = 0; i < out.dims[0]; i++, y += out.dims[1]) {

@@ -147,7 +147,7 @@ static float pool_maximum(const PoolState *state, const float *x, const Taps tap
             const float *row = x + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
             for (int64_t j = taps[2].first; j < taps[2].end; j++) {
                 float value = row[taps[2].start + j * window->dilation[2]];
-                if (!(value <= best)) best = value;   /* NaN wins and stays, as in PyTorch */
+                if (value > best || isnan(value)) best = value;   /* NaN wins and stays, as in PyTorch */
             }
         }
     }

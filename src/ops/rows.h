@@ -18,6 +18,14 @@
     ROW(op_global_average_pool) \
     ROW(op_global_max_pool) \
     ROW(op_max_pool) \
+    /* normalization */ \
+    ROW(op_batch_normalization) \
+    ROW(op_instance_normalization) \
+    ROW(op_layer_normalization) \
+    ROW(op_log_softmax) \
+    ROW(op_lp_normalization) \
+    ROW(op_rms_normalization) \
+    ROW(op_softmax) \
     /* list end */
 /* clang-format on */
 
