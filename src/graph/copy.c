@@ -88,6 +88,7 @@ static bool copy_nodes(const Graph *from, Graph *to, Pairs *pairs, Error *error)
         copy->opset = node->opset;
         copy->op = node->op;
         copy->platform = node->platform;
+        copy->wide = node->wide;
         copy->custom = node->custom;
         pairs_set(pairs, node, copy);
         for (int k = 0; k < node->input_count; k++)
