@@ -12,7 +12,6 @@ typedef struct Single {
     Shape *shapes;
     Dtype *dtypes;
     void *scratch;
-    bool prepared;
 } Single;
 
 static bool copy_ends(Single *single, const Node *node, Tensor *const *inputs, Error *error)
@@ -72,7 +71,6 @@ static bool prepare_single(Single *single, bool exact, Error *error)
                                 .output_shapes = single->shapes + node->input_count, .input_dtypes = single->dtypes,
                                 .output_dtypes = single->dtypes + node->input_count, .exact = exact};
     if (node->op->prepare && !node->op->prepare(&single->prepare, error)) return false;
-    single->prepared = true;
     if (single->prepare.scratch_bytes && !(single->scratch = memory_new_aligned(single->prepare.scratch_bytes)))
         return fail_memory(error, single->prepare.scratch_bytes);
     return true;
@@ -80,7 +78,7 @@ static bool prepare_single(Single *single, bool exact, Error *error)
 
 static void free_single(Single *single)
 {
-    if (single->prepared && single->prepare.state) {
+    if (single->prepare.state) {   /* also when prepare failed half-way */
         if (single->node->op->release) single->node->op->release(single->prepare.state);
         else memory_free(single->prepare.state);
     }

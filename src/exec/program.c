@@ -10,7 +10,7 @@
 void step_clear(ProgramStep *step)
 {
     const Node *node = step->node;
-    if (step->prepared && step->prepare.state) {
+    if (step->prepare.state) {   /* also when prepare failed half-way */
         if (node->op->release) node->op->release(step->prepare.state);
         else memory_free(step->prepare.state);
     }
@@ -115,7 +115,7 @@ static bool read_ends(const Program *program, ProgramStep *step, bool *changed, 
 static bool prepare_kernel(ProgramStep *step, Error *error)
 {
     const Operator *op = step->node->op;
-    if (step->prepared && step->prepare.state) {
+    if (step->prepare.state) {   /* also when prepare failed half-way */
         if (op->release) op->release(step->prepare.state);
         else memory_free(step->prepare.state);
     }

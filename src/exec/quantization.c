@@ -9,19 +9,27 @@
 /* Pieces of at least so many elements are worth a thread. */
 #define QUANTIZE_GRAIN 16384
 
-bool quantization_read(Quantization *quantization, Slot *slot, Dtype dtype, Error *error)
+/* Unlike slot_root this writes nothing, so that several threads may read one graph. */
+static const Slot *root_of(const Slot *slot)
+{
+    while (slot->parent != slot)
+        slot = slot->parent;
+    return slot;
+}
+
+bool quantization_read(Quantization *quantization, const Slot *slot, Dtype dtype, Error *error)
 {
     *quantization = (Quantization){0};
     if (!slot || dtype != DTYPE_FLOAT32 || !slot_quantizes(slot)) return true;
-    int count = slot_exponent_count(slot);
-    if (count < 1) return true;
-    *quantization = (Quantization){.on = true, .count = count, .exponent = slot_exponent(slot, 0), .axis = slot->channel_axis,
+    const Slot *root = root_of(slot);
+    int count = root->exponent_count;
+    *quantization = (Quantization){.on = true, .count = count, .exponent = root->exponents[0], .axis = slot->channel_axis,
                                    .minimum = slot->minimum, .maximum = slot->maximum, .rounding = slot->rounding};
     if (count == 1) return true;
     quantization->exponents = memory_new_array((size_t)count, sizeof(int));
     if (!quantization->exponents) return fail_memory(error, (size_t)count * sizeof(int));
     for (int i = 0; i < count; i++)
-        quantization->exponents[i] = slot_exponent(slot, i);
+        quantization->exponents[i] = root->exponents[i];
     return true;
 }
 

@@ -15,7 +15,7 @@ typedef struct Quantization {
 } Quantization;
 
 /* slot NULL, a slot that does not quantize, or an end that is not float: off. */
-bool quantization_read(Quantization *quantization, Slot *slot, Dtype dtype, Error *error);
+bool quantization_read(Quantization *quantization, const Slot *slot, Dtype dtype, Error *error);
 void quantization_clear(Quantization *quantization);
 bool quantization_equal(const Quantization *a, const Quantization *b);
 
