@@ -26,6 +26,11 @@
     ROW(op_lp_normalization) \
     ROW(op_rms_normalization) \
     ROW(op_softmax) \
+    /* resizing */ \
+    ROW(op_depth_to_space) \
+    ROW(op_resize) \
+    ROW(op_space_to_depth) \
+    ROW(op_upsample) \
     /* list end */
 /* clang-format on */
 
