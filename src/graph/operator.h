@@ -9,7 +9,7 @@
 /* ---- running ---- */
 
 /* prepare: shapes and constants only. It may fail (unsupported combination: name the attribute), and leaves what run needs in
- * `state` (freed by `release`) and the bytes of scratch memory run needs. */
+ * `state` (freed by `release`, also when prepare failed after setting it) and the bytes of scratch memory run needs. */
 typedef struct Prepare {
     const Node *node;
     const Tensor *const *constants; /* one an input: the constant as this run sees it (fake-quantized in simulation), NULL at run time */
