@@ -1,4 +1,4 @@
-# espq. `make` builds build/espq and the Lua module build/espq/core.so; `make help` lists the rest.
+# espq. `make` builds build/espq and the Lua module build/lua/espq/core.so; `make help` lists the rest.
 
 CC ?= cc
 CFLAGS ?= -O2 -g
@@ -21,8 +21,37 @@ OBJECTS := $(SOURCES:src/%.c=$(BUILD)/obj/%.o)
 ENGINE_OBJECTS := $(ENGINE:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/onnx.pb-c.o
 GENERATED = $(BUILD)/gen/onnx.pb-c.h
 
+# The program carries Lua and LuaFileSystem whenever their archives can be found, and shows all of Lua's symbols to C rocks.
+archive = $(firstword $(foreach name,$(1),$(filter /%,$(shell $(CC) -print-file-name=$(name)))))
+LUA_ARCHIVE := $(call archive,liblua5.4.a liblua54.a liblua-5.4.a liblua.a)
+LFS_ARCHIVE := $(call archive,liblua5.4-filesystem.a liblua54-filesystem.a)
+LUA_LIBS := $(if $(LUA_ARCHIVE),-Wl,--whole-archive $(LUA_ARCHIVE) -Wl,--no-whole-archive,\
+	$(shell $(PKG_CONFIG) --libs lua5.4 2>/dev/null || $(PKG_CONFIG) --libs lua-5.4 2>/dev/null || $(PKG_CONFIG) --libs lua))
+LUA_FILES := $(sort $(wildcard lua/espq/*.lua lua/espq/*/*.lua))
+BIND_OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/bind/*.c))
+PROGRAM := $(BUILD)/espq
+MODULE := $(BUILD)/lua/espq/core.so
+
 .PHONY: all engine clean
-all: engine
+all: $(PROGRAM) $(MODULE)
+
+$(PROGRAM): $(BUILD)/obj/main.o $(BUILD)/obj/gen/embedded.o $(BIND_OBJECTS) $(BUILD)/libengine.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -pthread -Wl,-E $^ $(LUA_LIBS) $(LFS_ARCHIVE) $(LIB_LIBS) -lm -ldl -o $@
+
+# For `require "espq"` from any lua5.4 (package.cpath: build/lua/?.so). Lua's symbols come from whoever loads it.
+$(MODULE): $(BIND_OBJECTS) $(BUILD)/libengine.a
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared $^ $(LIB_LIBS) -lm -o $@
+
+$(BUILD)/obj/main.o: ALL_CFLAGS += $(if $(LFS_ARCHIVE),-DESPQ_WITH_LFS)
+
+$(BUILD)/gen/embedded.c: $(LUA_FILES) scripts/embed
+	@mkdir -p $(@D)
+	scripts/embed lua $(LUA_FILES) > $@.new && mv $@.new $@
+
+$(BUILD)/obj/gen/embedded.o: $(BUILD)/gen/embedded.c
+	@mkdir -p $(@D)
+	$(CC) $(STD) $(CFLAGS) -Isrc -c $< -o $@
 
 engine: $(BUILD)/libengine.a
 
@@ -48,5 +77,100 @@ $(BUILD)/obj/gen/onnx.pb-c.o: $(GENERATED)
 
 clean:
 	rm -rf $(BUILD)
+
+# ---- the user's minute ----
+
+.PHONY: help module demo demo-run install install-module samples-data test test-run check check-all kernels rooms lint format bench asan tsan fuzz
+help:
+	@echo "make            build $(PROGRAM) and the Lua module"
+	@echo "make demo       install what is missing, build, quantize two models and show figures"
+	@echo "make test       install what the tests need, build, run all tests"
+	@echo "make check      test, lint, rooms, kernels against their definitions"
+	@echo "make check-all  check, the sanitizers, a minute of each fuzz target"
+	@echo "make bench      figures as text and in $(BUILD)/bench.json"
+	@echo "make install    to PREFIX (now $(PREFIX)); DESTDIR is respected"
+
+module: $(MODULE)
+
+demo:
+	@scripts/setup build
+	@$(MAKE) --no-print-directory demo-run
+
+demo-run: all
+	@mkdir -p $(BUILD)/demo
+	@$(PROGRAM) samples/01_sin.lua $(BUILD)/demo
+	@$(PROGRAM) samples/02_digits.lua $(BUILD)/demo
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/espq
+
+# For luarocks, which says where modules go.
+install-module: $(MODULE)
+	install -d $(INST_LIBDIR)/espq $(INST_LUADIR)/espq
+	install -m 755 $(MODULE) $(INST_LIBDIR)/espq/core.so
+	cp -R lua/espq/. $(INST_LUADIR)/espq/
+
+# ---- tests ----
+
+TEST_SOURCES := $(wildcard tests/c/*.c)
+TEST_OBJECTS := $(TEST_SOURCES:tests/c/%.c=$(BUILD)/obj/tests/%.o)
+$(BUILD)/obj/tests/%.o: tests/c/%.c | $(GENERATED)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c $< -o $@
+
+$(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libengine.a
+	$(CC) $(CFLAGS) $(LDFLAGS) -pthread $^ $(LIB_LIBS) -lm -o $@
+
+test:
+	@scripts/setup test
+	@$(MAKE) --no-print-directory test-run
+
+test-run: all $(BUILD)/tests
+	@BUILD=$(BUILD) scripts/test $(SPECS)
+
+check: test lint rooms kernels
+check-all: check asan tsan fuzz
+
+# Every variant of every kernel against its plain-C definition, on random shapes, with 1, 2 and 3 threads.
+kernels: $(BUILD)/tests
+	$(BUILD)/tests kernel
+
+rooms: $(PROGRAM)
+	$(PROGRAM) scripts/check_rooms.lua
+
+lint:
+	luacheck -q lua scripts/*.lua samples tests
+
+format:
+	clang-format -i $(wildcard src/*.c src/*/*.c src/*/*.h tests/*/*.c tests/*/*.h)
+
+SANITIZED = BUILD=$(BUILD)/$(1) CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(2)" LDFLAGS="-fsanitize=$(2)"
+asan:
+	@$(MAKE) --no-print-directory $(call SANITIZED,asan,address$(comma)undefined) all $(BUILD)/asan/tests
+	scripts/sanitized $(BUILD)/asan
+tsan:
+	@$(MAKE) --no-print-directory $(call SANITIZED,tsan,thread) all $(BUILD)/tsan/tests
+	scripts/sanitized $(BUILD)/tsan
+comma := ,
+
+# A minute of each libFuzzer target (SECONDS=…), starting from its corpus; what it finds stays in $(BUILD)/fuzz.
+SECONDS ?= 60
+FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer-no-link,address,undefined
+fuzz:
+	@scripts/setup sanitize
+	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz CFLAGS="$(FUZZ_CFLAGS)" fuzz-run
+.PHONY: fuzz-run
+fuzz-run: $(BUILD)/libengine.a
+	@set -e; for target in onnx espdl; do \
+	   clang $(ALL_CFLAGS) -fsanitize=fuzzer tests/fuzz/$${target}_fuzz.c $(BUILD)/libengine.a $(LIB_LIBS) -lm -o $(BUILD)/$${target}_fuzz; \
+	   mkdir -p $(BUILD)/found_$$target; \
+	   $(BUILD)/$${target}_fuzz -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=$(BUILD)/ $(BUILD)/found_$$target tests/fuzz/corpus_$$target; \
+	done
+
+bench: all
+	@scripts/setup bench
+	$(CC) $(ALL_CFLAGS) tests/bench/kernels.c $(BUILD)/libengine.a $(LIB_LIBS) -ldnnl -lm -o $(BUILD)/bench_kernels
+	$(PROGRAM) tests/bench/bench.lua $(BUILD)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,3 @@
+std = "lua54"
+max_line_length = 160
+files["tests/**/*_spec.lua"] = { std = "lua54+busted" }
