@@ -80,7 +80,7 @@ typedef struct Setting {
     char *version, *signature;
     struct {
         /* QUANT §15 */
-        bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, link_passive_inputs;
+        bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, link_passive_inputs, dead_channels_follow;
         /* EXPORT §15 */
         bool requantize_inputs, requantize_exact, exact_shapes, split_sizes, write_defaults, ceil_mode_pads, unary_as_lut, lut16_only_used, split_groups,
              reference_order, dynamic_width_requantize;
@@ -112,8 +112,14 @@ Setting *setting_copy(const Setting *setting, Error *error);
 /* One value as text ("true", "1e-05", "kl", "nil"). Unknown paths and values fail with the nearest known one. */
 bool setting_set(Setting *setting, const char *path, const char *value, Error *error);
 bool setting_get(const Setting *setting, const char *path, Text *value, Error *error);
+/* Lists, tables and configurations are read and written as JSON: ["a", "b"], {"name": 552}, {"name": 0.25}; "" is empty. */
 bool setting_list_add(Setting *setting, const char *path, const char *item, Error *error);
 bool setting_dispatch_add(Setting *setting, const char *pattern, int platform, Error *error);
 bool setting_config_add(Setting *setting, const char *name, double scale, Error *error);
+bool setting_clear(Setting *setting, const char *path, Error *error);   /* empties a list, table or configuration */
+/* Does the value at this row's path differ from the given base's default? */
+bool setting_differs(const Setting *setting, const SettingRow *row, SettingBase base);
+/* One note in the graph for each setting that was changed and has no effect. */
+void setting_note_unused(const Setting *setting, Graph *graph);
 
 #endif
