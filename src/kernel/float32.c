@@ -13,6 +13,13 @@ const Kernels *kernels_of(KernelVariant variant)
 {
     switch (variant) {
     case KERNEL_PLAIN: return &kernels_plain;
+#if defined(__x86_64__)
+    case KERNEL_AVX2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? &kernels_avx2 : NULL;
+    case KERNEL_AVX512:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")
+                   ? &kernels_avx512 : NULL;
+#endif
     default: return NULL;
     }
 }

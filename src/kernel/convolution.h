@@ -1,0 +1,418 @@
+/* Convolution by register tiles. Two ways to cut the outputs:
+ *   pixels:   vectors run along output pixels, rows of a tile are output channels (weights packed [tile][k][TILE_ROWS]);
+ *   channels: vectors run along output channels (weights packed in panels as a matrix), rows are pixels; for images of a few pixels.
+ * k counts input channel, row, column. What a panel needs of x is gathered (im2col) for TILE_DEPTH steps at a time. A template, after
+ * product.h and depthwise.h. */
+
+#define ALL_LANES ((uint32_t)((1ull << LANES) - 1))
+#define GATHER_TAPS 64         /* larger kernels are gathered element by element */
+#define GATHER_ENTRIES 768
+#define DIRECT_TILES 2         /* up to so many tiles of channels a panel of x is not worth copying */
+#define ROWS_FLOATS 65536      /* x of the rows of a block, on the stack */
+
+typedef enum { CONV_PIXELS, CONV_CHANNELS, CONV_MATRIX, CONV_DEPTHWISE } ConvAlgorithm;
+
+typedef struct ConvTask {
+    const ConvF32 *conv;
+    const float *x, *packed, *bias;
+    float *y;
+    int64_t in_plane, pixels, depth, taps;
+    int64_t panels, chunks, chunk_tiles;   /* pixels: panels of an image, chunks of channel tiles. channels: panels of channels in all and in a chunk */
+    int64_t block_rows, blocks;            /* channels: rows of a block */
+    bool pointwise;
+} ConvTask;
+
+/* The same convolution in the form the choices below are made for: one column becomes one row, since vectors run along columns; strides
+ * of a single output and dilations of a single tap are 1. The order of weights and of the sum stays. */
+static ConvF32 conv_plainest(const ConvF32 *conv)
+{
+    ConvF32 form = *conv;
+    if (conv->in[1] == 1 && conv->out[1] == 1 && conv->kernel[1] == 1 && conv->pad[1] == 0) {
+        int *pairs[] = {form.in, form.out, form.kernel, form.stride, form.dilation, form.pad};
+        for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+            int swap = pairs[i][0];
+            pairs[i][0] = pairs[i][1];
+            pairs[i][1] = swap;
+        }
+    }
+    for (int axis = 0; axis < 2; axis++) {
+        if (form.out[axis] == 1) form.stride[axis] = 1;
+        if (form.kernel[axis] == 1) form.dilation[axis] = 1;
+    }
+    return form;
+}
+
+static bool conv_is_pointwise(const ConvF32 *conv)
+{
+    return conv->kernel[0] == 1 && conv->kernel[1] == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 && conv->pad[0] == 0 &&
+           conv->pad[1] == 0 && conv->in[0] == conv->out[0] && conv->in[1] == conv->out[1];
+}
+
+static int64_t conv_depth(const ConvF32 *conv)
+{
+    return (int64_t)conv->channels_in * conv->kernel[0] * conv->kernel[1];
+}
+
+static ConvAlgorithm conv_choose(const ConvF32 *conv)
+{
+    int64_t pixels = (int64_t)conv->out[0] * conv->out[1], depth = conv_depth(conv);
+    bool whole = conv->kernel[0] == conv->in[0] && conv->kernel[1] == conv->in[1] && conv->pad[0] == 0 && conv->pad[1] == 0;
+    if (pixels == 1 && whole && conv->channels_out >= LANES) return CONV_MATRIX;
+    if (conv->channels_in == 1 && conv->channels_out <= 2 && conv->groups > 1 && depthwise_fits(conv)) return CONV_DEPTHWISE;
+    double used = (double)pixels / (double)(vectors_of(pixels) * LANES);
+    if (conv->channels_out >= LANES && depth * TILE_ROWS <= ROWS_FLOATS && used < (conv_is_pointwise(conv) ? 0.9 : 0.6)) return CONV_CHANNELS;
+    return CONV_PIXELS;
+}
+
+static size_t conv_packed_floats(const ConvF32 *given)
+{
+    const ConvF32 form = conv_plainest(given), *conv = &form;
+    int64_t tiles = (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS, depth = conv_depth(conv);
+    switch (conv_choose(conv)) {
+    case CONV_PIXELS: return (size_t)(conv->groups * tiles * depth * TILE_ROWS);
+    case CONV_DEPTHWISE: return (size_t)(conv->groups * conv->channels_out * depth);
+    default: return (size_t)conv->groups * matmul_packed_floats(depth, conv->channels_out);
+    }
+}
+
+static uint32_t conv_pack(const ConvF32 *given, const float *weights, float *packed)
+{
+    const ConvF32 form = conv_plainest(given), *conv = &form;
+    ConvAlgorithm algorithm = conv_choose(conv);
+    int64_t depth = conv_depth(conv), channels = conv->channels_out;
+    if (algorithm == CONV_DEPTHWISE) memcpy(packed, weights, (size_t)(conv->groups * channels * depth) * sizeof *packed);
+    for (int group = 0; group < conv->groups && algorithm != CONV_DEPTHWISE; group++, weights += channels * depth) {
+        if (algorithm != CONV_PIXELS) {
+            matmul_pack(depth, channels, weights, 1, depth, packed);
+            packed += matmul_packed_floats(depth, channels);
+            continue;
+        }
+        for (int64_t channel = 0; channel < channels; channel += TILE_ROWS) {
+            int64_t rows = least(TILE_ROWS, channels - channel);
+            for (int64_t k = 0; k < depth; k++)
+                for (int64_t r = 0; r < TILE_ROWS; r++) *packed++ = r < rows ? weights[(channel + r) * depth + k] : 0.0f;
+        }
+    }
+    return algorithm;
+}
+
+/* How to gather the vectors of a panel for each tap of the kernel: loads of consecutive lanes (consecutive columns of one row of x),
+ * relative to the plane of an input channel. The same for all channels. */
+typedef struct Gather {
+    int vectors, taps;
+    uint16_t first[GATHER_TAPS * TILE_VECTORS + 1];
+    int32_t offset[GATHER_ENTRIES];
+    uint32_t mask[GATHER_ENTRIES];   /* of the floats at `offset` that are read: lanes, or every second for stride 2 */
+} Gather;
+
+/* Lanes of a vector whose pixels lie in one output row. */
+typedef struct Segment {
+    int row, column, lane, lanes;
+} Segment;
+
+static int segments_of(const ConvF32 *conv, int64_t pixel, int64_t count, Segment segments[LANES])
+{
+    int found = 0, row = (int)(pixel / conv->out[1]), column = (int)(pixel % conv->out[1]);
+    for (int lane = 0; lane < count;) {
+        int lanes = (int)least(count - lane, conv->out[1] - column);
+        segments[found++] = (Segment){row, column, lane, lanes};
+        lane += lanes;
+        row++;
+        column = 0;
+    }
+    return found;
+}
+
+static uint32_t lanes_mask(int from, int to)
+{
+    return (uint32_t)(((1ull << to) - 1) & ~((1ull << from) - 1));
+}
+
+static uint32_t spread(uint32_t mask)   /* bit i to bit 2 i */
+{
+    mask = (mask | (mask << 8)) & 0x00FF00FFu;
+    mask = (mask | (mask << 4)) & 0x0F0F0F0Fu;
+    mask = (mask | (mask << 2)) & 0x33333333u;
+    return (mask | (mask << 1)) & 0x55555555u;
+}
+
+/* False when there are too many pieces. Strides along columns are 1 or 2. */
+static bool gather_make(Gather *gather, const ConvF32 *conv, int64_t pixel, int64_t columns)
+{
+    Segment segments[TILE_VECTORS][LANES];
+    int counts[TILE_VECTORS], stride = conv->stride[1], width = conv->in[1], used = 0, index = 0;
+    gather->vectors = vectors_of(columns);
+    gather->taps = conv->kernel[0] * conv->kernel[1];
+    for (int v = 0; v < gather->vectors; v++)
+        counts[v] = segments_of(conv, pixel + v * LANES, least(LANES, columns - v * LANES), segments[v]);
+    for (int i = 0; i < conv->kernel[0]; i++) {
+        for (int j = 0; j < conv->kernel[1]; j++) {
+            for (int v = 0; v < gather->vectors; v++) {
+                gather->first[index++] = (uint16_t)used;
+                for (int s = 0; s < counts[v]; s++) {
+                    const Segment *segment = &segments[v][s];
+                    int row = segment->row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
+                    if (row < 0 || row >= conv->in[0]) continue;
+                    int column = segment->column * stride - conv->pad[1] + j * conv->dilation[1];   /* in x, of the first lane */
+                    int from = column >= 0 ? 0 : stride == 1 ? -column : (1 - column) / 2;
+                    int to = width - column <= 0 ? 0 : stride == 1 ? width - column : (width - column + 1) / 2;
+                    if (to > segment->lanes) to = segment->lanes;
+                    if (from >= to) continue;
+                    if (used == GATHER_ENTRIES) return false;
+                    uint32_t mask = lanes_mask(segment->lane + from, segment->lane + to);
+                    gather->offset[used] = row * width + column - segment->lane * stride;
+                    gather->mask[used++] = stride == 1 ? mask : spread(mask);
+                }
+            }
+        }
+    }
+    gather->first[index] = (uint16_t)used;
+    return true;
+}
+
+static void gather_plane(const Gather *gather, const float *plane, float *panel)
+{
+    int count = gather->taps * gather->vectors, v = 0;
+    for (int i = 0; i < count; i++) {
+        int entry = gather->first[i], last = gather->first[i + 1];
+        Floats value;
+        if (last - entry == 1 && gather->mask[entry] == ALL_LANES) {
+            value = v_load(plane + gather->offset[entry]);
+        } else {
+            value = v_zero();
+            for (; entry < last; entry++) value = v_load_masked(plane + gather->offset[entry], gather->mask[entry], value);
+        }
+        v_store(panel + v * LANES, value);
+        if (++v == gather->vectors) {
+            v = 0;
+            panel += PANEL;
+        }
+    }
+}
+
+static void gather_plane_stride2(const Gather *gather, const float *plane, float *panel)
+{
+    int count = gather->taps * gather->vectors, v = 0;
+    for (int i = 0; i < count; i++) {
+        Floats value = v_zero();
+        for (int entry = gather->first[i]; entry < gather->first[i + 1]; entry++) {
+            const float *from = plane + gather->offset[entry];
+            uint32_t mask = gather->mask[entry];
+            Floats low = v_load_masked(from, mask & ALL_LANES, v_zero()), high = v_load_masked(from + LANES, mask >> LANES & ALL_LANES, v_zero());
+            value = v_or(value, v_even(low, high));
+        }
+        v_store(panel + v * LANES, value);
+        if (++v == gather->vectors) {
+            v = 0;
+            panel += PANEL;
+        }
+    }
+}
+
+/* x of one pixel for steps k … of the sum, `step` floats apart. */
+static void gather_pixel(const ConvF32 *conv, const float *x, int64_t pixel, int64_t k, int64_t count, float *to, int64_t step)
+{
+    int64_t taps = (int64_t)conv->kernel[0] * conv->kernel[1], in_plane = (int64_t)conv->in[0] * conv->in[1];
+    int top = (int)(pixel / conv->out[1]) * conv->stride[0] - conv->pad[0], left = (int)(pixel % conv->out[1]) * conv->stride[1] - conv->pad[1];
+    const float *plane = x + k / taps * in_plane;
+    int i = (int)(k % taps) / conv->kernel[1], j = (int)(k % taps) % conv->kernel[1];
+    for (; count > 0; count--, to += step) {
+        int row = top + i * conv->dilation[0], column = left + j * conv->dilation[1];
+        bool inside = row >= 0 && row < conv->in[0] && column >= 0 && column < conv->in[1];
+        *to = inside ? plane[(int64_t)row * conv->in[1] + column] : 0.0f;
+        if (++j == conv->kernel[1]) {
+            j = 0;
+            if (++i == conv->kernel[0]) {
+                i = 0;
+                plane += in_plane;
+            }
+        }
+    }
+}
+
+/* Columns of x as they stand, for a 1 x 1 kernel. */
+static void copy_columns(const float *x, int64_t in_plane, int64_t depth, int64_t columns, float *panel)
+{
+    int vectors = vectors_of(columns);
+    uint32_t tail = columns % LANES ? lanes_mask(0, (int)(columns % LANES)) : ALL_LANES;
+    for (int64_t k = 0; k < depth; k++, x += in_plane, panel += PANEL) {
+        for (int v = 0; v < vectors - 1; v++) v_store(panel + v * LANES, v_load(x + v * LANES));
+        v_store(panel + (vectors - 1) * LANES, v_load_masked(x + (vectors - 1) * LANES, tail, v_zero()));
+    }
+}
+
+/* One panel of pixels of one image and group, for the channel tiles [tile, tile_end). */
+static void pixels_panel(const ConvTask *task, int64_t image, int64_t group, int64_t panel_index, int64_t tile, int64_t tile_end)
+{
+    const ConvF32 *conv = task->conv;
+    int64_t vectors = vectors_of(task->pixels), first = vectors * panel_index / task->panels * LANES;
+    int64_t columns = least(task->pixels, vectors * (panel_index + 1) / task->panels * LANES) - first;
+    int64_t tiles = (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS, channel = group * conv->channels_out;
+    const float *x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
+    const float *weights = task->packed + group * tiles * task->depth * TILE_ROWS;
+    float *y = task->y + (image * conv->groups * conv->channels_out + channel) * task->pixels + first;
+    _Alignas(64) float panel[TILE_DEPTH * PANEL];
+    Gather gather;
+    gather.vectors = gather.taps = 0;
+    bool direct = task->pointwise && tile_end - tile <= DIRECT_TILES && columns % LANES == 0;
+    bool gathered = !task->pointwise && task->taps <= GATHER_TAPS && conv->stride[1] <= 2 && gather_make(&gather, conv, first, columns);
+    int64_t block = gathered ? TILE_DEPTH / task->taps * task->taps : TILE_DEPTH;
+    TileCall call = {.start = START_ROWS, .c_row = task->pixels, .b = panel, .b_step = PANEL};
+    for (int64_t k = 0; k < task->depth || k == 0; k += block) {
+        call.depth = least(block, task->depth - k);
+        if (direct) {
+            call.b = x + k * task->in_plane + first;
+            call.b_step = task->in_plane;
+        } else if (task->pointwise) {
+            copy_columns(x + k * task->in_plane + first, task->in_plane, call.depth, columns, panel);
+        } else if (gathered) {
+            for (int64_t i = 0; i < call.depth; i += task->taps) {
+                const float *plane = x + (k + i) / task->taps * task->in_plane;
+                if (conv->stride[1] == 1) gather_plane(&gather, plane, panel + i * PANEL);
+                else gather_plane_stride2(&gather, plane, panel + i * PANEL);
+            }
+        } else {
+            for (int64_t p = 0; p < vectors_of(columns) * LANES; p++)
+                gather_pixel(conv, x, first + least(p, columns - 1), k, call.depth, panel + p, PANEL);
+        }
+        for (int64_t t = tile; t < tile_end; t++) {
+            call.a = weights + (t * task->depth + k) * TILE_ROWS;
+            call.c = y + t * TILE_ROWS * task->pixels;
+            call.bias = task->bias ? task->bias + channel + t * TILE_ROWS : no_bias;
+            tile_run(tiles_packed, &call, (int)least(TILE_ROWS, conv->channels_out - t * TILE_ROWS), columns);
+        }
+        call.start = START_SUM;
+    }
+}
+
+static void pixels_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ConvTask *task = context;
+    int64_t tiles = (task->conv->channels_out + TILE_ROWS - 1) / TILE_ROWS;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t chunk = i % task->chunks, panel = i / task->chunks % task->panels, plane = i / task->chunks / task->panels;
+        int64_t tile = chunk * task->chunk_tiles;
+        pixels_panel(task, plane / task->conv->groups, plane % task->conv->groups, panel, tile, least(tile + task->chunk_tiles, tiles));
+    }
+}
+
+/* x of rows [row, row + rows) (pixels of all images) as tiles [k][TILE_ROWS]. */
+static void pack_rows(const ConvTask *task, int64_t group, int64_t row, int64_t rows, float *packed)
+{
+    const ConvF32 *conv = task->conv;
+    for (int64_t r = 0; r < rows; r += TILE_ROWS, packed += task->depth * TILE_ROWS) {
+        int64_t pixel = (row + r) % task->pixels, image = (row + r) / task->pixels;
+        const float *x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
+        if (task->pointwise && pixel + TILE_ROWS <= task->pixels && r + TILE_ROWS <= rows) {
+            for (int64_t k = 0; k < task->depth; k++) memcpy(packed + k * TILE_ROWS, x + k * task->in_plane + pixel, TILE_ROWS * sizeof *packed);
+            continue;
+        }
+        for (int64_t i = r; i < least(r + TILE_ROWS, rows); i++) {
+            image = (row + i) / task->pixels;
+            x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
+            gather_pixel(conv, x, (row + i) % task->pixels, 0, task->depth, packed + (i - r), TILE_ROWS);
+        }
+    }
+}
+
+/* All rows of a block, from [row][PANEL] to the planes of their channels. */
+static void store_rows(const ConvTask *task, int64_t channel, int64_t columns, int64_t row, int64_t rows, const float *sums)
+{
+    int64_t channels = (int64_t)task->conv->groups * task->conv->channels_out;
+    for (int64_t r = 0; r < rows;) {
+        int64_t image = (row + r) / task->pixels, pixel = (row + r) % task->pixels, count = least(rows - r, task->pixels - pixel);
+        float *y = task->y + (image * channels + channel) * task->pixels + pixel;
+        for (int64_t n = 0; n < columns; n++, y += task->pixels)
+            for (int64_t i = 0; i < count; i++) y[i] = sums[(r + i) * PANEL + n];
+        r += count;
+    }
+}
+
+static void channels_block(const ConvTask *task, int64_t group, int64_t row, int64_t rows, int64_t panel, int64_t panel_end)
+{
+    const ConvF32 *conv = task->conv;
+    _Alignas(64) float packed_rows[ROWS_FLOATS];
+    _Alignas(64) float sums[ROW_BLOCK * PANEL];
+    pack_rows(task, group, row, rows, packed_rows);
+    const float *weights = task->packed + group * (int64_t)matmul_packed_floats(task->depth, conv->channels_out);
+    for (; panel < panel_end; panel++) {
+        int64_t first = panel * PANEL, columns = least(PANEL, conv->channels_out - first);
+        float copy[PANEL];
+        TileCall call = {.start = START_COLUMNS, .b_step = PANEL, .c_row = PANEL};
+        call.bias = panel_bias(task->bias ? task->bias + group * conv->channels_out : NULL, first, columns, copy);
+        for (int64_t k = 0; k < task->depth || k == 0; k += TILE_DEPTH) {
+            call.depth = least(TILE_DEPTH, task->depth - k);
+            call.b = weights + (panel * task->depth + k) * PANEL;
+            for (int64_t r = 0; r < rows; r += TILE_ROWS) {
+                call.a = packed_rows + r * task->depth + k * TILE_ROWS;
+                call.c = sums + r * PANEL;
+                tiles_packed[least(TILE_ROWS, rows - r) - 1][vectors_of(columns) - 1](&call);
+            }
+            call.start = START_SUM;
+        }
+        store_rows(task, group * conv->channels_out + first, columns, row, rows, sums);
+    }
+}
+
+static void channels_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ConvTask *task = context;
+    int64_t all = task->conv->batch * task->pixels;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t chunk = i % task->chunks, block = i / task->chunks % task->blocks, group = i / task->chunks / task->blocks;
+        int64_t row = block * task->block_rows, panel = chunk * task->chunk_tiles;
+        channels_block(task, group, row, least(task->block_rows, all - row), panel, least(panel + task->chunk_tiles, task->panels));
+    }
+}
+
+/* Cut `tiles` into chunks so that there are some pieces of work for each thread. */
+static void cut_chunks(ConvTask *task, int64_t pieces, int64_t tiles)
+{
+    int64_t wanted = (4 * (int64_t)threads_count() + pieces - 1) / pieces;
+    if (threads_count() == 1) wanted = 1;
+    task->chunk_tiles = (tiles + wanted - 1) / wanted;
+    task->chunks = (tiles + task->chunk_tiles - 1) / task->chunk_tiles;
+}
+
+static void conv_as_matrix(const ConvTask *task)
+{
+    const ConvF32 *conv = task->conv;
+    MatmulF32 matmul = {conv->batch, conv->channels_out, task->depth, conv->groups * task->depth, 0, (int64_t)conv->groups * conv->channels_out};
+    for (int64_t group = 0; group < conv->groups; group++) {
+        int64_t channel = group * conv->channels_out;
+        const float *packed = task->packed + group * (int64_t)matmul_packed_floats(task->depth, conv->channels_out);
+        matmul_run(&matmul, task->x + group * task->depth, packed, task->bias ? task->bias + channel : NULL, task->y + channel);
+    }
+}
+
+static void conv_run(const ConvF32 *given, uint32_t algorithm, const float *x, const float *packed, const float *bias, float *y)
+{
+    const ConvF32 form = conv_plainest(given), *conv = &form;
+    ConvTask task = {.conv = conv, .x = x, .packed = packed, .bias = bias, .y = y, .pointwise = conv_is_pointwise(conv)};
+    task.in_plane = (int64_t)conv->in[0] * conv->in[1];
+    task.pixels = (int64_t)conv->out[0] * conv->out[1];
+    task.taps = (int64_t)conv->kernel[0] * conv->kernel[1];
+    task.depth = conv_depth(conv);
+    double work = (double)conv->batch * conv->groups * conv->channels_out * (double)task.pixels * (double)task.depth;
+    int64_t pieces;
+    switch ((ConvAlgorithm)algorithm) {
+    case CONV_MATRIX: conv_as_matrix(&task); return;
+    case CONV_DEPTHWISE: depthwise_run(conv, x, packed, bias, y); return;
+    case CONV_CHANNELS:
+        task.panels = panels_of(conv->channels_out);
+        task.block_rows = least(ROW_BLOCK, ROWS_FLOATS / task.depth / TILE_ROWS * TILE_ROWS);
+        task.blocks = (conv->batch * task.pixels + task.block_rows - 1) / task.block_rows;
+        pieces = conv->groups * task.blocks;
+        cut_chunks(&task, pieces, task.panels);
+        threads_for(pieces * task.chunks, grain_of(pieces * task.chunks, work), channels_body, &task);
+        return;
+    case CONV_PIXELS:
+        task.panels = (vectors_of(task.pixels) + TILE_VECTORS - 1) / TILE_VECTORS;
+        pieces = (int64_t)conv->batch * conv->groups * task.panels;
+        cut_chunks(&task, pieces, (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS);
+        threads_for(pieces * task.chunks, grain_of(pieces * task.chunks, work), pixels_body, &task);
+        return;
+    }
+}

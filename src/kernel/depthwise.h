@@ -1,0 +1,207 @@
+/* Depthwise convolution (one input channel a group). A band of a plane is copied, padding included, into `stride x stride` phases (rows
+ * and columns modulo the stride) with one pitch, so that each tap of the kernel is a constant distance: output p = row * pitch + column is
+ * the sum over taps of weight * band[distance + p], computed for long lines whatever the width of the image. The zeros behind a row are
+ * those before the next. A template, after tile.h. */
+
+#define BAND_FLOATS 6144      /* of x that a band may take: it stays in the first cache */
+#define LINES_FLOATS 65536    /* the most, when one row of outputs needs more */
+#define DEPTHWISE_TAPS 256
+
+typedef struct Band {
+    int rows, bands;          /* output rows of a band */
+    int below, behind;        /* rows and columns of a phase that taps reach beyond the outputs */
+    int64_t pitch, phase;     /* floats of a row, of a phase */
+} Band;
+
+static int ceil_div(int a, int b)   /* b > 0 */
+{
+    return a >= 0 ? (a + b - 1) / b : -(-a / b);
+}
+
+static int64_t phase_floats(const Band *band, int rows)
+{
+    return ((rows + band->below) * band->pitch + band->behind + LANES + 15) / 16 * 16;
+}
+
+static bool band_make(const ConvF32 *conv, Band *band)
+{
+    int stride = conv->stride[1], overlap = INT32_MAX;
+    if (conv->kernel[0] * conv->kernel[1] > DEPTHWISE_TAPS || conv->stride[0] > 8 || stride > 8) return false;
+    band->below = (conv->kernel[0] - 1) * conv->dilation[0] / conv->stride[0];
+    band->behind = (conv->kernel[1] - 1) * conv->dilation[1] / stride;
+    int used = conv->out[1] + band->behind;
+    for (int phase = 0; phase < stride; phase++) {
+        int first = ceil_div(conv->pad[1] - phase, stride), end = ceil_div(conv->pad[1] + conv->in[1] - phase, stride);
+        int before = first < 0 ? 0 : first, after = used > end ? used - end : 0;
+        int zeros = before < after ? before : after;
+        overlap = zeros < overlap ? zeros : overlap;
+    }
+    band->pitch = used - overlap > conv->out[1] ? used - overlap : conv->out[1];
+    int phases = conv->stride[0] * stride;
+    band->rows = conv->out[0];
+    while (band->rows > 1 && phases * phase_floats(band, band->rows) > BAND_FLOATS) band->rows = (band->rows + 1) / 2;
+    band->bands = (conv->out[0] + band->rows - 1) / band->rows;
+    band->rows = (conv->out[0] + band->bands - 1) / band->bands;
+    band->phase = phase_floats(band, band->rows);
+    return phases * band->phase <= LINES_FLOATS && phase_floats(band, band->rows) <= LINES_FLOATS;
+}
+
+static bool depthwise_fits(const ConvF32 *conv)
+{
+    Band band;
+    return band_make(conv, &band);
+}
+
+/* One row of x into its phases: column c goes to phase (c + pad) % stride at (c + pad) / stride. */
+static void split_row(const ConvF32 *conv, const Band *band, const float *x, float *to)
+{
+    int width = conv->in[1], stride = conv->stride[1], pad = conv->pad[1];
+    int limit = (conv->out[1] + band->behind) * stride - pad;   /* columns from here on are read by no tap */
+    if (limit < width) width = limit;
+    if (width <= 0) return;
+    if (stride == 1) {
+        int column = 0;
+        for (; column + LANES <= width; column += LANES) v_store(to + pad + column, v_load(x + column));
+        if (column < width) {
+            uint32_t mask = (1u << (width - column)) - 1;
+            v_store_masked(to + pad + column, mask, v_load_masked(x + column, mask, v_zero()));
+        }
+        return;
+    }
+    int column = 0;
+    if (stride == 2) {
+        float *even = to + (pad % 2) * band->phase + pad / 2, *odd = to + (1 - pad % 2) * band->phase + (pad + 1) / 2;
+        for (; column + 2 * LANES <= width; column += 2 * LANES) {
+            Floats low = v_load(x + column), high = v_load(x + column + LANES);
+            v_store(even + column / 2, v_even(low, high));
+            v_store(odd + column / 2, v_odd(low, high));
+        }
+        if (column < width) {
+            int rest = width - column;
+            uint32_t mask = (uint32_t)((1ull << rest) - 1), low_mask = rest >= LANES ? (uint32_t)((1ull << LANES) - 1) : mask;
+            Floats low = v_load_masked(x + column, low_mask, v_zero());
+            Floats high = rest > LANES ? v_load_masked(x + column + LANES, mask >> LANES, v_zero()) : v_zero();
+            v_store_masked(even + column / 2, (1u << ((rest + 1) / 2)) - 1, v_even(low, high));
+            v_store_masked(odd + column / 2, (1u << (rest / 2)) - 1, v_odd(low, high));
+        }
+        return;
+    }
+    for (; column < width; column++) to[(column + pad) % stride * band->phase + (column + pad) / stride] = x[column];
+}
+
+/* `vectors` (a constant) vectors of a line. */
+static inline __attribute__((always_inline)) void line_block(const int vectors, int taps, const int32_t *distance, const float *weights,
+                                                             Floats start, const float *band, float *line)
+{
+    Floats sum[LINE_VECTORS];
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) sum[v] = start;
+    for (int t = 0; t < taps; t++) {
+        const float *from = band + distance[t];
+        Floats weight = v_all(weights[t]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++) sum[v] = v_fma(weight, v_load(from + v * LANES), sum[v]);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; v++) v_store(line + v * LANES, sum[v]);
+}
+
+/* `count` vectors. */
+static void line_run(int64_t count, int taps, const int32_t *distance, const float *weights, float bias, const float *band, float *line)
+{
+    Floats start = v_all(bias);
+    for (; count >= LINE_VECTORS; count -= LINE_VECTORS, band += LINE_VECTORS * LANES, line += LINE_VECTORS * LANES)
+        line_block(LINE_VECTORS, taps, distance, weights, start, band, line);
+    if (count >= 4) {
+        line_block(4, taps, distance, weights, start, band, line);
+        count -= 4;
+        band += 4 * LANES;
+        line += 4 * LANES;
+    }
+    if (count >= 2) {
+        line_block(2, taps, distance, weights, start, band, line);
+        count -= 2;
+        band += 2 * LANES;
+        line += 2 * LANES;
+    }
+    if (count) line_block(1, taps, distance, weights, start, band, line);
+}
+
+typedef struct DepthwiseTask {
+    const ConvF32 *conv;
+    const float *x, *weights, *bias;
+    float *y;
+    Band band;
+    int32_t distance[DEPTHWISE_TAPS];
+} DepthwiseTask;
+
+/* The rows of x that band `index` needs, into `band`. Zeros are written only when the band before was another. */
+static void fill_band(const DepthwiseTask *task, const float *x, int index, bool clear, float *band)
+{
+    const ConvF32 *conv = task->conv;
+    const Band *shape = &task->band;
+    int columns = conv->stride[1];
+    if (clear) memset(band, 0, (size_t)(conv->stride[0] * columns * shape->phase) * sizeof *band);
+    for (int phase = 0; phase < conv->stride[0]; phase++) {
+        for (int r = 0; r < shape->rows + shape->below; r++) {
+            int row = (index * shape->rows + r) * conv->stride[0] + phase - conv->pad[0];
+            if (row < 0) continue;
+            if (row >= conv->in[0]) break;
+            split_row(conv, shape, x + (int64_t)row * conv->in[1], band + phase * columns * shape->phase + r * shape->pitch);
+        }
+    }
+}
+
+static void copy_row(const float *from, float *to, int count)
+{
+    int i = 0;
+    for (; i + LANES <= count; i += LANES) v_store(to + i, v_load(from + i));
+    if (i < count) {
+        uint32_t mask = (1u << (count - i)) - 1;
+        v_store_masked(to + i, mask, v_load(from + i));   /* lines have a vector of slack */
+    }
+}
+
+static void depthwise_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const DepthwiseTask *task = context;
+    const ConvF32 *conv = task->conv;
+    const Band *shape = &task->band;
+    _Alignas(64) float band[LINES_FLOATS];
+    _Alignas(64) float lines[LINES_FLOATS];
+    int64_t planes = (int64_t)conv->batch * conv->groups;
+    int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], out_plane = (int64_t)conv->out[0] * conv->out[1];
+    int taps = conv->kernel[0] * conv->kernel[1], filled = -1;
+    for (int64_t i = begin; i < end; i++) {
+        int index = (int)(i / planes), first = index * shape->rows, rows = (int)least(shape->rows, conv->out[0] - first);
+        int64_t plane = i % planes;
+        fill_band(task, task->x + plane * in_plane, index, filled != index, band);
+        filled = index;
+        for (int64_t n = 0; n < conv->channels_out; n++) {
+            int64_t channel = plane % conv->groups * conv->channels_out + n;
+            int64_t length = (rows - 1) * shape->pitch + conv->out[1];
+            line_run((length + LANES - 1) / LANES, taps, task->distance, task->weights + channel * taps, task->bias ? task->bias[channel] : 0.0f,
+                     band, lines);
+            float *y = task->y + (plane * conv->channels_out + n) * out_plane + (int64_t)first * conv->out[1];
+            for (int r = 0; r < rows; r++) copy_row(lines + r * shape->pitch, y + r * conv->out[1], conv->out[1]);
+        }
+    }
+}
+
+static void depthwise_run(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y)
+{
+    DepthwiseTask task = {.conv = conv, .x = x, .weights = weights, .bias = bias, .y = y};
+    band_make(conv, &task.band);
+    for (int i = 0; i < conv->kernel[0]; i++) {
+        for (int j = 0; j < conv->kernel[1]; j++) {
+            int row = i * conv->dilation[0], column = j * conv->dilation[1];
+            int64_t phase = row % conv->stride[0] * conv->stride[1] + column % conv->stride[1];
+            task.distance[i * conv->kernel[1] + j] =
+                (int32_t)(phase * task.band.phase + row / conv->stride[0] * task.band.pitch + column / conv->stride[1]);
+        }
+    }
+    int64_t pieces = (int64_t)conv->batch * conv->groups * task.band.bands;
+    double work = (double)conv->batch * conv->groups * conv->channels_out * conv->out[0] * conv->out[1] * conv->kernel[0] * conv->kernel[1];
+    threads_for(pieces, grain_of(pieces, work), depthwise_body, &task);
+}

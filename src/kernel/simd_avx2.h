@@ -1,0 +1,76 @@
+/* The few vector operations the templates (tile.h, convolution.h, depthwise.h, elementwise.h) are written with, for AVX2. */
+#ifndef ESPQ_KERNEL_SIMD_H
+#define ESPQ_KERNEL_SIMD_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define LANES 8
+#define TILE_ROWS 4      /* 4 x 3 accumulators, 3 vectors, 1 broadcast: all 16 registers */
+#define TILE_VECTORS 3
+#define TILE_DEPTH 256   /* steps of k for which a panel stays in the first cache */
+#define LINE_VECTORS 8   /* depthwise: accumulators */
+
+typedef __m256 Floats;
+
+static inline Floats v_load(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+static inline void v_store(float *p, Floats v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+static inline Floats v_all(float value)
+{
+    return _mm256_set1_ps(value);
+}
+
+static inline Floats v_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+static inline Floats v_fma(Floats a, Floats b, Floats c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline __m256i v_mask(uint32_t mask)
+{
+    const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bits), bits);
+}
+
+/* Lane i is p[i] where mask has bit i, else `other`; nothing is touched where it has not. */
+static inline Floats v_load_masked(const float *p, uint32_t mask, Floats other)
+{
+    __m256i lanes = v_mask(mask);
+    return _mm256_blendv_ps(other, _mm256_maskload_ps(p, lanes), _mm256_castsi256_ps(lanes));
+}
+
+static inline void v_store_masked(float *p, uint32_t mask, Floats v)
+{
+    _mm256_maskstore_ps(p, v_mask(mask), v);
+}
+
+static inline Floats v_or(Floats a, Floats b)
+{
+    return _mm256_or_ps(a, b);
+}
+
+static inline Floats v_even(Floats low, Floats high)
+{
+    __m256 mixed = _mm256_shuffle_ps(low, high, 0x88);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
+}
+
+static inline Floats v_odd(Floats low, Floats high)
+{
+    __m256 mixed = _mm256_shuffle_ps(low, high, 0xDD);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
+}
+
+#endif

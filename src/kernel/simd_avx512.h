@@ -1,0 +1,69 @@
+/* The few vector operations the templates (tile.h, convolution.h, depthwise.h, elementwise.h) are written with, for AVX-512. */
+#ifndef ESPQ_KERNEL_SIMD_H
+#define ESPQ_KERNEL_SIMD_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define LANES 16
+#define TILE_ROWS 8      /* 8 x 3 accumulators, 3 vectors, broadcasts: of 32 registers */
+#define TILE_VECTORS 3
+#define TILE_DEPTH 128   /* steps of k for which a panel stays in the first cache */
+#define LINE_VECTORS 8   /* depthwise: accumulators */
+
+typedef __m512 Floats;
+
+static inline Floats v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+
+static inline void v_store(float *p, Floats v)
+{
+    _mm512_storeu_ps(p, v);
+}
+
+static inline Floats v_all(float value)
+{
+    return _mm512_set1_ps(value);
+}
+
+static inline Floats v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+
+static inline Floats v_fma(Floats a, Floats b, Floats c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+/* Lane i is p[i] where mask has bit i, else `other`; nothing is touched where it has not. */
+static inline Floats v_load_masked(const float *p, uint32_t mask, Floats other)
+{
+    return _mm512_mask_loadu_ps(other, (__mmask16)mask, p);
+}
+
+static inline void v_store_masked(float *p, uint32_t mask, Floats v)
+{
+    _mm512_mask_storeu_ps(p, (__mmask16)mask, v);
+}
+
+static inline Floats v_or(Floats a, Floats b)
+{
+    return _mm512_or_ps(a, b);
+}
+
+static inline Floats v_even(Floats low, Floats high)
+{
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    return _mm512_permutex2var_ps(low, index, high);
+}
+
+static inline Floats v_odd(Floats low, Floats high)
+{
+    const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(low, index, high);
+}
+
+#endif

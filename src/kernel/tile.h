@@ -1,0 +1,139 @@
+/* Register tiles: c[r][n] = start + sum over k of a[r][k] * b[k][n] for up to TILE_ROWS rows and TILE_VECTORS vectors, one chain of fused
+ * multiply-adds an element, in the order of k. A template: included by float32_avx2.c and float32_avx512.c after their simd header. */
+
+#define PANEL (TILE_VECTORS * LANES)
+
+typedef enum {
+    START_ROWS,      /* bias[r], the same along a row */
+    START_COLUMNS,   /* bias[n], PANEL floats are readable */
+    START_SUM        /* c itself: the steps of k before these */
+} Start;
+
+typedef struct TileCall {
+    int64_t depth;
+    const float *a;
+    int64_t a_row;           /* between rows of a; only for tiles of rows, packed ones have 1 */
+    const float *b;
+    int64_t b_step;          /* between steps of k in b */
+    const float *bias;
+    Start start;
+    float *c;
+    int64_t c_row;
+} TileCall;
+
+typedef void Tile(const TileCall *call);
+
+/* a_row, a_step: constants after inlining for packed a (1, TILE_ROWS), a_row at run time for rows (a_step 1). */
+static inline __attribute__((always_inline)) void tile(const TileCall *call, const int rows, const int vectors, const int64_t a_row,
+                                                       const int64_t a_step)
+{
+    Floats sum[TILE_ROWS][TILE_VECTORS];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) {
+            if (call->start == START_ROWS) sum[r][v] = v_all(call->bias[r]);
+            else if (call->start == START_COLUMNS) sum[r][v] = v_load(call->bias + v * LANES);
+            else sum[r][v] = v_load(call->c + r * call->c_row + v * LANES);
+        }
+    }
+    const float *a = call->a, *b = call->b;
+    const int64_t b_step = call->b_step;
+    for (int64_t k = call->depth; k > 0; k--) {
+        Floats right[TILE_VECTORS];
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) right[v] = v_load(b + v * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            Floats left = v_all(a[r * a_row]);
+#pragma GCC unroll 4
+            for (int v = 0; v < vectors; v++) sum[r][v] = v_fma(left, right[v], sum[r][v]);
+        }
+        a += a_step;
+        b += b_step;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; v++) v_store(call->c + r * call->c_row + v * LANES, sum[r][v]);
+    }
+}
+
+#define TILE_DEFINE(rows, vectors)                                          \
+    static void tile_packed_##rows##_##vectors(const TileCall *call)        \
+    {                                                                       \
+        tile(call, rows, vectors, 1, TILE_ROWS);                            \
+    }                                                                       \
+    static void tile_rows_##rows##_##vectors(const TileCall *call)          \
+    {                                                                       \
+        tile(call, rows, vectors, call->a_row, 1);                          \
+    }
+#define TILE_DEFINE_ROW(rows) TILE_DEFINE(rows, 1) TILE_DEFINE(rows, 2) TILE_DEFINE(rows, 3)
+#define TILE_NAMES(kind, rows) {tile_##kind##_##rows##_1, tile_##kind##_##rows##_2, tile_##kind##_##rows##_3}
+
+TILE_DEFINE_ROW(1)
+TILE_DEFINE_ROW(2)
+TILE_DEFINE_ROW(3)
+TILE_DEFINE_ROW(4)
+#if TILE_ROWS == 8
+TILE_DEFINE_ROW(5)
+TILE_DEFINE_ROW(6)
+TILE_DEFINE_ROW(7)
+TILE_DEFINE_ROW(8)
+#endif
+
+/* [rows - 1][vectors - 1]; packed: a is [k][TILE_ROWS]; rows: a is [row][k] with a_row between rows. */
+static Tile *const tiles_packed[TILE_ROWS][TILE_VECTORS] = {
+    TILE_NAMES(packed, 1), TILE_NAMES(packed, 2), TILE_NAMES(packed, 3), TILE_NAMES(packed, 4),
+#if TILE_ROWS == 8
+    TILE_NAMES(packed, 5), TILE_NAMES(packed, 6), TILE_NAMES(packed, 7), TILE_NAMES(packed, 8),
+#endif
+};
+static Tile *const tiles_rows[TILE_ROWS][TILE_VECTORS] = {
+    TILE_NAMES(rows, 1), TILE_NAMES(rows, 2), TILE_NAMES(rows, 3), TILE_NAMES(rows, 4),
+#if TILE_ROWS == 8
+    TILE_NAMES(rows, 5), TILE_NAMES(rows, 6), TILE_NAMES(rows, 7), TILE_NAMES(rows, 8),
+#endif
+};
+
+static const float no_bias[PANEL];
+
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int vectors_of(int64_t columns)
+{
+    return (int)((columns + LANES - 1) / LANES);
+}
+
+/* Run a tile whose last vector may reach beyond `columns`: through a copy of c when it does. */
+static inline void tile_run(Tile *const tiles[TILE_ROWS][TILE_VECTORS], TileCall *call, int rows, int64_t columns)
+{
+    int vectors = vectors_of(columns);
+    if (columns == vectors * LANES) {
+        tiles[rows - 1][vectors - 1](call);
+        return;
+    }
+    float copy[TILE_ROWS * PANEL];
+    float *c = call->c;
+    int64_t c_row = call->c_row;
+    uint32_t tail = (1u << (columns % LANES)) - 1;
+    int64_t whole = columns / LANES * LANES;
+    if (call->start == START_SUM) {
+        for (int r = 0; r < rows; r++) {
+            for (int64_t n = 0; n < whole; n += LANES) v_store(copy + r * PANEL + n, v_load(c + r * c_row + n));
+            v_store(copy + r * PANEL + whole, v_load_masked(c + r * c_row + whole, tail, v_zero()));
+        }
+    }
+    call->c = copy;
+    call->c_row = PANEL;
+    tiles[rows - 1][vectors - 1](call);
+    call->c = c;
+    call->c_row = c_row;
+    for (int r = 0; r < rows; r++) {
+        for (int64_t n = 0; n < whole; n += LANES) v_store(c + r * c_row + n, v_load(copy + r * PANEL + n));
+        v_store_masked(c + r * c_row + whole, tail, v_load(copy + r * PANEL + whole));
+    }
+}
