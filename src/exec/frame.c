@@ -4,7 +4,7 @@
 
 #include "base/memory.h"
 
-static void header(Tensor *tensor, Dtype dtype, const Shape *shape)
+void frame_header(Tensor *tensor, Dtype dtype, const Shape *shape)
 {
     int64_t stride = 1;
     *tensor = (Tensor){.references = 1, .dtype = dtype, .shape = *shape};
@@ -28,7 +28,7 @@ static void point(Frame *frame)
     const Program *program = frame->program;
     int start = 0;
     for (int i = 0; i < program->value_count; i++)
-        if (program->values[i].shape.rank >= 0) header(&frame->tensors[i], program->values[i].dtype, &program->values[i].shape);
+        if (program->values[i].shape.rank >= 0) frame_header(&frame->tensors[i], program->values[i].dtype, &program->values[i].shape);
     for (int i = 0; i < program->step_count; i++) {
         const ProgramStep *step = &program->steps[i];
         frame->copy_start[i] = start;
@@ -36,7 +36,7 @@ static void point(Frame *frame)
             const ProgramEnd *end = k < step->node->input_count ? &step->inputs[k] : &step->outputs[k - step->node->input_count];
             frame->pointers[start] = NULL;
             if (end->value < 0) continue;
-            header(&frame->copies[start], program->values[end->value].dtype, &program->values[end->value].shape);
+            frame_header(&frame->copies[start], program->values[end->value].dtype, &program->values[end->value].shape);
             frame->pointers[start] = &frame->tensors[end->value];
         }
     }
@@ -88,7 +88,7 @@ void frame_free(Frame *frame)
 }
 
 /* Pieces lie one behind the other: in the arena where it holds them all, and in what comes from outside. */
-static size_t distance(const Program *program, const ProgramValue *value)
+size_t frame_distance(const Program *program, const ProgramValue *value)
 {
     return value->batched && (value->outside || program->arena_pieces > 1) ? value->bytes : 0;
 }
@@ -96,7 +96,7 @@ static size_t distance(const Program *program, const ProgramValue *value)
 void frame_bind(Frame *frame, int value, int piece)
 {
     char *base = frame->bases[value];
-    if (base) frame->tensors[value].data = base + (size_t)piece * distance(frame->program, &frame->program->values[value]);
+    if (base) frame->tensors[value].data = base + (size_t)piece * frame_distance(frame->program, &frame->program->values[value]);
 }
 
 void frame_bind_all(Frame *frame, int piece)

@@ -14,13 +14,17 @@ typedef struct Frame {
     char *arena;
     bool owns_arena;
     void *scratch;
+    Error error;                /* of the thread that runs it: large, so not on a stack */
 } Frame;
+
+void frame_header(Tensor *tensor, Dtype dtype, const Shape *shape);     /* contiguous, no data */
 
 /* arena NULL: the frame has its own. */
 bool frame_new(Frame *frame, const Program *program, char *arena, Error *error);
 bool frame_refresh(Frame *frame, char *arena, Error *error);    /* after program_refresh: other places, more memory */
 void frame_free(Frame *frame);
 
+size_t frame_distance(const Program *program, const ProgramValue *value);   /* bytes from piece to piece */
 void frame_bind(Frame *frame, int value, int piece);            /* its header shows this piece */
 void frame_bind_all(Frame *frame, int piece);
 /* Quantize inputs, run, quantize outputs. The ends are bound. */

@@ -69,7 +69,8 @@ static bool make_frames(Plan *plan, int count, Error *error)
 {
     const Program *program = plan->program;
     if (plan->frame_count >= count) return true;
-    if (program->options.watcher && !plan->arena && !(plan->arena = memory_new_aligned(program->arena_bytes + 64)))
+    bool shared = program->options.watcher && !program->options.watcher->by_piece;
+    if (shared && !plan->arena && !(plan->arena = memory_new_aligned(program->arena_bytes + 64)))
         return fail_memory(error, program->arena_bytes);
     Frame *frames = memory_resize(plan->frames, (size_t)count * sizeof *frames);
     if (!frames) return fail_memory(error, (size_t)count * sizeof *frames);
@@ -86,58 +87,6 @@ static bool make_frames(Plan *plan, int count, Error *error)
 
 /* ---- inputs and outputs ---- */
 
-static Shape whole_shape(const Program *program, const ProgramValue *value, int64_t samples)
-{
-    Shape shape = value->shape;
-    if (!value->batched || program->pieces == 1) return shape;
-    if (shape.rank == 0) {
-        shape.rank = 1;
-        shape.dims[0] = program->pieces;
-    } else if (shape.dims[0] % program->piece == 0) {
-        shape.dims[0] = shape.dims[0] / program->piece * samples;
-    } else {
-        shape.dims[0] *= program->pieces;     /* its first axis does not count samples: all pieces are shown */
-    }
-    return shape;
-}
-
-/* The last piece may be short: its last sample is repeated, and what comes of it is never shown. */
-static Tensor *pad_samples(const Program *program, const ProgramValue *value, Tensor *input, Error *error)
-{
-    Shape shape = input->shape;
-    shape.dims[0] = program->piece * program->pieces;
-    Tensor *padded = tensor_new(input->dtype, &shape, error);
-    if (!padded) return NULL;
-    size_t row = value->bytes / (size_t)program->piece, rows = (size_t)program->samples;
-    memcpy(padded->data, input->data, row * rows);
-    for (size_t i = rows; i < (size_t)shape.dims[0]; i++)
-        memcpy(padded->data + i * row, input->data + (rows - 1) * row, row);
-    return padded;
-}
-
-static bool take_input(Plan *plan, int index, Tensor *input, Error *error)
-{
-    const Program *program = plan->program;
-    const ProgramValue *value = &program->values[program_value(program, program->given[index])];
-    Shape shape = whole_shape(program, value, program->samples);
-    char is[160], must[160];
-    if (!input) return fail(error, value->value->name, "give it a value", "input %s is missing", value->value->name);
-    if (!shape_equal(&input->shape, &shape))
-        return fail(error, value->value->name, "the plan was made for another shape", "input %s has shape %s, expected %s", value->value->name,
-                    shape_text(&input->shape, is), shape_text(&shape, must));
-    Tensor *converted = tensor_convert(input, value->dtype, error);
-    if (!converted) return false;
-    Tensor *ready = tensor_contiguous(converted, error);
-    tensor_release(converted);
-    if (ready && value->batched && program->samples % program->piece) {
-        Tensor *padded = pad_samples(program, value, ready, error);
-        tensor_release(ready);
-        ready = padded;
-    }
-    plan->inputs[index] = ready;
-    return ready != NULL;
-}
-
 static bool make_outputs(Plan *plan, Error *error)
 {
     const Program *program = plan->program;
@@ -151,7 +100,7 @@ static bool make_outputs(Plan *plan, Error *error)
         if (value->given >= 0) plan->outputs[i] = tensor_retain(plan->inputs[value->given]);
         else if (value->constant) plan->outputs[i] = tensor_retain(value->constant);
         else {
-            Shape shape = whole_shape(program, value, program->piece * program->pieces);
+            Shape shape = program_whole_shape(program, value, program->piece * program->pieces);
             if (!(plan->outputs[i] = tensor_new(value->dtype, &shape, error))) return false;
         }
     }
@@ -173,7 +122,7 @@ static bool give_outputs(Plan *plan, const Frame *frame, Tensor **outputs, Error
     const Program *program = plan->program;
     for (int i = 0; i < program->wanted_count; i++) {
         const ProgramValue *value = &program->values[program->wanted_index[i]];
-        Shape shape = whole_shape(program, value, program->samples);
+        Shape shape = program_whole_shape(program, value, program->samples);
         if (!value->outside && !value->constant)
             memcpy(plan->outputs[i]->data, frame->tensors[program->wanted_index[i]].data, value->bytes);
         if (shape_equal(&shape, &plan->outputs[i]->shape)) {
@@ -185,29 +134,86 @@ static bool give_outputs(Plan *plan, const Frame *frame, Tensor **outputs, Error
     return true;
 }
 
+/* ---- watching ---- */
+
+/* Show one end to the watcher. */
+static bool show(const Program *program, const ProgramStep *step, const Watched *shown, Error *error)
+{
+    const Watcher *watcher = program->options.watcher;
+    Watched watched = *shown;
+    watched.node = step->node;
+    if (step->node->quantized) watched.slot = shown->is_output ? step->node->output_slots[shown->index] : step->node->input_slots[shown->index];
+    return watcher->watch(watcher->context, &watched, error);
+}
+
+/* An end over the samples shown. All pieces lie one behind the other. */
+static Tensor shown_header(const Program *program, const ProgramEnd *end, int64_t samples, char *data)
+{
+    const ProgramValue *value = &program->values[end->value];
+    Shape shape = program_whole_shape(program, value, samples);
+    Tensor tensor;
+    frame_header(&tensor, value->dtype, &shape);
+    tensor.data = data;
+    return tensor;
+}
+
+/* What the frame's step just read and wrote: at `piece`, or at 0 for all of it. */
+static bool show_step(const Program *program, const Frame *frame, const ProgramStep *step, int piece, int64_t samples, Error *error)
+{
+    const Node *node = step->node;
+    int64_t first = piece * program->piece;
+    for (int i = 0; i < node->input_count + node->output_count; i++) {
+        bool is_output = i >= node->input_count;
+        int index = is_output ? i - node->input_count : i;
+        const ProgramEnd *end = is_output ? &step->outputs[index] : &step->inputs[index];
+        if (!end->watched) continue;
+        char *data = frame->bases[end->value] + (size_t)piece * frame_distance(program, &program->values[end->value]);
+        Tensor raw = shown_header(program, end, samples, data), seen = raw;
+        if (is_output && end->copies) raw.data = frame->arena + end->offset;
+        else if (!is_output && step->constants[index]) seen.data = step->constants[index]->data;
+        else if (end->copies) seen.data = frame->arena + end->offset;
+        const Tensor *before = program->options.watcher->seen_only ? &seen : &raw;
+        Watched watched = {.is_output = is_output, .index = index, .raw = before, .seen = &seen, .sample = first, .samples = samples};
+        if (!show(program, step, &watched, error)) return false;
+    }
+    return true;
+}
+
 /* ---- piece by piece ---- */
 
 typedef struct Walk {
     Plan *plan;
-    int step;                   /* breadth: the step at hand */
+    int step;                   /* node by node: the step at hand */
     atomic_bool stopped;
+    atomic_flag failed;         /* the first failure of several threads is the one that is told */
+    Error *error;
     atomic_int ran;             /* a frame that ran a piece */
 } Walk;
+
+static bool show_piece(Walk *walk, Frame *frame, int index, int piece)
+{
+    const Program *program = walk->plan->program;
+    int64_t first = piece * program->piece, left = program->samples - first;
+    bool shown = show_step(program, frame, &program->steps[index], piece, left < program->piece ? left : program->piece, &frame->error);
+    if (!shown && !atomic_flag_test_and_set(&walk->failed)) *walk->error = frame->error;
+    if (!shown) atomic_store(&walk->stopped, true);
+    return shown;
+}
 
 static void run_pieces(void *context, int64_t begin, int64_t end, int thread)
 {
     Walk *walk = context;
     Frame *frame = &walk->plan->frames[thread];
     const Program *program = walk->plan->program;
+    bool watched = program->options.watcher != NULL;
     atomic_store(&walk->ran, thread);
     for (int64_t piece = begin; piece < end; piece++) {
         frame_bind_all(frame, (int)piece);
         for (int i = 0; i < program->step_count; i++) {
-            if (cancel_requested()) {
-                atomic_store(&walk->stopped, true);
-                return;
-            }
+            if (cancel_requested()) atomic_store(&walk->stopped, true);
+            if (atomic_load_explicit(&walk->stopped, memory_order_relaxed)) return;
             frame_run(frame, &program->steps[i], i, (int)piece);
+            if (watched && !show_piece(walk, frame, i, (int)piece)) return;
         }
     }
 }
@@ -233,52 +239,6 @@ static void run_step_pieces(void *context, int64_t begin, int64_t end, int threa
     }
 }
 
-/* Show one end to the watcher. */
-static bool show(const Plan *plan, const ProgramStep *step, bool is_output, int index, const Tensor *raw, const Tensor *seen, Error *error)
-{
-    const Watcher *watcher = plan->program->options.watcher;
-    Node *node = step->node;
-    Watched watched = {.node = node, .is_output = is_output, .index = index, .raw = raw, .seen = seen};
-    if (node->quantized) watched.slot = is_output ? node->output_slots[index] : node->input_slots[index];
-    return watcher->watch(watcher->context, &watched, error);
-}
-
-/* The whole batch of an end: all pieces lie one behind the other. */
-static Tensor whole(const Program *program, const ProgramEnd *end, char *data)
-{
-    const ProgramValue *value = &program->values[end->value];
-    Tensor tensor = {.references = 1, .dtype = value->dtype, .shape = whole_shape(program, value, program->samples), .data = data};
-    int64_t stride = 1;
-    for (int i = tensor.shape.rank - 1; i >= 0; i--) {
-        tensor.strides[i] = stride;
-        stride *= tensor.shape.dims[i];
-    }
-    return tensor;
-}
-
-static bool show_step(const Plan *plan, const ProgramStep *step, Error *error)
-{
-    const Program *program = plan->program;
-    const Node *node = step->node;
-    char *const *bases = plan->frames[0].bases;
-    for (int i = 0; i < node->input_count; i++) {
-        const ProgramEnd *end = &step->inputs[i];
-        if (!end->watched) continue;
-        Tensor raw = whole(program, end, bases[end->value]), seen = raw;
-        if (step->constants[i]) seen.data = step->constants[i]->data;
-        else if (end->copies) seen.data = plan->arena + end->offset;
-        if (!show(plan, step, false, i, &raw, &seen, error)) return false;
-    }
-    for (int i = 0; i < node->output_count; i++) {
-        const ProgramEnd *end = &step->outputs[i];
-        if (!end->watched) continue;
-        Tensor seen = whole(program, end, bases[end->value]), raw = seen;
-        if (end->copies) raw.data = plan->arena + end->offset;
-        if (!show(plan, step, true, i, &raw, &seen, error)) return false;
-    }
-    return true;
-}
-
 static bool walk_nodes(Plan *plan, Walk *walk, int workers, Error *error)
 {
     const Program *program = plan->program;
@@ -291,7 +251,7 @@ static bool walk_nodes(Plan *plan, Walk *walk, int workers, Error *error)
         else
             for (int piece = 0; piece < pieces; piece++)
                 run_step_pieces(walk, piece, piece + 1, 0);
-        if (!show_step(plan, step, error)) return false;
+        if (!show_step(program, &plan->frames[0], step, 0, program->samples, error)) return false;
     }
     return true;
 }
@@ -303,20 +263,22 @@ static bool walk_samples(Plan *plan, Walk *walk, int workers, Error *error)
     else
         for (int piece = 0; piece < pieces; piece++)
             run_pieces(walk, piece, piece + 1, 0);
-    return !atomic_load(&walk->stopped) || cancel_check(error);
+    if (!atomic_load(&walk->stopped)) return true;
+    if (!atomic_flag_test_and_set(&walk->failed)) cancel_check(error);
+    return false;
 }
 
 static bool run(Plan *plan, Tensor *const *inputs, Tensor **outputs, Error *error)
 {
     const Program *program = plan->program;
     int threads = threads_count(), workers = program->pieces >= 2 * threads && !program->one_thread ? threads : 1;
-    Walk walk = {.plan = plan};
+    Walk walk = {.plan = plan, .failed = ATOMIC_FLAG_INIT, .error = error};
     for (int i = 0; i < program->given_count; i++)
-        if (!take_input(plan, i, inputs[i], error)) return false;
+        if (!(plan->inputs[i] = program_take_input(program, i, inputs[i], error))) return false;
     if (!make_outputs(plan, error) || !make_frames(plan, workers, error)) return false;
     for (int i = 0; i < plan->frame_count; i++)
         bind_outside(plan, &plan->frames[i]);
-    bool watched = program->options.watcher != NULL;
+    bool watched = program->options.watcher && !program->options.watcher->by_piece;
     if (!(watched ? walk_nodes : walk_samples)(plan, &walk, workers, error)) return false;
     return give_outputs(plan, &plan->frames[watched ? 0 : atomic_load(&walk.ran)], outputs, error);
 }

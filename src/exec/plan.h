@@ -17,6 +17,7 @@ typedef struct Watched {
     int index;
     const Tensor *raw;              /* before fake quantization (the value itself for an input) */
     const Tensor *seen;             /* after it; equal to raw where nothing is quantized */
+    int64_t sample, samples;        /* first sample shown, and how many: the whole batch, or a piece of it */
 } Watched;
 
 typedef struct Watcher {
@@ -24,6 +25,8 @@ typedef struct Watcher {
     /* Called when the plan is made: which ends does this watcher want? NULL: all. */
     bool (*wants)(void *context, const Node *node, bool is_output, int index);
     bool (*watch)(void *context, const Watched *watched, Error *error);
+    bool seen_only;                 /* raw is not looked at (and is then equal to seen): no copy of it is kept */
+    bool by_piece;                  /* takes pieces of a batch, in any order and from several threads: takes less memory than whole batches */
 } Watcher;
 
 typedef struct PlanOptions {

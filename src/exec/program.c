@@ -184,12 +184,12 @@ static void find_copies(Program *program, const Quantization **made)
             end->copies = false;
             if (end->value < 0) continue;
             made[end->value] = &end->quantization;
-            end->copies = end->quantization.on && end->watched;
+            end->copies = end->quantization.on && end->watched && !program->options.watcher->seen_only;
         }
     }
 }
 
-static bool settle(Program *program, Error *error)
+bool program_settle(Program *program, Error *error)
 {
     const Quantization **made = memory_new_array((size_t)program->value_count + 1, sizeof *made);
     if (!made) return fail_memory(error, (size_t)program->value_count * sizeof *made);
@@ -294,7 +294,8 @@ static void mark_outside(Program *program)
         value->bytes = (size_t)shape_count(&value->shape) * dtype_bytes(value->dtype);
         value->outside = value->given >= 0 || (value->wanted && (value->batched || program->pieces == 1));
     }
-    program->arena_pieces = program->options.watcher ? program->pieces : 1;
+    const Watcher *watcher = program->options.watcher;
+    program->arena_pieces = watcher && !watcher->by_piece ? program->pieces : 1;
 }
 
 static bool build(Program *program, const PlanOptions *options, const Shape *shapes, Error *error)
@@ -306,7 +307,7 @@ static bool build(Program *program, const PlanOptions *options, const Shape *sha
     mark_outside(program);
     for (int i = 0; i < program->step_count; i++)
         if (!make_step(program, &program->steps[i], error)) return false;
-    return settle(program, error);
+    return program_settle(program, error);
 }
 
 Program *program_new(Graph *graph, const PlanOptions *options, const Shape *shapes, Error *error)
@@ -350,5 +351,58 @@ bool program_refresh(Program *program, Error *error)
     }
     for (int i = 0; i < program->step_count; i++)
         if (!update_step(program, &program->steps[i], error)) return false;
-    return settle(program, error);
+    return program_settle(program, error);
+}
+
+Shape program_whole_shape(const Program *program, const ProgramValue *value, int64_t samples)
+{
+    Shape shape = value->shape;
+    if (!value->batched || (program->pieces == 1 && samples == program->piece)) return shape;
+    if (shape.rank == 0) {
+        shape.rank = 1;
+        shape.dims[0] = program->pieces;
+    } else if (shape.dims[0] % program->piece == 0) {
+        shape.dims[0] = shape.dims[0] / program->piece * samples;
+    } else {
+        shape.dims[0] *= program->pieces;     /* its first axis does not count samples: all pieces are shown */
+    }
+    return shape;
+}
+
+/* The last piece may be short: its last sample is repeated, and what comes of it is never shown. */
+static Tensor *pad_samples(const Program *program, const ProgramValue *value, Tensor *input, Error *error)
+{
+    Shape shape = input->shape;
+    shape.dims[0] = program->piece * program->pieces;
+    Tensor *padded = tensor_new(input->dtype, &shape, error);
+    if (!padded) return NULL;
+    size_t row = value->bytes / (size_t)program->piece, rows = (size_t)program->samples;
+    memcpy(padded->data, input->data, row * rows);
+    for (size_t i = rows; i < (size_t)shape.dims[0]; i++)
+        memcpy(padded->data + i * row, input->data + (rows - 1) * row, row);
+    return padded;
+}
+
+Tensor *program_take_input(const Program *program, int index, Tensor *input, Error *error)
+{
+    const ProgramValue *value = &program->values[program_value(program, program->given[index])];
+    const char *name = value->value->name;
+    Shape shape = program_whole_shape(program, value, program->samples);
+    char is[160], must[160];
+    if (!input) {
+        fail(error, name, "give it a value", "input %s is missing", name);
+        return NULL;
+    }
+    if (!shape_equal(&input->shape, &shape)) {
+        fail(error, name, "give it the shape that was planned", "input %s has shape %s, expected %s", name, shape_text(&input->shape, is),
+             shape_text(&shape, must));
+        return NULL;
+    }
+    Tensor *converted = tensor_convert(input, value->dtype, error);
+    Tensor *ready = converted ? tensor_contiguous(converted, error) : NULL;
+    tensor_release(converted);
+    if (!ready || !value->batched || program->samples % program->piece == 0) return ready;
+    Tensor *padded = pad_samples(program, value, ready, error);
+    tensor_release(ready);
+    return padded;
 }

@@ -82,5 +82,10 @@ bool program_find_pieces(Program *program, const Shape *shapes, Error *error);
 
 /* memory.c: places in the arena. */
 bool program_place(Program *program, Error *error);
+bool program_settle(Program *program, Error *error);                /* copies and places, after values moved in or out of the arena */
+/* Shape of a value over all samples of a walk: pieces joined along the first axis. */
+Shape program_whole_shape(const Program *program, const ProgramValue *value, int64_t samples);
+/* An input as the frames need it: checked, contiguous, of the graph's type, its last sample repeated to whole pieces. */
+Tensor *program_take_input(const Program *program, int index, Tensor *input, Error *error);
 
 #endif

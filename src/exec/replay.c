@@ -1,0 +1,451 @@
+#include "exec/replay.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/cancel.h"
+#include "base/memory.h"
+#include "base/threads.h"
+#include "exec/frame.h"
+
+/* Memory in which one thread replays: its own values behind a layer, kept ones elsewhere. */
+typedef struct Stage {
+    Tensor *tensors;                /* one a value: header of the piece at hand */
+    bool *changed;                  /* one a value: differs from the kept one, lies in the arena */
+    Tensor **ends;                  /* inputs and outputs of the step at hand */
+    Tensor *copies;                 /* headers of quantized inputs */
+    char *arena;
+    void *scratch;
+    size_t scratch_bytes;
+    ProgramStep layer;              /* the layer at hand, simulated */
+    Error error;
+} Stage;
+
+struct Replay {
+    Program *program;               /* in float, of all samples */
+    Node **layers;
+    int layer_count;
+    int *layer_steps;               /* index of the step, -1: its outputs reach nothing that is wanted */
+    bool *kept;                     /* one a value: a replay reads it */
+    size_t *kept_offset;            /* in the kept memory, times the pieces of a group */
+    size_t kept_bytes;              /* of one piece */
+    char *memory;                   /* kept values of a group of pieces */
+    int group;                      /* pieces kept at a time */
+    size_t *offsets;                /* one a value: where a replay writes it in a stage's arena */
+    size_t arena_bytes, copies_offset;
+    int widest;                     /* most ends of a step */
+    Stage *stages;
+    int stage_count;
+    Frame *frames;                  /* of the float walk */
+    int frame_count;
+};
+
+static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+
+/* ---- what is kept ---- */
+
+static bool is_activation(const Program *program, int value)
+{
+    return value >= 0 && !program->values[value].constant;
+}
+
+/* Is a step touched by changed values? */
+static bool touched(const ProgramStep *step, const bool *changed)
+{
+    for (int i = 0; i < step->node->input_count; i++)
+        if (step->inputs[i].value >= 0 && changed[step->inputs[i].value]) return true;
+    return false;
+}
+
+static void mark_outputs(const ProgramStep *step, bool *changed)
+{
+    for (int i = 0; i < step->node->output_count; i++)
+        if (step->outputs[i].value >= 0) changed[step->outputs[i].value] = true;
+}
+
+static void keep_inputs(Replay *replay, const ProgramStep *step, const bool *changed)
+{
+    for (int i = 0; i < step->node->input_count; i++) {
+        int value = step->inputs[i].value;
+        if (is_activation(replay->program, value) && !changed[value]) replay->kept[value] = true;
+    }
+}
+
+static bool find_kept(Replay *replay, Error *error)
+{
+    const Program *program = replay->program;
+    bool *changed = memory_new_array((size_t)program->value_count + 1, sizeof *changed);
+    if (!changed) return fail_memory(error, (size_t)program->value_count);
+    for (int i = 0; i < replay->layer_count; i++) {
+        int first = -1;
+        for (int k = 0; k < program->step_count && first < 0; k++)
+            if (program->steps[k].node == replay->layers[i]) first = k;
+        replay->layer_steps[i] = first;
+        if (first < 0) continue;
+        memset(changed, 0, (size_t)program->value_count);
+        keep_inputs(replay, &program->steps[first], changed);
+        mark_outputs(&program->steps[first], changed);
+        for (int k = first + 1; k < program->step_count; k++) {
+            if (!touched(&program->steps[k], changed)) continue;
+            keep_inputs(replay, &program->steps[k], changed);
+            mark_outputs(&program->steps[k], changed);
+        }
+    }
+    for (int i = 0; i < program->wanted_count; i++)
+        if (is_activation(program, program->wanted_index[i])) replay->kept[program->wanted_index[i]] = true;
+    memory_free(changed);
+    return true;
+}
+
+/* Two layouts: one in which replays run, nothing kept, and the program's own, in which kept values lie outside the arena. */
+static bool lay_out(Replay *replay, Error *error)
+{
+    Program *program = replay->program;
+    for (int i = 0; i < program->value_count; i++)
+        program->values[i].outside = program->values[i].given >= 0;
+    if (!program_settle(program, error)) return false;
+    size_t copies = 0;
+    for (int i = 0; i < program->value_count; i++)
+        replay->offsets[i] = program->values[i].offset;
+    for (int i = 0; i < replay->layer_count; i++) {
+        size_t bytes = 0;
+        if (replay->layer_steps[i] < 0) continue;
+        const ProgramStep *step = &program->steps[replay->layer_steps[i]];
+        for (int k = 0; k < step->node->input_count; k++)
+            if (is_activation(program, step->inputs[k].value)) bytes += round_up(program->values[step->inputs[k].value].bytes);
+        if (bytes > copies) copies = bytes;
+    }
+    replay->copies_offset = round_up(program->arena_bytes);
+    replay->arena_bytes = replay->copies_offset + copies;
+    for (int i = 0; i < program->value_count; i++) {
+        ProgramValue *value = &program->values[i];
+        if (!replay->kept[i] || value->outside) continue;
+        value->outside = true;
+        replay->kept_offset[i] = replay->kept_bytes;
+        replay->kept_bytes += round_up(value->bytes);
+    }
+    return program_settle(program, error);
+}
+
+/* ---- life ---- */
+
+static bool new_stage(Replay *replay, Stage *stage, Error *error)
+{
+    const Program *program = replay->program;
+    size_t values = (size_t)program->value_count + 1, widest = (size_t)replay->widest + 1;
+    stage->tensors = memory_new_array(values, sizeof *stage->tensors);
+    stage->changed = memory_new_array(values, sizeof *stage->changed);
+    stage->ends = memory_new_array(widest, sizeof *stage->ends);
+    stage->copies = memory_new_array(widest, sizeof *stage->copies);
+    stage->arena = memory_new_aligned(replay->arena_bytes + 64);
+    stage->scratch_bytes = program->scratch_bytes;
+    stage->scratch = memory_new_aligned(stage->scratch_bytes + 64);
+    if (!stage->tensors || !stage->changed || !stage->ends || !stage->copies || !stage->arena || !stage->scratch)
+        return fail_memory(error, replay->arena_bytes);
+    for (int i = 0; i < program->value_count; i++)
+        if (program->values[i].shape.rank >= 0) frame_header(&stage->tensors[i], program->values[i].dtype, &program->values[i].shape);
+    return true;
+}
+
+static void free_stage(Stage *stage)
+{
+    memory_free(stage->tensors);
+    memory_free(stage->changed);
+    memory_free(stage->ends);
+    memory_free(stage->copies);
+    memory_free(stage->arena);
+    memory_free(stage->scratch);
+}
+
+static bool make_stages(Replay *replay, Error *error)
+{
+    int threads = replay->program->one_thread ? 1 : threads_count();
+    if (replay->stage_count >= threads) return true;
+    Stage *stages = memory_resize(replay->stages, (size_t)threads * sizeof *stages);
+    if (!stages) return fail_memory(error, (size_t)threads * sizeof *stages);
+    replay->stages = stages;
+    Frame *frames = memory_resize(replay->frames, (size_t)threads * sizeof *frames);
+    if (!frames) return fail_memory(error, (size_t)threads * sizeof *frames);
+    replay->frames = frames;
+    while (replay->stage_count < threads) {
+        Stage *stage = &stages[replay->stage_count];
+        memset(stage, 0, sizeof *stage);
+        if (!new_stage(replay, stage, error)) {
+            free_stage(stage);
+            return false;
+        }
+        replay->stage_count++;
+    }
+    while (replay->frame_count < threads) {
+        if (!frame_new(&frames[replay->frame_count], replay->program, NULL, error)) {
+            frame_free(&frames[replay->frame_count]);
+            return false;
+        }
+        replay->frame_count++;
+    }
+    return true;
+}
+
+static bool make_tables(Replay *replay, const ReplayOptions *options, Error *error)
+{
+    const Program *program = replay->program;
+    size_t values = (size_t)program->value_count + 1, layers = (size_t)options->layer_count + 1;
+    replay->layer_count = options->layer_count;
+    replay->layers = memory_new_array(layers, sizeof *replay->layers);
+    replay->layer_steps = memory_new_array(layers, sizeof *replay->layer_steps);
+    replay->kept = memory_new_array(values, sizeof *replay->kept);
+    replay->kept_offset = memory_new_array(values, sizeof *replay->kept_offset);
+    replay->offsets = memory_new_array(values, sizeof *replay->offsets);
+    if (!replay->layers || !replay->layer_steps || !replay->kept || !replay->kept_offset || !replay->offsets)
+        return fail_memory(error, values * sizeof(size_t));
+    memcpy(replay->layers, options->layers, (size_t)options->layer_count * sizeof *replay->layers);
+    for (int i = 0; i < program->step_count; i++) {
+        int ends = program->steps[i].node->input_count + program->steps[i].node->output_count;
+        if (ends > replay->widest) replay->widest = ends;
+    }
+    return true;
+}
+
+static bool make_memory(Replay *replay, size_t limit, Error *error)
+{
+    int pieces = replay->program->pieces;
+    size_t fitting = replay->kept_bytes ? limit / replay->kept_bytes : (size_t)pieces;
+    replay->group = fitting < 1 ? 1 : fitting < (size_t)pieces ? (int)fitting : pieces;
+    /* Groups of equal size: the last one shall not be a single piece that one thread works on alone. */
+    int groups = (pieces + replay->group - 1) / replay->group;
+    replay->group = (pieces + groups - 1) / groups;
+    replay->memory = memory_new_aligned(replay->kept_bytes * (size_t)replay->group + 64);
+    return replay->memory ? true : fail_memory(error, replay->kept_bytes * (size_t)replay->group);
+}
+
+Replay *replay_new(Graph *graph, const ReplayOptions *options, const Shape *shapes, Error *error)
+{
+    Replay *replay = memory_new(sizeof *replay);
+    if (!replay) {
+        fail_memory(error, sizeof *replay);
+        return NULL;
+    }
+    PlanOptions plan = {.mode = EXEC_FLOAT, .exact = options->exact};
+    replay->program = program_new(graph, &plan, shapes, error);
+    if (replay->program && make_tables(replay, options, error) && find_kept(replay, error) && lay_out(replay, error) &&
+        make_memory(replay, options->memory_limit, error))
+        return replay;
+    replay_free(replay);
+    return NULL;
+}
+
+void replay_free(Replay *replay)
+{
+    if (!replay) return;
+    for (int i = 0; i < replay->stage_count; i++)
+        free_stage(&replay->stages[i]);
+    for (int i = 0; i < replay->frame_count; i++)
+        frame_free(&replay->frames[i]);
+    memory_free(replay->stages);
+    memory_free(replay->frames);
+    memory_free(replay->layers);
+    memory_free(replay->layer_steps);
+    memory_free(replay->kept);
+    memory_free(replay->kept_offset);
+    memory_free(replay->offsets);
+    memory_free(replay->memory);
+    program_free(replay->program);
+    memory_free(replay);
+}
+
+/* ---- one group of pieces ---- */
+
+typedef struct Job {
+    Replay *replay;
+    Tensor *const *inputs;          /* whole batch, padded to whole pieces */
+    int first, count;               /* pieces of this group */
+    int chunk, chunks;              /* pieces of one task, tasks of a layer */
+    void (*compare)(void *context, const Replayed *replayed);
+    void *context;
+    atomic_bool stopped;
+    atomic_flag failed;
+    Error *error;
+} Job;
+
+/* Where the kept or given form of a value lies; piece counts within the group. */
+static char *kept_data(const Job *job, int value, int piece)
+{
+    const Replay *replay = job->replay;
+    const ProgramValue *info = &replay->program->values[value];
+    if (info->given >= 0) return job->inputs[info->given]->data + (info->batched ? (size_t)(job->first + piece) * info->bytes : 0);
+    char *base = replay->memory + replay->kept_offset[value] * (size_t)replay->group;
+    return base + (info->batched ? (size_t)piece * info->bytes : 0);
+}
+
+static void walk_pieces(void *context, int64_t begin, int64_t end, int thread)
+{
+    Job *job = context;
+    const Replay *replay = job->replay;
+    const Program *program = replay->program;
+    Frame *frame = &replay->frames[thread];
+    for (int i = 0; i < program->value_count; i++)
+        if (program->values[i].outside) frame->bases[i] = kept_data(job, i, 0);
+    for (int64_t piece = begin; piece < end; piece++) {
+        frame_bind_all(frame, (int)piece);
+        for (int i = 0; i < program->step_count; i++) {
+            if (cancel_requested()) atomic_store(&job->stopped, true);
+            if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return;
+            frame_run(frame, &program->steps[i], i, (int)piece);
+        }
+    }
+}
+
+static void stop_with(Job *job, const Error *error)
+{
+    if (!atomic_flag_test_and_set(&job->failed)) *job->error = *error;
+    atomic_store(&job->stopped, true);
+}
+
+/* ---- one layer ---- */
+
+static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int piece)
+{
+    const Replay *replay = job->replay;
+    int inputs = step->node->input_count;
+    for (int i = 0; i < inputs + step->node->output_count; i++) {
+        const ProgramEnd *end = i < inputs ? &step->inputs[i] : &step->outputs[i - inputs];
+        stage->ends[i] = NULL;
+        if (end->value < 0) continue;
+        Tensor *tensor = &stage->tensors[end->value];
+        stage->ends[i] = tensor;
+        if (i < inputs && step->constants[i]) stage->ends[i] = step->constants[i];
+        else if (i >= inputs || stage->changed[end->value]) tensor->data = stage->arena + replay->offsets[end->value];
+        else tensor->data = kept_data(job, end->value, piece);
+    }
+}
+
+static void quantize_inputs(const Replay *replay, Stage *stage, const ProgramStep *step)
+{
+    size_t offset = replay->copies_offset;
+    for (int i = 0; i < step->node->input_count; i++) {
+        const ProgramEnd *end = &step->inputs[i];
+        if (end->value < 0 || !end->copies) continue;
+        const Tensor *raw = stage->ends[i];
+        stage->copies[i] = *raw;
+        stage->copies[i].data = stage->arena + offset;
+        offset += round_up(replay->program->values[end->value].bytes);
+        quantization_apply(&end->quantization, &raw->shape, tensor_floats(raw), tensor_floats(&stage->copies[i]));
+        stage->ends[i] = &stage->copies[i];
+    }
+}
+
+static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int piece)
+{
+    const Node *node = step->node;
+    bind_ends(job, stage, step, piece);
+    if (step->quantized) quantize_inputs(job->replay, stage, step);
+    Tensor **outputs = stage->ends + node->input_count;
+    Run run = {.node = node, .inputs = stage->ends, .outputs = outputs, .state = step->prepare.state, .scratch = stage->scratch};
+    node->op->run(&run);
+    for (int i = 0; i < node->output_count; i++) {
+        const Quantization *quantization = &step->outputs[i].quantization;
+        if (step->outputs[i].value < 0 || !quantization->on) continue;
+        quantization_apply(quantization, &outputs[i]->shape, tensor_floats(outputs[i]), tensor_floats(outputs[i]));
+    }
+}
+
+static void compare_outputs(const Job *job, const Stage *stage, int layer, int piece)
+{
+    const Program *program = job->replay->program;
+    int64_t first = (job->first + piece) * program->piece, left = program->samples - first;
+    for (int i = 0; i < program->wanted_count; i++) {
+        int value = program->wanted_index[i];
+        if (!is_activation(program, value) || !stage->changed[value]) continue;
+        Replayed shown = {.layer = layer, .output = i, .sample = first, .samples = left < program->piece ? left : program->piece};
+        Tensor floating = stage->tensors[value], replayed = stage->tensors[value];
+        floating.shape = replayed.shape = program_whole_shape(program, &program->values[value], shown.samples);
+        floating.data = kept_data(job, value, piece);
+        replayed.data = stage->arena + job->replay->offsets[value];
+        shown.floating = &floating;
+        shown.replayed = &replayed;
+        job->compare(job->context, &shown);
+    }
+}
+
+static bool replay_piece(Job *job, Stage *stage, int layer, int piece)
+{
+    const Program *program = job->replay->program;
+    int first = job->replay->layer_steps[layer];
+    memset(stage->changed, 0, (size_t)program->value_count);
+    for (int i = first; i < program->step_count; i++) {
+        const ProgramStep *step = i == first ? &stage->layer : &program->steps[i];
+        if (i > first && !touched(step, stage->changed)) continue;
+        if (cancel_requested()) atomic_store(&job->stopped, true);
+        if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return false;
+        run_step(job, stage, step, piece);
+        mark_outputs(step, stage->changed);
+    }
+    compare_outputs(job, stage, layer, piece);
+    return true;
+}
+
+static bool prepare_layer(Job *job, Stage *stage, int layer)
+{
+    const Program *program = job->replay->program;
+    const ProgramStep *step = &program->steps[job->replay->layer_steps[layer]];
+    if (!step_prepare(program, &stage->layer, step, true, &stage->error)) return false;
+    if (stage->layer.prepare.scratch_bytes <= stage->scratch_bytes) return true;
+    memory_free(stage->scratch);
+    stage->scratch_bytes = stage->layer.prepare.scratch_bytes;
+    stage->scratch = memory_new_aligned(stage->scratch_bytes + 64);
+    return stage->scratch ? true : fail_memory(&stage->error, stage->scratch_bytes);
+}
+
+static void replay_tasks(void *context, int64_t begin, int64_t end, int thread)
+{
+    Job *job = context;
+    Replay *replay = job->replay;
+    Stage *stage = &replay->stages[thread];
+    for (int64_t task = begin; task < end; task++) {
+        int layer = (int)(task / job->chunks), from = (int)(task % job->chunks) * job->chunk;
+        int to = from + job->chunk < job->count ? from + job->chunk : job->count;
+        if (replay->layer_steps[layer] < 0 || atomic_load(&job->stopped)) continue;
+        if (!prepare_layer(job, stage, layer)) stop_with(job, &stage->error);
+        else
+            for (int piece = from; piece < to && replay_piece(job, stage, layer, piece); piece++) {}
+        step_clear(&stage->layer);
+    }
+}
+
+static bool run_group(Job *job, Error *error)
+{
+    Replay *replay = job->replay;
+    int threads = replay->stage_count;
+    bool shared = threads > 1 && job->count >= threads;
+    if (shared) threads_for(job->count, 1, walk_pieces, job);
+    else walk_pieces(job, 0, job->count, 0);
+    /* Many layers: a task is a layer with all pieces, its weights are packed once. Few: pieces are spread as well. */
+    job->chunk = replay->layer_count >= 8 * threads ? job->count : 1;
+    job->chunks = (job->count + job->chunk - 1) / job->chunk;
+    int64_t tasks = (int64_t)replay->layer_count * job->chunks;
+    if (threads > 1 && tasks >= threads) threads_for(tasks, 1, replay_tasks, job);
+    else replay_tasks(job, 0, tasks, 0);
+    if (!atomic_load(&job->stopped)) return true;
+    if (!atomic_flag_test_and_set(&job->failed)) cancel_check(error);
+    return false;
+}
+
+bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *context, const Replayed *replayed), void *context, Error *error)
+{
+    const Program *program = replay->program;
+    Tensor **ready = memory_new_array((size_t)program->given_count + 1, sizeof *ready);
+    if (!ready) return fail_memory(error, sizeof *ready);
+    bool done = make_stages(replay, error);
+    for (int i = 0; i < program->given_count && done; i++)
+        done = (ready[i] = program_take_input(program, i, inputs[i], error)) != NULL;
+    for (int first = 0; first < program->pieces && done; first += replay->group) {
+        int left = program->pieces - first;
+        Job job = {.replay = replay, .inputs = ready, .first = first, .count = left < replay->group ? left : replay->group, .compare = compare,
+                   .context = context, .failed = ATOMIC_FLAG_INIT, .error = error};
+        done = run_group(&job, error);
+    }
+    for (int i = 0; i < program->given_count; i++)
+        tensor_release(ready[i]);
+    memory_free(ready);
+    return done;
+}
