@@ -31,6 +31,9 @@
     ROW(op_resize) \
     ROW(op_space_to_depth) \
     ROW(op_upsample) \
+    /* recurrent */ \
+    ROW(op_gru) \
+    ROW(op_lstm) \
     /* list end */
 /* clang-format on */
 
