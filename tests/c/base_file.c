@@ -1,0 +1,64 @@
+#include "base/fault.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "check.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int entries_in(const char *folder)
+{
+    int count = 0;
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        count += entry->d_name[0] != '.';
+    if (dir) closedir(dir);
+    return count;
+}
+
+/* Promise: files of a set appear together or not at all, whatever write, sync or rename fails; nothing else is left behind. */
+TEST(files_appear_whole_or_not_at_all)
+{
+    char folder[] = "/tmp/espq_test_XXXXXX", first[64], second[64];
+    REQUIRE(mkdtemp(folder), "no temporary folder");
+    snprintf(first, sizeof first, "%s/a", folder);
+    snprintf(second, sizeof second, "%s/b", folder);
+    for (int kind = FAULT_WRITE; kind <= FAULT_SYNC; kind++)
+        for (int n = 0; n < 2; n++) {
+            Error error = {0};
+            long blocks = fault_blocks();
+            fault_arm((FaultKind)kind, FAULT_FROM, n);
+            FileSet *set = fileset_new(&error);
+            bool ok = fileset_add(set, first, "one", 3, &error) && fileset_add(set, second, "two", 3, &error) && fileset_commit(set, &error);
+            fileset_free(set);
+            CHECK(fault_disarm() && !ok, "fault %d at %d was not reported", kind, n);
+            CHECK(error.code == ERROR_FILE && error.where[0] && error.cure[0] + 1, "the error says where");
+            CHECK(entries_in(folder) == 0, "something is left in the folder");
+            CHECK(fault_blocks() == blocks, "a leak");
+        }
+    Error error = {0};
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+    CHECK(file_write(first, "new", 3, &error), "%s", error.what);
+    fault_arm(FAULT_RENAME, FAULT_FROM, 0);
+    CHECK(!file_write(first, "newer", 5, &error), "a failed rename is an error");
+    fault_disarm();
+    CHECK(file_read(first, &data, &bytes, &error) && bytes == 3 && memcmp(data, "new", 3) == 0, "the old file stays whole");
+    CHECK(entries_in(folder) == 1, "the temporary is gone");
+    memory_free(data);
+    unlink(first);
+    rmdir(folder);
+}
+
+/* Promise: a file that cannot be read says which, why, and what to do. */
+TEST(unreadable_files_say_why)
+{
+    Error error = {0};
+    uint8_t *data;
+    size_t bytes;
+    CHECK(!file_read("/nonexistent/model.onnx", &data, &bytes, &error), "a missing file");
+    CHECK(strstr(error.where, "model.onnx") && strstr(error.what, "No such file") && error.cure[0], "%s / %s", error.what, error.cure);
+    CHECK(!file_read("/tmp", &data, &bytes, &error) && strstr(error.what, "folder"), "%s", error.what);
+}
