@@ -1,0 +1,46 @@
+/* The list of load-time rewrites and its driver. Order in the table is order in time: the reference's (QUANT §2.3), with espq's own
+ * rewrites where their patterns are still whole. */
+#include "simplify/rules.h"
+
+const Rewrite rewrites[] = {
+    /* name               help                                                                        extra  does */
+    {"constants",         "shapes of all tensors; what depends on constants and shapes only becomes a constant", false, rewrite_constants},
+    {"no_ops",            "Dropout and casts to the same type go",                                    false, rewrite_no_ops},
+    {"softmax_axes",      "Softmax of opset 12 and before over several axes: flattened, as it was meant", false, rewrite_softmax_axes},
+    {"split_sizes",       "Split into parts that do not come out even: sizes written out",            false, rewrite_split_sizes},
+    {"layer_norm",        "LayerNormalization written in nine nodes becomes one",                     true,  rewrite_layer_norm},
+    {"gemm_factors",      "alpha and beta of Gemm go into weight and bias",                           false, rewrite_gemm_factors},
+    {"split_parameters",  "a parameter for each of its uses",                                         false, rewrite_split_parameters},
+    {"bias_add",          "Conv, ConvTranspose, Gemm take the bias of an Add behind them",            false, rewrite_bias_add},
+    {"bias_sum",          "a second bias is added to the first",                                      true,  rewrite_bias_sum},
+    {"gemm_bias",         "the bias of Gemm has one number for each output",                          true,  rewrite_gemm_bias},
+    {"batch_norm",        "BatchNormalization goes into the Conv, Gemm or ConvTranspose before it",   false, rewrite_batch_norm},
+    {"isolated_batch_norm", "any other BatchNormalization becomes a depthwise Conv",                  false, rewrite_isolated_batch_norm},
+    {"swish",             "x * sigmoid(x) behind a computing or moving node becomes Swish",           false, rewrite_swish},
+    {"any_swish",         "x * sigmoid(x) anywhere becomes Swish",                                    true,  rewrite_any_swish},
+    {"rms_norm",          "RMSNormalization written in parts becomes one",                            false, rewrite_rms_norm},
+    {"lp_norm",           "LpNormalization written in parts becomes one",                             false, rewrite_lp_norm},
+    {"slice",             "Slice has its numbers as inputs",                                          false, rewrite_slice},
+    {"clip",              "Clip has its bounds as inputs",                                            false, rewrite_clip},
+    {"pad",               "Pad has its numbers as inputs",                                            false, rewrite_pad},
+    {"resize",            "Resize has its roi as input 1",                                            false, rewrite_resize},
+    {"identity",          "Identity goes",                                                            false, rewrite_identity},
+    {NULL, NULL, false, NULL},
+};
+
+static bool run_row(Graph *graph, const Rewrite *row, const SimplifyOptions *options, Error *error)
+{
+    int changes = 0;
+    if (!row->apply(graph, options, &changes, error)) return false;
+    return changes == 0 || infer_all(graph, error);
+}
+
+bool simplify_graph(Graph *graph, const SimplifyOptions *options, Error *error)
+{
+    for (const Rewrite *row = rewrites; row->name; row++) {
+        if (row->extra && !options->extra_rewrites) continue;
+        if (!run_row(graph, row, options, error)) return error_within(error, row->name);
+    }
+    graph_remove_unused(graph);
+    return infer_all(graph, error);
+}
