@@ -13,7 +13,9 @@
  * stand for the road's own steps (load, simplify, lower, export). Lua's passes are inserted behind the row they name. */
 const Pass *road_pass_at(int index);                     /* NULL behind the last */
 const Pass *road_pass(const char *name);
-bool road_insert(const Pass *pass, const char *after, Error *error);   /* a Lua pass; the row is copied */
+/* A Lua pass, behind the row named; the row is copied, its texts are kept by the caller for good. `lua` comes back as context->lua. */
+bool road_insert(const Pass *pass, const char *after, void *lua, Error *error);
+
 
 typedef struct RoadOptions {
     const Setting *setting;
@@ -29,6 +31,10 @@ typedef struct RoadOptions {
 
 /* load → simplify, with everything unsupported in one error. */
 Graph *road_load(const char *path, const OnnxOptions *onnx, const RoadOptions *options, Error *error);
+/* simplify a graph that was not loaded from a file (built or edited by a script), as road_load does. */
+bool road_simplify(Graph *graph, const RoadOptions *options, Error *error);
+/* One pass alone, in place; the graph is checked afterwards. Fails for a name that is none, or a row that is no step of its own. */
+bool road_apply(Graph *graph, const char *pass, const RoadOptions *options, Error *error);
 /* dispatch … baking on a simplified float graph, in place. */
 bool road_quantize(Graph *graph, const RoadOptions *options, Error *error);
 

@@ -1,0 +1,174 @@
+/* The analyses in Lua: tables of rows. Names of measures are the reference's. */
+#include "analyse/analyse.h"
+
+#include <string.h>
+
+#include "bind/batches.h"
+#include "bind/graph.h"
+
+#define TABLE_TYPE "espq.analysis"
+
+typedef struct Results {
+    AnalyseTable table;
+    StatisticalTable statistical;
+    ParameterTable parameters;
+} Results;
+
+static int results_release(lua_State *L)
+{
+    Results *results = luaL_checkudata(L, 1, TABLE_TYPE);
+    analyse_table_free(&results->table);
+    statistical_table_free(&results->statistical);
+    parameter_table_free(&results->parameters);
+    memset(results, 0, sizeof *results);
+    return 0;
+}
+
+static Results *push_results(lua_State *L)
+{
+    Results *results = lua_newuserdatauv(L, sizeof *results, 0);
+    memset(results, 0, sizeof *results);
+    luaL_setmetatable(L, TABLE_TYPE);
+    return results;
+}
+
+static void set_string(lua_State *L, const char *name, const char *value)
+{
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_number(lua_State *L, const char *name, double value)
+{
+    lua_pushnumber(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static void set_boolean(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static AnalyseOptions check_options(lua_State *L, int table)
+{
+    luaL_checktype(L, table, LUA_TTABLE);
+    AnalyseOptions options = {.steps = (int)field_integer(L, table, "steps", 8), .exact = field_boolean(L, table, "exact", true)};
+    Error error;
+    error_begin(&error);
+    if (!measure_from_name(field_text(L, table, "method", "snr"), &options.measure, &error)) raise(L, &error);
+    return options;
+}
+
+/* graphwise(graph, walk, { method =, steps =, exact = }): rows, and the printed table. */
+static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const AnalyseOptions *, AnalyseTable *, Error *))
+{
+    static const char *const fields[] = {"snr", "cosine", "mse"};
+    GraphHolder *holder = check_graph(L, 1);
+    AnalyseOptions options = check_options(L, 3);
+    Batches *batches = push_batches(L, 2, holder->graph);
+    Results *results = push_results(L);
+    enter(L);
+    Error error;
+    error_begin(&error);
+    bool done = analyse(holder->graph, batches, &options, &results->table, &error);
+    if (callback_failed(&error)) done = false;
+    if (!done) return raise(L, &error);
+    lua_createtable(L, results->table.count, 0);
+    for (int i = 0; i < results->table.count; i++) {
+        const AnalyseRow *row = &results->table.rows[i];
+        lua_createtable(L, 0, 3);
+        set_string(L, "name", row->name);
+        set_string(L, "type", row->type);
+        set_number(L, fields[options.measure], row->value);
+        lua_rawseti(L, -2, i + 1);
+    }
+    Text *text = push_text(L);
+    if (results->table.count) analyse_print(&results->table, text);
+    finish_text(L, text);
+    lua_remove(L, -2);
+    return 2;
+}
+
+static int graphwise_lua(lua_State *L) { return ranked(L, analyse_graphwise); }
+static int layerwise_lua(lua_State *L) { return ranked(L, analyse_layerwise); }
+
+static void push_moments(lua_State *L, const Moments *moments)
+{
+    lua_createtable(L, 0, 7);
+    set_number(L, "mean", moments->mean);
+    set_number(L, "std", moments->deviation);
+    set_number(L, "skewness", moments->skewness);
+    set_number(L, "kurtosis", moments->kurtosis);
+    set_number(L, "min", moments->minimum);
+    set_number(L, "max", moments->maximum);
+    lua_createtable(L, 32, 0);
+    for (int i = 0; i < 32; i++) {
+        lua_pushinteger(L, moments->histogram[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "hist");
+}
+
+static int statistical_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    AnalyseOptions options = check_options(L, 3);
+    Batches *batches = push_batches(L, 2, holder->graph);
+    Results *results = push_results(L);
+    enter(L);
+    Error error;
+    error_begin(&error);
+    bool done = analyse_statistical(holder->graph, batches, &options, &results->statistical, &error);
+    if (callback_failed(&error)) done = false;
+    if (!done) return raise(L, &error);
+    lua_createtable(L, results->statistical.count, 0);
+    for (int i = 0; i < results->statistical.count; i++) {
+        const StatisticalRow *row = &results->statistical.rows[i];
+        lua_createtable(L, 0, 10);
+        set_string(L, "op", row->name);
+        set_string(L, "type", row->type);
+        set_string(L, "variable", row->variable);
+        set_boolean(L, "is_parameter", row->is_parameter);
+        set_boolean(L, "is_input", row->is_input);
+        set_boolean(L, "is_output", row->is_output);
+        set_number(L, "snr", row->snr);
+        push_moments(L, &row->noise);
+        lua_setfield(L, -2, "noise");
+        push_moments(L, &row->quantized);
+        lua_setfield(L, -2, "quantized");
+        push_moments(L, &row->floating);
+        lua_setfield(L, -2, "float");
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+static int parameters_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    Results *results = push_results(L);
+    Error error;
+    error_begin(&error);
+    if (!analyse_parameters(holder->graph, &results->parameters, &error)) return raise(L, &error);
+    lua_createtable(L, results->parameters.count, 0);
+    for (int i = 0; i < results->parameters.count; i++) {
+        const ParameterRow *row = &results->parameters.rows[i];
+        lua_createtable(L, 0, 5);
+        set_string(L, "variable", row->variable);
+        set_string(L, "op", row->node);
+        set_number(L, "range", row->range);
+        set_number(L, "std", row->deviation);
+        set_number(L, "mean_abs", row->mean_abs);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+void open_analyse(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"graphwise", graphwise_lua}, {"layerwise", layerwise_lua}, {"statistical", statistical_lua}, {"parameters", parameters_lua},
+                                         {NULL, NULL}};
+    make_type(L, TABLE_TYPE, NULL, NULL, results_release);
+    luaL_newlib(L, functions);
+}

@@ -1,0 +1,91 @@
+/* The list of all passes from file to file. Rows without `run` stand for the road's own steps; everything else is a function of a room below. */
+#include "road/passes.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "base/text.h"
+
+static const Pass own_steps[] = {
+    {.name = "load", .help = "read the ONNX file, end opset differences"},
+    {.name = "simplify", .help = "the rewrites at load: fold constants, BatchNormalization, bias adds, Swish …"},
+    {.name = "lower", .help = "device graph: fuse, requantize, layout, pack, tables"},
+    {.name = "export", .help = "write .espdl, .info, .json, read back, verify"},
+};
+
+static RoadRow *rows;
+static size_t row_count, row_capacity;
+
+static bool add_row(const Pass *pass, size_t position, void *lua, Error *error)
+{
+    RoadRow *grown = memory_grow(rows, row_count, &row_capacity, sizeof *rows);
+    if (!grown) return fail_memory(error, sizeof *rows);
+    rows = grown;
+    memmove(rows + position + 1, rows + position, (row_count - position) * sizeof *rows);
+    rows[position] = (RoadRow){*pass, lua};
+    row_count++;
+    return true;
+}
+
+bool road_rows(const RoadRow **list, size_t *count, Error *error)
+{
+    if (row_count == 0) {
+        bool fine = add_row(&own_steps[0], 0, NULL, error) && add_row(&own_steps[1], 1, NULL, error);
+        for (const Pass *pass = quantization_passes; fine && pass->name; pass++) fine = add_row(pass, row_count, NULL, error);
+        fine = fine && add_row(&own_steps[2], row_count, NULL, error) && add_row(&own_steps[3], row_count, NULL, error);
+        if (!fine) {
+            row_count = 0;
+            return false;
+        }
+    }
+    *list = rows;
+    *count = row_count;
+    return true;
+}
+
+const Pass *road_pass_at(int index)
+{
+    const RoadRow *list;
+    size_t count;
+    Error error;
+    if (!road_rows(&list, &count, &error) || index < 0 || (size_t)index >= count) return NULL;
+    return &list[index].pass;
+}
+
+const Pass *road_pass(const char *name)
+{
+    const Pass *pass;
+    for (int i = 0; (pass = road_pass_at(i)); i++)
+        if (strcmp(pass->name, name) == 0) return pass;
+    return NULL;
+}
+
+bool road_fail_unknown(const char *name, Error *error)
+{
+    const char *names[256];
+    int count = 0;
+    for (const Pass *pass; count < 256 && (pass = road_pass_at(count)); count++) names[count] = pass->name;
+    int nearest = text_nearest(name, names, count);
+    if (nearest < 0) return fail(error, NULL, "`espq passes` lists them all", "unknown pass '%s'", name);
+    return fail(error, NULL, "`espq passes` lists them all", "unknown pass '%s' (did you mean '%s'?)", name, names[nearest]);
+}
+
+/* Behind the row named, and behind what was inserted there before: passes of a script run in the order in which they were made. */
+bool road_insert(const Pass *pass, const char *after, void *lua, Error *error)
+{
+    const RoadRow *list;
+    size_t count;
+    if (!road_rows(&list, &count, error)) return false;
+    if (road_pass(pass->name)) return fail(error, NULL, "give it another name", "there is a pass '%s' already", pass->name);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(list[i].pass.name, after) != 0) continue;
+        if (strcmp(after, "lower") == 0 || strcmp(after, "export") == 0 || strcmp(after, "load") == 0)
+            return fail(error, NULL, "choose a pass from simplify to baking", "a pass cannot stand behind '%s'", after);
+        size_t position = i + 1;
+        while (position < count && list[position].lua && !list[i].lua) position++;
+        Pass row = *pass;
+        row.after_slots = list[i].pass.after_slots;
+        return add_row(&row, position, lua, error);
+    }
+    return road_fail_unknown(after, error);
+}
