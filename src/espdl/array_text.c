@@ -139,9 +139,14 @@ static void float_word(char out[96], const Layout *layout, Dtype dtype, double v
     if (decimal.special) {
         snprintf(out, 96, "%*s", width, decimal.special);
     } else if (layout->scientific) {
-        char digits[40];
-        for (int i = 0; i <= layout->right; i++) digits[i] = i < decimal.count ? decimal.digits[i] : '0';
-        digits[layout->right + 1] = 0;
+        /* A number with fewer digits than the longest is filled with those of its exact value, not with zeros. */
+        char exact[64], digits[64];
+        int count = 0;
+        snprintf(exact, sizeof exact, "%.*e", layout->right, fabs(value));
+        for (const char *at = exact; *at && *at != 'e'; at++) {
+            if (*at >= '0' && *at <= '9') digits[count++] = *at;
+        }
+        digits[count] = 0;
         int exponent = decimal.count ? decimal.exponent - 1 : 0, sign = exponent < 0 ? '-' : '+';
         snprintf(out, 96, "%*s%c.%se%c%0*d", layout->left - 1, decimal.negative ? "-" : "", digits[0], digits + 1, sign, layout->exponent_digits,
                  abs(exponent));

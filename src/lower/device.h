@@ -18,6 +18,8 @@ typedef struct DeviceValue {
     int *exponents;                /* in the graph's arena; {0} where nothing was bound */
     Slot *slot;                    /* the first exportable end that names the value, NULL */
     const char *layout;            /* "(N/16)HWC16", "UNK"; NULL: no doc_string (tables) */
+    bool table;                    /* a look-up table: a constant that no node reads, named by an attribute */
+    const char *replaces;          /* name of the graph output whose place this value took, NULL (EXPORT §4.8, §4.9) */
 } DeviceValue;
 
 typedef struct TestValue {         /* a test input or output, in the user's (original) layout and numbers */

@@ -1,0 +1,73 @@
+/* What the reference leaves for the chip to stumble over, put right where a switch of the setting says so (EXPORT §15). */
+#include <string.h>
+
+#include "lower/lower.h"
+
+static int spatial_rank(const Node *node) { return node->input_count && node->inputs[0] && node->inputs[0]->shaped ? node->inputs[0]->shape.rank - 2 : 0; }
+
+static bool lists(const Node *node, const char *name)
+{
+    for (size_t i = 0; i < sizeof node->op->attributes / sizeof node->op->attributes[0] && node->op->attributes[i].name; i++) {
+        if (strcmp(node->op->attributes[i].name, name) == 0) return node->op->attributes[i].kind == ATTRIBUTE_INTS;
+    }
+    return false;
+}
+
+/* A list attribute of the row that the model leaves out although the runtime has no default for it (E22). */
+static bool fill_list(Lowering *lowering, Node *node, const char *name, const int64_t *numbers, int count, Error *error)
+{
+    if (!lists(node, name) || node_attribute(node, name)) return true;
+    return node_set_integers(lowering->graph, node, name, numbers, count) || fail_memory(error, 64);
+}
+
+static bool fill_defaults(Lowering *lowering, Node *node, Error *error)
+{
+    static const int64_t ones[2 * ESPQ_MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, zeros[2 * ESPQ_MAX_RANK];
+    int spatial = spatial_rank(node);
+    if (node->op->layout == LAYOUT_CONV && spatial > 0) {
+        const Value *weight = node->op->pack == PACK_CONV && node->input_count > 1 ? node->inputs[1] : NULL;
+        if (!fill_list(lowering, node, "strides", ones, spatial, error) || !fill_list(lowering, node, "pads", zeros, 2 * spatial, error)) return false;
+        if (weight && (!fill_list(lowering, node, "dilations", ones, spatial, error) ||
+                       !fill_list(lowering, node, "kernel_shape", weight->shape.dims + 2, spatial, error)))
+            return false;
+    }
+    if (node_is(node, "Pad") && !node_attribute(node, "mode") && !node_set_string(lowering->graph, node, "mode", "constant")) return fail_memory(error, 64);
+    if (node_is(node, "Reshape") && !node_attribute(node, "allowzero") && node->input_count > 1 && node->inputs[1] && node->inputs[1]->constant) {
+        const Tensor *shape = node->inputs[1]->constant;
+        bool zero = false;
+        for (int64_t i = 0; i < tensor_count(shape); i++) zero = zero || tensor_get_integer(shape, i) == 0;
+        if (zero && !node_set_integer(lowering->graph, node, "allowzero", 0)) return fail_memory(error, 64);
+    }
+    return true;
+}
+
+/* MaxPool that rounds sizes up: the chip rounds down, but counts padding, which never wins a maximum (E23). */
+static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
+{
+    int spatial = spatial_rank(node);
+    int64_t pads[2 * ESPQ_MAX_RANK] = {0}, strides[ESPQ_MAX_RANK], kernel[ESPQ_MAX_RANK], dilations[ESPQ_MAX_RANK];
+    if (!node_is(node, "MaxPool") || !node_integer(node, "ceil_mode", 0) || !node->outputs[0] || spatial < 1) return true;
+    if (node_integers(node, "kernel_shape", kernel, ESPQ_MAX_RANK) != spatial) return true;
+    for (int i = 0; i < spatial; i++) strides[i] = dilations[i] = 1;
+    node_integers(node, "pads", pads, 2 * ESPQ_MAX_RANK);
+    node_integers(node, "strides", strides, ESPQ_MAX_RANK);
+    node_integers(node, "dilations", dilations, ESPQ_MAX_RANK);
+    for (int i = 0; i < spatial; i++) {
+        int64_t size = node->inputs[0]->shape.dims[2 + i], out = node->outputs[0]->shape.dims[2 + i];
+        int64_t needed = (out - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 - size - pads[i];
+        if (needed > pads[spatial + i]) pads[spatial + i] = needed;
+    }
+    return (node_set_integers(lowering->graph, node, "pads", pads, 2 * spatial) && node_set_integer(lowering->graph, node, "ceil_mode", 0)) ||
+           fail_memory(error, 64);
+}
+
+bool lower_repair(Lowering *lowering, Error *error)
+{
+    Graph *graph = lowering->graph;
+    for (int i = 0; i < graph->node_count; i++) {
+        Node *node = graph->nodes[i];
+        if (lower_setting(lowering)->switches.write_defaults && !fill_defaults(lowering, node, error)) return false;
+        if (lower_setting(lowering)->switches.ceil_mode_pads && !pad_ceil(lowering, node, error)) return false;
+    }
+    return true;
+}
