@@ -349,18 +349,26 @@ static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int 
     }
 }
 
+/* The form of a wanted value that no replay changed. */
+static char *float_data(const Job *job, int value, int piece)
+{
+    const Tensor *constant = job->replay->program->values[value].constant;
+    return constant ? constant->data : kept_data(job, value, piece);
+}
+
 static void compare_outputs(const Job *job, const Stage *stage, int layer, int piece)
 {
     const Program *program = job->replay->program;
     int64_t first = (job->first + piece) * program->piece, left = program->samples - first;
     for (int i = 0; i < program->wanted_count; i++) {
         int value = program->wanted_index[i];
-        if (!is_activation(program, value) || !stage->changed[value]) continue;
         Replayed shown = {.layer = layer, .output = i, .sample = first, .samples = left < program->piece ? left : program->piece};
-        Tensor floating = stage->tensors[value], replayed = stage->tensors[value];
-        floating.shape = replayed.shape = program_whole_shape(program, &program->values[value], shown.samples);
-        floating.data = kept_data(job, value, piece);
-        replayed.data = stage->arena + job->replay->offsets[value];
+        Shape shape = program_whole_shape(program, &program->values[value], shown.samples);
+        Tensor floating, replayed;
+        frame_header(&floating, program->values[value].dtype, &shape);
+        floating.data = float_data(job, value, piece);
+        replayed = floating;
+        if (stage->changed[value]) replayed.data = stage->arena + job->replay->offsets[value];
         shown.floating = &floating;
         shown.replayed = &replayed;
         job->compare(job->context, &shown);
@@ -372,7 +380,7 @@ static bool replay_piece(Job *job, Stage *stage, int layer, int piece)
     const Program *program = job->replay->program;
     int first = job->replay->layer_steps[layer];
     memset(stage->changed, 0, (size_t)program->value_count);
-    for (int i = first; i < program->step_count; i++) {
+    for (int i = first < 0 ? program->step_count : first; i < program->step_count; i++) {
         const ProgramStep *step = i == first ? &stage->layer : &program->steps[i];
         if (i > first && !touched(step, stage->changed)) continue;
         if (cancel_requested()) atomic_store(&job->stopped, true);
@@ -404,11 +412,12 @@ static void replay_tasks(void *context, int64_t begin, int64_t end, int thread)
     for (int64_t task = begin; task < end; task++) {
         int layer = (int)(task / job->chunks), from = (int)(task % job->chunks) * job->chunk;
         int to = from + job->chunk < job->count ? from + job->chunk : job->count;
-        if (replay->layer_steps[layer] < 0 || atomic_load(&job->stopped)) continue;
-        if (!prepare_layer(job, stage, layer)) stop_with(job, &stage->error);
+        bool reaches = replay->layer_steps[layer] >= 0;
+        if (atomic_load(&job->stopped)) continue;
+        if (reaches && !prepare_layer(job, stage, layer)) stop_with(job, &stage->error);
         else
             for (int piece = from; piece < to && replay_piece(job, stage, layer, piece); piece++) {}
-        step_clear(&stage->layer);
+        if (reaches) step_clear(&stage->layer);
     }
 }
 

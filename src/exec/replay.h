@@ -14,7 +14,7 @@ typedef struct ReplayOptions {
 } ReplayOptions;
 
 /* One graph output of one piece of the batch, both ways. Called from several threads; never twice for the same layer, output and
- * sample. A layer that does not reach an output is not shown. */
+ * sample. */
 typedef struct Replayed {
     int layer, output;
     int64_t sample, samples;        /* which samples of the batch these are */
