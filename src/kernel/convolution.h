@@ -194,8 +194,13 @@ static void gather_plane_stride2(const Gather *gather, const float *plane, float
 {
     int count = gather->taps * gather->vectors, v = 0;
     for (int i = 0; i < count; i++) {
+        int entry = gather->first[i], last = gather->first[i + 1];
         Floats value = v_zero();
-        for (int entry = gather->first[i]; entry < gather->first[i + 1]; entry++) {
+        if (last - entry == 1 && gather->mask[entry] == spread(ALL_LANES)) {
+            value = v_load_even(plane + gather->offset[entry]);
+            entry = last;
+        }
+        for (; entry < last; entry++) {
             const float *from = plane + gather->offset[entry];
             uint32_t mask = gather->mask[entry];
             Floats low = v_load_masked(from, mask & ALL_LANES, v_zero()), high = v_load_masked(from + LANES, mask >> LANES & ALL_LANES, v_zero());
@@ -323,8 +328,11 @@ static void store_rows(const ConvTask *task, int64_t channel, int64_t columns, i
     for (int64_t r = 0; r < rows;) {
         int64_t image = (row + r) / task->pixels, pixel = (row + r) % task->pixels, count = least(rows - r, task->pixels - pixel);
         float *y = task->y + (image * channels + channel) * task->pixels + pixel;
-        for (int64_t n = 0; n < columns; n++, y += task->pixels)
-            for (int64_t i = 0; i < count; i++) y[i] = sums[(r + i) * PANEL + n];
+        int64_t whole_n = columns / 8 * 8, whole_i = count / 8 * 8;
+        for (int64_t n = 0; n < whole_n; n += 8)
+            for (int64_t i = 0; i < whole_i; i += 8) transpose_8x8(sums + (r + i) * PANEL + n, PANEL, y + n * task->pixels + i, task->pixels);
+        for (int64_t n = 0; n < columns; n++)
+            for (int64_t i = n < whole_n ? whole_i : 0; i < count; i++) y[n * task->pixels + i] = sums[(r + i) * PANEL + n];
         r += count;
     }
 }

@@ -20,7 +20,7 @@ static int ceil_div(int a, int b)   /* b > 0 */
 
 static int64_t phase_floats(const Band *band, int rows)
 {
-    return ((rows + band->below) * band->pitch + band->behind + LANES + 15) / 16 * 16;
+    return ((rows + band->below) * band->pitch + 2 * band->behind + 2 * LANES + 15) / 16 * 16;
 }
 
 static bool band_make(const ConvF32 *conv, Band *band)
@@ -59,13 +59,10 @@ static void split_row(const ConvF32 *conv, const Band *band, const float *x, flo
     int limit = (conv->out[1] + band->behind) * stride - pad;   /* columns from here on are read by no tap */
     if (limit < width) width = limit;
     if (width <= 0) return;
-    if (stride == 1) {
+    if (stride == 1) {   /* whole vectors: zeros behind the end, where only zeros and the next row come */
         int column = 0;
         for (; column + LANES <= width; column += LANES) v_store(to + pad + column, v_load(x + column));
-        if (column < width) {
-            uint32_t mask = (1u << (width - column)) - 1;
-            v_store_masked(to + pad + column, mask, v_load_masked(x + column, mask, v_zero()));
-        }
+        if (column < width) v_store(to + pad + column, v_load_masked(x + column, (1u << (width - column)) - 1, v_zero()));
         return;
     }
     int column = 0;
@@ -81,8 +78,8 @@ static void split_row(const ConvF32 *conv, const Band *band, const float *x, flo
             uint32_t mask = (uint32_t)((1ull << rest) - 1), low_mask = rest >= LANES ? (uint32_t)((1ull << LANES) - 1) : mask;
             Floats low = v_load_masked(x + column, low_mask, v_zero());
             Floats high = rest > LANES ? v_load_masked(x + column + LANES, mask >> LANES, v_zero()) : v_zero();
-            v_store_masked(even + column / 2, (1u << ((rest + 1) / 2)) - 1, v_even(low, high));
-            v_store_masked(odd + column / 2, (1u << (rest / 2)) - 1, v_odd(low, high));
+            v_store(even + column / 2, v_even(low, high));
+            v_store(odd + column / 2, v_odd(low, high));
         }
         return;
     }
@@ -135,13 +132,12 @@ typedef struct DepthwiseTask {
     int32_t distance[DEPTHWISE_TAPS];
 } DepthwiseTask;
 
-/* The rows of x that band `index` needs, into `band`. Zeros are written only when the band before was another. */
-static void fill_band(const DepthwiseTask *task, const float *x, int index, bool clear, float *band)
+/* The rows of x that band `index` needs, into `band`, which has zeros elsewhere. */
+static void fill_band(const DepthwiseTask *task, const float *x, int index, float *band)
 {
     const ConvF32 *conv = task->conv;
     const Band *shape = &task->band;
     int columns = conv->stride[1];
-    if (clear) memset(band, 0, (size_t)(conv->stride[0] * columns * shape->phase) * sizeof *band);
     for (int phase = 0; phase < conv->stride[0]; phase++) {
         for (int r = 0; r < shape->rows + shape->below; r++) {
             int row = (index * shape->rows + r) * conv->stride[0] + phase - conv->pad[0];
@@ -152,39 +148,52 @@ static void fill_band(const DepthwiseTask *task, const float *x, int index, bool
     }
 }
 
-static void copy_row(const float *from, float *to, int count)
+/* Lines to rows of y. Whole vectors, whose ends the next row writes again; not for the last rows, behind which others write. */
+static void store_lines(const Band *shape, int rows, int width, const float *lines, float *y)
 {
-    int i = 0;
-    for (; i + LANES <= count; i += LANES) v_store(to + i, v_load(from + i));
-    if (i < count) {
-        uint32_t mask = (1u << (count - i)) - 1;
-        v_store_masked(to + i, mask, v_load(from + i));   /* lines have a vector of slack */
+    int64_t size = (int64_t)rows * width;
+    for (int r = 0; r < rows; r++, lines += shape->pitch) {
+        int64_t at = (int64_t)r * width, end = at + width;
+        const float *from = lines;
+        for (; at < end && at + LANES <= size; at += LANES, from += LANES) v_store(y + at, v_load(from));
+        if (at < end) v_store_first(y + at, (int)(end - at), v_load(from));
     }
 }
 
+/* Several small planes at a time: all are split before the first line is computed, since a load right behind the stores that it
+ * covers would wait for them to reach the cache. */
 static void depthwise_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const DepthwiseTask *task = context;
     const ConvF32 *conv = task->conv;
     const Band *shape = &task->band;
-    _Alignas(64) float band[LINES_FLOATS];
+    _Alignas(64) float bands[LINES_FLOATS];
     _Alignas(64) float lines[LINES_FLOATS];
-    int64_t planes = (int64_t)conv->batch * conv->groups;
+    int64_t planes = (int64_t)conv->batch * conv->groups, band_floats = conv->stride[0] * conv->stride[1] * shape->phase;
     int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], out_plane = (int64_t)conv->out[0] * conv->out[1];
+    int64_t together = BAND_FLOATS / (band_floats * conv->channels_out);
     int taps = conv->kernel[0] * conv->kernel[1], filled = -1;
-    for (int64_t i = begin; i < end; i++) {
+    if (together < 1) together = 1;
+    for (int64_t i = begin, count; i < end; i += count) {
         int index = (int)(i / planes), first = index * shape->rows, rows = (int)least(shape->rows, conv->out[0] - first);
-        int64_t plane = i % planes;
-        fill_band(task, task->x + plane * in_plane, index, filled != index, band);
-        filled = index;
+        count = least(least(together, end - i), planes - i % planes);
+        int64_t plane = i % planes, length = vectors_of((rows - 1) * shape->pitch + conv->out[1]);
+        bool clear = filled != index;
+        for (int64_t p = 0; p < count; p++) {
+            if (clear) memset(bands + p * band_floats, 0, (size_t)band_floats * sizeof *bands);
+            fill_band(task, task->x + (plane + p) * in_plane, index, bands + p * band_floats);
+        }
+        filled = count == together ? index : -1;   /* all bands have their zeros */
         for (int64_t n = 0; n < conv->channels_out; n++) {
-            int64_t channel = plane % conv->groups * conv->channels_out + n;
-            int64_t length = (rows - 1) * shape->pitch + conv->out[1];
-            line_run((length + LANES - 1) / LANES, taps, task->distance, task->weights + channel * taps, task->bias ? task->bias[channel] : 0.0f,
-                     band, lines);
-            float *y = task->y + (plane * conv->channels_out + n) * out_plane + (int64_t)first * conv->out[1];
-            for (int r = 0; r < rows; r++) copy_row(lines + r * shape->pitch, y + r * conv->out[1], conv->out[1]);
+            for (int64_t p = 0; p < count; p++) {
+                int64_t channel = (plane + p) % conv->groups * conv->channels_out + n;
+                line_run(length, taps, task->distance, task->weights + channel * taps, task->bias ? task->bias[channel] : 0.0f,
+                         bands + p * band_floats, lines + p * shape->phase);
+            }
+            for (int64_t p = 0; p < count; p++)
+                store_lines(shape, rows, conv->out[1], lines + p * shape->phase,
+                            task->y + ((plane + p) * conv->channels_out + n) * out_plane + (int64_t)first * conv->out[1]);
         }
     }
 }

@@ -6,6 +6,7 @@
 #include "base/threads.h"
 #include "kernel/plain.h"
 #include "kernel/simd_avx512.h"
+#include "kernel/transpose.h"
 
 #include "kernel/tile.h"
 #include "kernel/product.h"

@@ -51,9 +51,25 @@ static inline Floats v_load_masked(const float *p, uint32_t mask, Floats other)
     return _mm256_blendv_ps(other, _mm256_maskload_ps(p, lanes), _mm256_castsi256_ps(lanes));
 }
 
-static inline void v_store_masked(float *p, uint32_t mask, Floats v)
+/* The first `count` lanes. Not by maskstore, which takes dozens of cycles on AMD's processors. */
+static inline void v_store_first(float *p, int count, Floats v)
 {
-    _mm256_maskstore_ps(p, v_mask(mask), v);
+    if (count >= LANES) {
+        _mm256_storeu_ps(p, v);
+        return;
+    }
+    __m128 part = _mm256_castps256_ps128(v);
+    if (count & 4) {
+        _mm_storeu_ps(p, part);
+        part = _mm256_extractf128_ps(v, 1);
+        p += 4;
+    }
+    if (count & 2) {
+        _mm_storel_pi((__m64 *)p, part);
+        part = _mm_movehl_ps(part, part);
+        p += 2;
+    }
+    if (count & 1) _mm_store_ss(p, part);
 }
 
 static inline Floats v_or(Floats a, Floats b)
@@ -70,6 +86,13 @@ static inline Floats v_even(Floats low, Floats high)
 static inline Floats v_odd(Floats low, Floats high)
 {
     __m256 mixed = _mm256_shuffle_ps(low, high, 0xDD);
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
+}
+
+/* p[0], p[2], …, p[2 * LANES - 2]; nothing behind is touched. */
+static inline Floats v_load_even(const float *p)
+{
+    __m256 mixed = _mm256_shuffle_ps(_mm256_loadu_ps(p), _mm256_loadu_ps(p + LANES - 1), 0xD8);
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
 }
 

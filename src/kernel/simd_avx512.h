@@ -44,9 +44,10 @@ static inline Floats v_load_masked(const float *p, uint32_t mask, Floats other)
     return _mm512_mask_loadu_ps(other, (__mmask16)mask, p);
 }
 
-static inline void v_store_masked(float *p, uint32_t mask, Floats v)
+/* The first `count` lanes. */
+static inline void v_store_first(float *p, int count, Floats v)
 {
-    _mm512_mask_storeu_ps(p, (__mmask16)mask, v);
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), v);
 }
 
 static inline Floats v_or(Floats a, Floats b)
@@ -64,6 +65,13 @@ static inline Floats v_odd(Floats low, Floats high)
 {
     const __m512i index = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
     return _mm512_permutex2var_ps(low, index, high);
+}
+
+/* p[0], p[2], …, p[2 * LANES - 2]; nothing behind is touched. */
+static inline Floats v_load_even(const float *p)
+{
+    const __m512i index = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 17, 19, 21, 23, 25, 27, 29, 31);
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(p), index, _mm512_loadu_ps(p + LANES - 1));
 }
 
 #endif

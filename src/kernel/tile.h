@@ -119,12 +119,12 @@ static inline void tile_run(Tile *const tiles[TILE_ROWS][TILE_VECTORS], TileCall
     float copy[TILE_ROWS * PANEL];
     float *c = call->c;
     int64_t c_row = call->c_row;
-    uint32_t tail = (1u << (columns % LANES)) - 1;
+    int tail = (int)(columns % LANES);
     int64_t whole = columns / LANES * LANES;
     if (call->start == START_SUM) {
         for (int r = 0; r < rows; r++) {
             for (int64_t n = 0; n < whole; n += LANES) v_store(copy + r * PANEL + n, v_load(c + r * c_row + n));
-            v_store(copy + r * PANEL + whole, v_load_masked(c + r * c_row + whole, tail, v_zero()));
+            v_store(copy + r * PANEL + whole, v_load_masked(c + r * c_row + whole, (1u << tail) - 1, v_zero()));
         }
     }
     call->c = copy;
@@ -134,6 +134,6 @@ static inline void tile_run(Tile *const tiles[TILE_ROWS][TILE_VECTORS], TileCall
     call->c_row = c_row;
     for (int r = 0; r < rows; r++) {
         for (int64_t n = 0; n < whole; n += LANES) v_store(c + r * c_row + n, v_load(copy + r * PANEL + n));
-        v_store_masked(c + r * c_row + whole, tail, v_load(copy + r * PANEL + whole));
+        v_store_first(c + r * c_row + whole, tail, v_load(copy + r * PANEL + whole));
     }
 }
