@@ -82,6 +82,7 @@ struct Node {
     Slot **output_slots;
     Slot *slot_pool;
     bool removed;
+    bool unnamed;               /* the model gave it no name: generated_name_<k> (QUANT §2.2) */
     void *custom;               /* a Lua operator's, owned by the binding */
 };
 

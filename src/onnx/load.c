@@ -287,6 +287,7 @@ static bool read_node(Reading *reading, const Onnx__NodeProto *proto, const char
     Node *node = graph_add_node(graph, proto->op_type, name, error);
     if (!node) return false;
     node->opset = graph->opset;
+    node->unnamed = !proto->name || !proto->name[0];
     node->domain = own ? "" : arena_text(&graph->arena, proto->domain);
     if (!node->domain) return fail_memory(error, 0);
     /* ONNX's own row does not answer for an operator of another domain that happens to have its name. */

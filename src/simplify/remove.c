@@ -45,3 +45,34 @@ bool rewrite_identity(Graph *graph, const SimplifyOptions *options, int *changes
     memory_free(nodes);
     return ok;
 }
+
+/* The reference numbers unnamed nodes after its simplifier folded what could be folded: generated_name_<k> counts those that are left. */
+bool rewrite_names(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
+{
+    (void)options;
+    (void)changes;   /* no shape changes with a name */
+    int next = 0;
+    graph_remove_unused(graph);
+    for (int i = 0; i < graph->node_count; i++) {
+        Node *node = graph->nodes[i];
+        if (!node->unnamed) continue;
+        const char *name;
+        const Node *taken;
+        do {
+            name = arena_format(&graph->arena, "generated_name_%d", next++);
+            if (!name) return fail_memory(error, 32);
+            taken = graph_node(graph, name);
+        } while (taken && !taken->unnamed);
+        if (taken == node) continue;
+        /* An unnamed node further on may still hold the number; it gets its own when its turn comes. */
+        if (taken) {
+            Node *later = graph_node(graph, name);
+            const char *aside = name;
+            while (aside && graph_node(graph, aside)) aside = arena_format(&graph->arena, "%s, later", aside);
+            if (!aside) return fail_memory(error, 32);
+            if (!graph_rename_node(graph, later, aside, error)) return false;
+        }
+        if (!graph_rename_node(graph, node, name, error)) return false;
+    }
+    return true;
+}

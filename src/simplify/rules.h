@@ -13,7 +13,7 @@
 typedef bool RewriteFunction(Graph *graph, const SimplifyOptions *options, int *changes, Error *error);
 
 /* ---- the rows ---- */
-RewriteFunction rewrite_constants, rewrite_no_ops, rewrite_softmax_axes, rewrite_gemm_factors, rewrite_split_parameters, rewrite_bias_add, rewrite_batch_norm,
+RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softmax_axes, rewrite_gemm_factors, rewrite_split_parameters, rewrite_bias_add, rewrite_batch_norm,
     rewrite_isolated_batch_norm, rewrite_swish, rewrite_rms_norm, rewrite_lp_norm, rewrite_slice, rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes,
     rewrite_identity;
 RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool, rewrite_matmul_add,

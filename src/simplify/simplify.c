@@ -5,6 +5,7 @@
 const Rewrite rewrites[] = {
     /* name               help                                                                        extra  does */
     {"constants",         "shapes of all tensors; what depends on constants and shapes only becomes a constant", false, rewrite_constants},
+    {"names",             "dead nodes go; nodes without a name are numbered",                         false, rewrite_names},
     {"no_ops",            "Dropout and casts to the same type go",                                    false, rewrite_no_ops},
     {"softmax_axes",      "Softmax of opset 12 and before over several axes: flattened, as it was meant", false, rewrite_softmax_axes},
     {"split_sizes",       "Split into parts that do not come out even: sizes written out",            false, rewrite_split_sizes},
