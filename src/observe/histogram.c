@@ -145,7 +145,7 @@ static bool kl_exponents(Observer *observer, int *exponents, Error *error)
 }
 
 const ObserverRow observer_kl = {
-    .name = "kl", .help = "the clipping that changes the distribution least (Kullback-Leibler divergence)", .walks = 2, .per_channel = true,
+    .name = "kl", .help = "the clipping that changes the distribution least (Kullback-Leibler divergence)", .walks = 2, .per_channel = true, .parallel = true,
     .state_bytes = sizeof(Histogram), .observe = histogram_observe, .between = kl_between, .exponents = kl_exponents, .release = histogram_release,
 };
 
@@ -227,6 +227,6 @@ static bool mse_exponents(Observer *observer, int *exponents, Error *error)
 }
 
 const ObserverRow observer_mse = {
-    .name = "mse", .help = "the clipping with the least mean squared error", .walks = 2, .per_channel = true,
+    .name = "mse", .help = "the clipping with the least mean squared error", .walks = 2, .per_channel = true, .parallel = true,
     .state_bytes = sizeof(Histogram), .observe = histogram_observe, .between = mse_between, .exponents = mse_exponents, .release = histogram_release,
 };

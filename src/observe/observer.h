@@ -17,6 +17,7 @@ typedef struct ObserverRow {
     bool (*between)(Observer *observer, Error *error);                                  /* after walk 0, when there are two */
     bool (*exponents)(Observer *observer, int *exponents, Error *error);                /* count as the slot says */
     void (*release)(Observer *observer);
+    bool parallel;                  /* may run in any thread; false: it calls back into a script */
     const char *refused;            /* why an integer target cannot use it (constant, floating); NULL: it can */
 } ObserverRow;
 

@@ -18,7 +18,7 @@ static bool minmax_exponents(Observer *observer, int *exponents, Error *error)
     return true;
 }
 
-const ObserverRow observer_minmax = {.name = "minmax", .help = "the whole range of the data", .walks = 1, .per_channel = true, .exponents = minmax_exponents};
+const ObserverRow observer_minmax = {.name = "minmax", .help = "the whole range of the data", .walks = 1, .per_channel = true, .parallel = true, .exponents = minmax_exponents};
 
 /* ---- percentile ---- */
 
@@ -171,7 +171,7 @@ static void percentile_release(Observer *observer)
 }
 
 const ObserverRow observer_percentile = {
-    .name = "percentile", .help = "mean over batches of the 99.99 % range of each", .walks = 1, .per_channel = true, .state_bytes = sizeof(Percentiles),
+    .name = "percentile", .help = "mean over batches of the 99.99 % range of each", .walks = 1, .per_channel = true, .parallel = true, .state_bytes = sizeof(Percentiles),
     .observe = percentile_observe, .exponents = percentile_exponents, .release = percentile_release,
 };
 
@@ -258,6 +258,6 @@ static void isotone_release(Observer *observer)
 }
 
 const ObserverRow observer_isotone = {
-    .name = "isotone", .help = "keeps the order of the two largest numbers of the last axis (classifier outputs)", .walks = 1,
+    .name = "isotone", .help = "keeps the order of the two largest numbers of the last axis (classifier outputs)", .walks = 1, .parallel = true,
     .state_bytes = sizeof(Isotone), .observe = isotone_observe, .exponents = isotone_exponents, .release = isotone_release,
 };
