@@ -25,7 +25,8 @@ GENERATED = $(BUILD)/gen/onnx.pb-c.h
 archive = $(firstword $(foreach name,$(1),$(filter /%,$(shell $(CC) -print-file-name=$(name)))))
 LUA_ARCHIVE := $(call archive,liblua5.4.a liblua54.a liblua-5.4.a liblua.a)
 LFS_ARCHIVE := $(call archive,liblua5.4-filesystem.a liblua54-filesystem.a)
-LUA_LIBS := $(if $(LUA_ARCHIVE),-Wl,--whole-archive $(LUA_ARCHIVE) -Wl,--no-whole-archive,\
+comma := ,
+LUA_LIBS := $(if $(LUA_ARCHIVE),-Wl$(comma)--whole-archive $(LUA_ARCHIVE) -Wl$(comma)--no-whole-archive,\
 	$(shell $(PKG_CONFIG) --libs lua5.4 2>/dev/null || $(PKG_CONFIG) --libs lua-5.4 2>/dev/null || $(PKG_CONFIG) --libs lua))
 LUA_FILES := $(sort $(wildcard lua/espq/*.lua lua/espq/*/*.lua))
 BIND_OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/bind/*.c))
@@ -152,7 +153,6 @@ asan:
 tsan:
 	@$(MAKE) --no-print-directory $(call SANITIZED,tsan,thread) all $(BUILD)/tsan/tests
 	scripts/sanitized $(BUILD)/tsan
-comma := ,
 
 # A minute of each libFuzzer target (SECONDS=…), starting from its corpus; what it finds stays in $(BUILD)/fuzz.
 SECONDS ?= 60
