@@ -33,6 +33,7 @@ static bool start_node(Graph *graph, Node *node, const Target *target, Error *er
 {
     const Platform *platform = node->platform;
     if (!node_make_slots(graph, node, error)) return false;
+    node->wide = platform->wide;
     for (int i = 0; i < node->input_count; i++) start_slot(node->input_slots[i], node->inputs[i], i < 32 && (node->op->float_inputs >> i & 1), platform, target);
     for (int i = 0; i < node->output_count; i++) {
         start_slot(node->output_slots[i], node->outputs[i], i < 32 && (node->op->float_outputs >> i & 1), platform, target);
