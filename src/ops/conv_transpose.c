@@ -8,6 +8,7 @@
 #include "ops/common.h"
 #include "ops/rows.h"
 #include "ops/window.h"
+#include "quant/slots.h"
 
 typedef struct TransposedState {
     Window window;
@@ -184,7 +185,7 @@ const Operator op_conv_transpose = {
                    {.name = "pads", .kind = ATTRIBUTE_INTS},
                    {.name = "strides", .kind = ATTRIBUTE_INTS}},
     .infer = transposed_infer, .prepare = transposed_prepare, .run = transposed_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED, .slots = slots_conv_transpose,
     .layout = LAYOUT_CONV, .module_cure = "leave setting.convtranspose_decomposition on: it becomes InsertZeros and Conv", .cost = transposed_cost,
 };
 

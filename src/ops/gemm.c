@@ -6,6 +6,7 @@
 #include "kernel/float32.h"
 #include "ops/common.h"
 #include "ops/rows.h"
+#include "quant/slots.h"
 
 typedef struct GemmState {
     MatmulF32 matmul;
@@ -156,7 +157,7 @@ const Operator op_gemm = {
                    {.name = "transA", .kind = ATTRIBUTE_INT},
                    {.name = "transB", .kind = ATTRIBUTE_INT}},
     .infer = gemm_infer, .prepare = gemm_prepare, .release = gemm_release, .run = gemm_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED, .slots = slots_gemm,
     .layout = LAYOUT_OTHER, .pack = PACK_GEMM, .fuses_relu = true, .module = MODULE_S8 | MODULE_S16, .cost = gemm_cost,
 };
 
