@@ -39,5 +39,7 @@ Graph *lower_graph(const Graph *graph, const LowerOptions *options, Error *error
 /* Test value in device form: permuted by the value's perm, integers where it is bound (EXPORT §12). NULL and no error (*gone = true)
  * when the value vanished. */
 Tensor *lower_test_value(const Graph *device, const TestValue *value, int *exponent, bool *gone, Error *error);
+/* The name under which it is written: its own, or that of the value which took its place at the graph's end. NULL when it vanished. */
+const char *lower_test_name(const Graph *device, const char *name);
 
 #endif

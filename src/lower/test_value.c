@@ -39,3 +39,9 @@ Tensor *lower_test_value(const Graph *device, const TestValue *test, int *expone
     *exponent = described->exponents[0];
     return integers;
 }
+
+const char *lower_test_name(const Graph *device, const char *name)
+{
+    const Value *value = find(device, name);
+    return value ? value->name : NULL;
+}

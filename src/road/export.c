@@ -74,7 +74,7 @@ static bool lower_tests(Exporting *exporting, const TestValue *values, int count
             text_format(exporting->warnings, "test value '%s' is left out: the tensor vanished when nodes were fused\n", values[i].name);
             continue;
         }
-        (*tests)[(*test_count)++] = (EspdlTest){values[i].name, tensor, exponent};
+        (*tests)[(*test_count)++] = (EspdlTest){lower_test_name(exporting->device, values[i].name), tensor, exponent};
     }
     return true;
 }
