@@ -242,91 +242,92 @@ static double prelu_table(const Node *node, double x, const double *parameters, 
 #define FLOAT_ONLY .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "it runs as a table at 8 bits, or replace it by Relu, HardSwish or Swish"
 
 const Operator op_relu = {
-    .name = "Relu", .help = "max(x, 0)", ONE_TO_ONE, .infer = infer_same_shape, .run = relu_run,
+    .name = "Relu", .help = "max(x, 0).", ONE_TO_ONE, .infer = infer_same_shape, .run = relu_run,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP, .layout = LAYOUT_PASSIVE, .table = relu_table, .swaps_transpose = true,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_leaky_relu = {
-    .name = "LeakyRelu", .help = "x, below zero alpha * x", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.01}},
+    .name = "LeakyRelu", .help = "x, below zero alpha * x.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.01}},
     ACTIVATION, .run = leaky_relu_run, .table = leaky_relu_table, .module = MODULE_ALL,
 };
 
 const Operator op_elu = {
-    .name = "Elu", .help = "x, below zero alpha * (exp(x) - 1)", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    .name = "Elu", .help = "x, below zero alpha * (exp(x) - 1).", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     ACTIVATION, .run = elu_run, .table = elu_table, .module = MODULE_ALL,
 };
 
 const Operator op_sigmoid = {
-    .name = "Sigmoid", .help = "1 / (1 + exp(-x))", ONE_TO_ONE, ACTIVATION, .run = sigmoid_run, .table = sigmoid_table, .module = MODULE_ALL,
+    .name = "Sigmoid", .help = "1 / (1 + exp(-x)).", ONE_TO_ONE, ACTIVATION, .run = sigmoid_run, .table = sigmoid_table, .module = MODULE_ALL,
 };
 
 const Operator op_tanh = {
-    .name = "Tanh", .help = "hyperbolic tangent", ONE_TO_ONE, ACTIVATION, .run = tanh_run, .table = tanh_table, .module = MODULE_ALL,
+    .name = "Tanh", .help = "Hyperbolic tangent.", ONE_TO_ONE, ACTIVATION, .run = tanh_run, .table = tanh_table, .module = MODULE_ALL,
 };
 
 const Operator op_hard_sigmoid = {
-    .name = "HardSigmoid", .help = "alpha * x + beta, between 0 and 1", ONE_TO_ONE,
+    .name = "HardSigmoid", .help = "alpha * x + beta, between 0 and 1.", ONE_TO_ONE,
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.2}, {"beta", ATTRIBUTE_FLOAT, .number = 0.5}},
     ACTIVATION, .run = hard_sigmoid_run, .table = hard_sigmoid_table, .module = MODULE_ALL,
 };
 
 const Operator op_hard_swish = {
-    .name = "HardSwish", .help = "x * clip(x + 3, 0, 6) / 6", ONE_TO_ONE, ACTIVATION, .run = hard_swish_run, .table = hard_swish_table,
+    .name = "HardSwish", .help = "x * clip(x + 3, 0, 6) / 6.", ONE_TO_ONE, ACTIVATION, .run = hard_swish_run, .table = hard_swish_table,
     .module = MODULE_ALL,
 };
 
 const Operator op_swish = {
-    .name = "Swish", .help = "x * sigmoid(x), fused from Sigmoid and Mul", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    .name = "Swish", .help = "x * sigmoid(x), fused from Sigmoid and Mul.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     ACTIVATION, .run = swish_run, .table = swish_table, .module = MODULE_ALL,
 };
 
 const Operator op_gelu = {
-    .name = "Gelu", .help = "x * Phi(x), by erf or tanh", ONE_TO_ONE,
+    .name = "Gelu", .help = "x * Phi(x), by erf or tanh.", ONE_TO_ONE,
     .attributes = {{"approximate", ATTRIBUTE_STRING, .text = "none", .words = "none|tanh"}},
     ACTIVATION, .prepare = prepare_exact, .release = release_nothing, .run = gelu_run, .table = gelu_table, .module = MODULE_S8 | MODULE_S16,
 };
 
 const Operator op_clip = {
-    .name = "Clip", .help = "x between two bounds", .inputs = {1, 3}, .outputs = {1, 1},
-    .infer = clip_infer, .run = clip_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP, .float_inputs = 1 << 1 | 1 << 2,
+    .name = "Clip", .help = "x between two bounds.", .inputs = {1, 3}, .outputs = {1, 1},
+    .infer = clip_infer, .run = clip_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
+    .float_inputs = 1 << 1 | 1 << 2, .scaled_inputs = 1 << 1 | 1 << 2,
     .layout = LAYOUT_PASSIVE, .table = clip_table, .swaps_transpose = true, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_prelu = {
-    .name = "PRelu", .help = "x, below zero slope * x", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "PRelu", .help = "x, below zero slope * x.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = prelu_infer, .prepare = prepare_exact, .release = release_nothing, .run = prelu_run, .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_PASSIVE, .table = prelu_table, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_softplus = {
-    .name = "Softplus", .help = "log(exp(x) + 1)", ONE_TO_ONE, FLOAT_ONLY, .run = softplus_run, .table = softplus_table, .swaps_transpose = true,
+    .name = "Softplus", .help = "log(exp(x) + 1).", ONE_TO_ONE, FLOAT_ONLY, .run = softplus_run, .table = softplus_table, .swaps_transpose = true,
 };
 
-const Operator op_mish = {.name = "Mish", .help = "x * tanh(softplus(x))", ONE_TO_ONE, FLOAT_ONLY, .run = mish_run, .table = mish_table};
+const Operator op_mish = {.name = "Mish", .help = "x * tanh(softplus(x)).", ONE_TO_ONE, FLOAT_ONLY, .run = mish_run, .table = mish_table};
 
 const Operator op_selu = {
-    .name = "Selu", .help = "gamma * x, below zero gamma * alpha * (exp(x) - 1)", ONE_TO_ONE,
+    .name = "Selu", .help = "gamma * x, below zero gamma * alpha * (exp(x) - 1).", ONE_TO_ONE,
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1.67326319217681884765625}, {"gamma", ATTRIBUTE_FLOAT, .number = 1.05070102214813232421875}},
     FLOAT_ONLY, .run = selu_run, .table = selu_table,
 };
 
 const Operator op_celu = {
-    .name = "Celu", .help = "x, below zero alpha * (exp(x / alpha) - 1)", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    .name = "Celu", .help = "x, below zero alpha * (exp(x / alpha) - 1).", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     FLOAT_ONLY, .run = celu_run, .table = celu_table,
 };
 
 const Operator op_thresholded_relu = {
-    .name = "ThresholdedRelu", .help = "x above alpha, else 0", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    .name = "ThresholdedRelu", .help = "x above alpha, else 0.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     FLOAT_ONLY, .run = thresholded_relu_run, .table = thresholded_relu_table,
 };
 
 const Operator op_softsign = {
-    .name = "Softsign", .help = "x / (1 + |x|)", ONE_TO_ONE, FLOAT_ONLY, .run = softsign_run, .table = softsign_table,
+    .name = "Softsign", .help = "x / (1 + |x|).", ONE_TO_ONE, FLOAT_ONLY, .run = softsign_run, .table = softsign_table,
 };
 
 const Operator op_shrink = {
-    .name = "Shrink", .help = "x outside of -lambd … lambd moved towards zero by bias, else 0", ONE_TO_ONE,
+    .name = "Shrink", .help = "x outside of -lambd … lambd moved towards zero by bias, else 0.", ONE_TO_ONE,
     .attributes = {{"lambd", ATTRIBUTE_FLOAT, .number = 0.5}, {"bias", ATTRIBUTE_FLOAT, .number = 0}},
     FLOAT_ONLY, .run = shrink_run, .table = shrink_table,
 };

@@ -165,64 +165,64 @@ static bool pow_infer(Graph *graph, Node *node, Error *error)
 #define ALL_INPUTS 1000
 
 const Operator op_add = {
-    .name = "Add", .help = "a + b, broadcasting", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Add", .help = "a + b, broadcasting.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = add_run, .flags = OPERATOR_QUANTIZABLE, .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_sub = {
-    .name = "Sub", .help = "a - b, broadcasting", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Sub", .help = "a - b, broadcasting.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = sub_run, .flags = OPERATOR_QUANTIZABLE, .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_mul = {
-    .name = "Mul", .help = "a * b, broadcasting", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Mul", .help = "a * b, broadcasting.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = mul_run, .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_div = {
-    .name = "Div", .help = "a / b, broadcasting; integers are cut towards zero", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Div", .help = "a / b, broadcasting; integers are cut towards zero.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = div_run, .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_pow = {
-    .name = "Pow", .help = "a to the power of b, broadcasting", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Pow", .help = "a to the power of b, broadcasting.", .inputs = {2, 2}, .outputs = {1, 1},
     .infer = pow_infer, .run = pow_run,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_mod = {
-    .name = "Mod", .help = "remainder of a / b, broadcasting", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "Mod", .help = "Remainder of a / b, broadcasting.", .inputs = {2, 2}, .outputs = {1, 1},
     .attributes = {{"fmod", ATTRIBUTE_INT, .number = 0}},
     .infer = mod_infer, .run = mod_run, .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_ADD, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_max = {
-    .name = "Max", .help = "the larger of its inputs, broadcasting", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
+    .name = "Max", .help = "The larger of its inputs, broadcasting.", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = max_run, .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_OTHER, .module_cure = "write it as Relu or Clip where one input is a constant: max(a, b) = b + Relu(a - b)",
     .cost = cost_elementwise,
 };
 
 const Operator op_min = {
-    .name = "Min", .help = "the smaller of its inputs, broadcasting", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
+    .name = "Min", .help = "The smaller of its inputs, broadcasting.", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = min_run,
     .layout = LAYOUT_OTHER, .module_cure = "write it as Clip where one input is a constant: min(a, b) = b - Relu(b - a)",
     .cost = cost_elementwise,
 };
 
 const Operator op_sum = {
-    .name = "Sum", .help = "sum of its inputs, broadcasting", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
+    .name = "Sum", .help = "Sum of its inputs, broadcasting.", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = add_run, .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_OTHER, .module_cure = "write it as a chain of Add", .cost = cost_elementwise,
 };
 
 const Operator op_mean = {
-    .name = "Mean", .help = "mean of its inputs, broadcasting", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
+    .name = "Mean", .help = "Mean of its inputs, broadcasting.", .inputs = {1, ALL_INPUTS}, .outputs = {1, 1},
     .infer = infer_broadcast, .run = mean_run,
     .layout = LAYOUT_OTHER, .module_cure = "write it as a chain of Add and a Mul by 1 / n", .cost = cost_elementwise,
 };

@@ -190,47 +190,63 @@ static bool streaming_cache_infer(Graph *graph, Node *node, Error *error)
     return true;
 }
 
+/* One window at a time: before the first one there was nothing, so zeros stand in front. */
+static void streaming_cache_run(const Run *run)
+{
+    const Tensor *x = run->inputs[0];
+    Tensor *y = run->outputs[0];
+    int64_t axis = node_integer(run->node, "frame_axis", 1);
+    if (axis < 0) axis += x->shape.rank;
+    AxisView from = axis_view(&x->shape, (int)axis), to = axis_view(&y->shape, (int)axis);
+    size_t bytes = dtype_bytes(x->dtype), row = (size_t)(from.length * from.inner) * bytes, front = (size_t)((to.length - from.length) * to.inner) * bytes;
+    for (int64_t i = 0; i < from.outer; i++) {
+        char *target = y->data + (size_t)i * (front + row);
+        memset(target, 0, front);
+        memcpy(target + front, x->data + (size_t)i * row, row);
+    }
+}
+
 /* ---- rows ---- */
 
 const Operator op_cast = {
-    .name = "Cast", .help = "another element type", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"to", ATTRIBUTE_INT, .required = true}},
+    .name = "Cast", .help = "Another element type.", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"to", ATTRIBUTE_INT, .required = true}},
     .infer = cast_infer, .run = cast_run, .layout = LAYOUT_PASSIVE, .table = cast_table, .swaps_transpose = true, .cost = cost_elementwise,
     .module_cure = "leave it out: the chip's types follow from the quantization; casts of shapes are folded when loading",
 };
 
 const Operator op_cast_like = {
-    .name = "CastLike", .help = "the element type of the second input", .inputs = {2, 2}, .outputs = {1, 1}, .infer = cast_like_infer, .run = cast_run,
+    .name = "CastLike", .help = "The element type of the second input.", .inputs = {2, 2}, .outputs = {1, 1}, .infer = cast_like_infer, .run = cast_run,
     .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "leave it out: the chip's types follow from the quantization",
 };
 
 #define LINEAR_ATTRIBUTES {{"axis", ATTRIBUTE_INT, .number = 1}, {"block_size", ATTRIBUTE_INT, .number = 0}, {"output_dtype", ATTRIBUTE_INT}}
 
 const Operator op_quantize_linear = {
-    .name = "QuantizeLinear", .help = "floats to integers", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
+    .name = "QuantizeLinear", .help = "Floats to integers.", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
     .infer = quantize_infer, .run = quantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_dequantize_linear = {
-    .name = "DequantizeLinear", .help = "integers to floats", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
+    .name = "DequantizeLinear", .help = "Integers to floats.", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
     .infer = dequantize_infer, .run = dequantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_requantize_linear = {
-    .name = "RequantizeLinear", .help = "integers of one exponent to another (device graph)", .inputs = {2, 3}, .outputs = {1, 1},
+    .name = "RequantizeLinear", .help = "Integers of one exponent to another (device graph).", .inputs = {2, 3}, .outputs = {1, 1},
     .infer = quantize_infer, .run = quantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_lut = {
-    .name = "LUT", .help = "look-up table of the attribute lut (device graph)", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "LUT", .help = "Look-up table of the attribute lut (device graph).", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"lut", ATTRIBUTE_STRING, .required = true}}, .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .module = MODULE_S8 | MODULE_S16,
     .cost = cost_elementwise,
 };
 
 const Operator op_streaming_cache = {
-    .name = "StreamingCache", .help = "frames kept from the run before (device graph)", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "StreamingCache", .help = "Frames kept from the run before (device graph).", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"window_size", ATTRIBUTE_INT, .required = true}, {"frame_axis", ATTRIBUTE_INT, .number = 1}},
-    .infer = streaming_cache_infer, .layout = LAYOUT_NONE, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = streaming_cache_infer, .run = streaming_cache_run, .layout = LAYOUT_NONE, .module = MODULE_ALL, .cost = cost_elementwise,
 };

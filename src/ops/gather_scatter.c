@@ -342,32 +342,32 @@ static void scatter_nd_run(const Run *run)
 /* ---- rows ---- */
 
 const Operator op_gather = {
-    .name = "Gather", .help = "entries of one axis by index", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
+    .name = "Gather", .help = "Entries of one axis by index.", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
     .infer = gather_infer, .prepare = gather_prepare, .release = release_nothing, .run = gather_run,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_gather_elements = {
-    .name = "GatherElements", .help = "one element an index, along one axis", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "GatherElements", .help = "One element an index, along one axis.", .inputs = {2, 2}, .outputs = {1, 1},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}}, .infer = gather_elements_infer, .run = gather_elements_run, .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER, .cost = cost_elementwise, .module_cure = "use Gather where all rows take the same indices, or cut the model before it",
 };
 
 const Operator op_gather_nd = {
-    .name = "GatherND", .help = "slices by index tuples", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"batch_dims", ATTRIBUTE_INT, .number = 0}},
+    .name = "GatherND", .help = "Slices by index tuples.", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"batch_dims", ATTRIBUTE_INT, .number = 0}},
     .infer = gather_nd_infer, .run = gather_nd_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "use Gather or Slice, or cut the model before it",
 };
 
 const Operator op_scatter_elements = {
-    .name = "ScatterElements", .help = "one element an index put in, along one axis", .inputs = {3, 3}, .outputs = {1, 1},
+    .name = "ScatterElements", .help = "One element an index put in, along one axis.", .inputs = {3, 3}, .outputs = {1, 1},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}, {"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
     .infer = scatter_elements_infer, .run = scatter_elements_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "use ScatterND, or Concat of parts",
 };
 
 const Operator op_scatter_nd = {
-    .name = "ScatterND", .help = "slices put in by index tuples", .inputs = {3, 3}, .outputs = {1, 1},
+    .name = "ScatterND", .help = "Slices put in by index tuples.", .inputs = {3, 3}, .outputs = {1, 1},
     .attributes = {{"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
     .infer = scatter_nd_infer, .run = scatter_nd_run, .flags = OPERATOR_QUANTIZABLE, .float_inputs = 1 << 1, .align = ALIGN_CONCAT,
     .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,

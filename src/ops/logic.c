@@ -183,35 +183,35 @@ static void is_inf_run(const Run *run)
 #define LOGIC_ROW .inputs = {2, 2}, .outputs = {1, 1}, .infer = infer_broadcast_bool, .float_outputs = 1, .layout = LAYOUT_ADD, .cost = cost_elementwise
 #define LOGIC_CURE .module_cure = "cut the model before it (outputs) and do it in the application"
 
-const Operator op_equal = {.name = "Equal", .help = "a = b, broadcasting; bool", COMPARISON_ROW, .run = equal_run};
-const Operator op_greater = {.name = "Greater", .help = "a > b, broadcasting; bool", COMPARISON_ROW, .run = greater_run};
+const Operator op_equal = {.name = "Equal", .help = "a = b, broadcasting; bool.", COMPARISON_ROW, .run = equal_run};
+const Operator op_greater = {.name = "Greater", .help = "a > b, broadcasting; bool.", COMPARISON_ROW, .run = greater_run};
 const Operator op_greater_or_equal = {
-    .name = "GreaterOrEqual", .help = "a >= b, broadcasting; bool", COMPARISON_ROW, .run = greater_or_equal_run,
+    .name = "GreaterOrEqual", .help = "a >= b, broadcasting; bool.", COMPARISON_ROW, .run = greater_or_equal_run,
 };
-const Operator op_less = {.name = "Less", .help = "a < b, broadcasting; bool", COMPARISON_ROW, .run = less_run};
-const Operator op_less_or_equal = {.name = "LessOrEqual", .help = "a <= b, broadcasting; bool", COMPARISON_ROW, .run = less_or_equal_run};
-const Operator op_and = {.name = "And", .help = "both, broadcasting", LOGIC_ROW, .run = and_run, LOGIC_CURE};
-const Operator op_or = {.name = "Or", .help = "one or both, broadcasting", LOGIC_ROW, .run = or_run, LOGIC_CURE};
-const Operator op_xor = {.name = "Xor", .help = "one of two, broadcasting", LOGIC_ROW, .run = xor_run, LOGIC_CURE};
+const Operator op_less = {.name = "Less", .help = "a < b, broadcasting; bool.", COMPARISON_ROW, .run = less_run};
+const Operator op_less_or_equal = {.name = "LessOrEqual", .help = "a <= b, broadcasting; bool.", COMPARISON_ROW, .run = less_or_equal_run};
+const Operator op_and = {.name = "And", .help = "True where both are, broadcasting.", LOGIC_ROW, .run = and_run, LOGIC_CURE};
+const Operator op_or = {.name = "Or", .help = "True where one or both are, broadcasting.", LOGIC_ROW, .run = or_run, LOGIC_CURE};
+const Operator op_xor = {.name = "Xor", .help = "True where one of two is, broadcasting.", LOGIC_ROW, .run = xor_run, LOGIC_CURE};
 
 const Operator op_not = {
-    .name = "Not", .help = "true for false", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape_bool, .run = not_run,
+    .name = "Not", .help = "True for false.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape_bool, .run = not_run,
     .layout = LAYOUT_PASSIVE, .table = not_table, .cost = cost_elementwise, LOGIC_CURE,
 };
 
 const Operator op_where = {
-    .name = "Where", .help = "x where the condition holds, else y; broadcasting", .inputs = {3, 3}, .outputs = {1, 1}, .infer = where_infer,
+    .name = "Where", .help = "x where the condition holds, else y; broadcasting.", .inputs = {3, 3}, .outputs = {1, 1}, .infer = where_infer,
     .run = where_run, .float_inputs = 1 << 1 | 1 << 2, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "write it as x * mask + y * (1 - mask), or cut the model before it",
 };
 
 const Operator op_is_nan = {
-    .name = "IsNaN", .help = "is it not a number?", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape_bool, .run = is_nan_run,
+    .name = "IsNaN", .help = "True where it is not a number.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape_bool, .run = is_nan_run,
     .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "leave it out: integers have no NaN",
 };
 
 const Operator op_is_inf = {
-    .name = "IsInf", .help = "is it infinite?", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "IsInf", .help = "True where it is infinite.", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"detect_negative", ATTRIBUTE_INT, .number = 1}, {"detect_positive", ATTRIBUTE_INT, .number = 1}},
     .infer = infer_same_shape_bool, .run = is_inf_run, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise,
     .module_cure = "leave it out: integers have no infinity",

@@ -311,38 +311,38 @@ static void reverse_sequence_run(const Run *run)
 #define ANY_NUMBER 100000
 
 const Operator op_transpose = {
-    .name = "Transpose", .help = "axes in another order", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"perm", ATTRIBUTE_INTS}},
+    .name = "Transpose", .help = "Axes in another order.", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"perm", ATTRIBUTE_INTS}},
     .infer = transpose_infer, .run = transpose_run, PASSIVE_FLAGS, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_concat = {
-    .name = "Concat", .help = "tensors joined on one axis", .inputs = {1, ANY_NUMBER}, .outputs = {1, 1},
+    .name = "Concat", .help = "Tensors joined on one axis.", .inputs = {1, ANY_NUMBER}, .outputs = {1, 1},
     .attributes = {{"axis", ATTRIBUTE_INT, .required = true}},
     .infer = concat_infer, .run = concat_run, .flags = OPERATOR_QUANTIZABLE, .align = ALIGN_CONCAT, .layout = LAYOUT_CONCAT,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_split = {
-    .name = "Split", .help = "one axis cut into parts", .inputs = {1, 2}, .outputs = {1, ANY_NUMBER},
+    .name = "Split", .help = "One axis cut into parts.", .inputs = {1, 2}, .outputs = {1, ANY_NUMBER},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}, {"split", ATTRIBUTE_INTS}, {"num_outputs", ATTRIBUTE_INT}},
     .infer = split_infer, .prepare = split_prepare, .release = release_sizes, .run = split_run, PASSIVE_FLAGS, .float_inputs = 1 << 1,
     .layout = LAYOUT_AXIS, .becomes_input = "split", .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_expand = {
-    .name = "Expand", .help = "broadcast to a shape", .inputs = {2, 2}, .outputs = {1, 1}, .infer = expand_infer, .run = expand_run,
+    .name = "Expand", .help = "Broadcast to a shape.", .inputs = {2, 2}, .outputs = {1, 1}, .infer = expand_infer, .run = expand_run,
     .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "leave it out where what follows broadcasts by itself (Add, Mul …)",
 };
 
 const Operator op_tile = {
-    .name = "Tile", .help = "repeated along each axis", .inputs = {2, 2}, .outputs = {1, 1}, .infer = tile_infer, .run = tile_run,
+    .name = "Tile", .help = "Repeated along each axis.", .inputs = {2, 2}, .outputs = {1, 1}, .infer = tile_infer, .run = tile_run,
     .float_inputs = 1 << 1 | 1 << 2, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "write it as Concat of the tensor with itself, or leave it out where what follows broadcasts",
 };
 
 const Operator op_reverse_sequence = {
-    .name = "ReverseSequence", .help = "the first steps of each sequence in reverse", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "ReverseSequence", .help = "The first steps of each sequence in reverse.", .inputs = {2, 2}, .outputs = {1, 1},
     .attributes = {{"batch_axis", ATTRIBUTE_INT, .number = 1}, {"time_axis", ATTRIBUTE_INT, .number = 0}},
     .infer = reverse_sequence_infer, .run = reverse_sequence_run, PASSIVE_FLAGS, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER,
     .module = MODULE_ALL, .cost = cost_elementwise,

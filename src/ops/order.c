@@ -229,18 +229,18 @@ static void cum_sum_run(const Run *run)
     .infer = arg_infer, .layout = LAYOUT_OTHER, .cost = cost_elementwise,                                                                  \
     .module_cure = "cut the model before it (outputs): the application finds the index in the output"
 
-const Operator op_arg_max = {.name = "ArgMax", .help = "index of the largest", ARG_ROW, .run = arg_max_run};
-const Operator op_arg_min = {.name = "ArgMin", .help = "index of the smallest", ARG_ROW, .run = arg_min_run};
+const Operator op_arg_max = {.name = "ArgMax", .help = "Index of the largest.", ARG_ROW, .run = arg_max_run};
+const Operator op_arg_min = {.name = "ArgMin", .help = "Index of the smallest.", ARG_ROW, .run = arg_min_run};
 
 const Operator op_top_k = {
-    .name = "TopK", .help = "the k largest or smallest, with their indices", .inputs = {1, 2}, .outputs = {1, 2},
+    .name = "TopK", .help = "The k largest or smallest, with their indices.", .inputs = {1, 2}, .outputs = {1, 2},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}, {"largest", ATTRIBUTE_INT, .number = 1}, {"sorted", ATTRIBUTE_INT, .number = 1}, {"k", ATTRIBUTE_INT}},
     .infer = top_k_infer, .prepare = top_k_prepare, .run = top_k_run, .float_inputs = 1 << 1, .float_outputs = 1 << 1, .layout = LAYOUT_OTHER,
     .cost = cost_elementwise, .module_cure = "cut the model before it (outputs) and sort in the application",
 };
 
 const Operator op_cum_sum = {
-    .name = "CumSum", .help = "running sum along an axis", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "CumSum", .help = "Running sum along an axis.", .inputs = {2, 2}, .outputs = {1, 1},
     .attributes = {{"exclusive", ATTRIBUTE_INT, .number = 0}, {"reverse", ATTRIBUTE_INT, .number = 0}},
     .infer = cum_sum_infer, .run = cum_sum_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
     .module_cure = "write it as MatMul with a triangle of ones",

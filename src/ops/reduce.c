@@ -309,23 +309,23 @@ REDUCTION(reduce_sum_square, REDUCE_SQUARE, FINISH_NOTHING)
     .attributes = {{"axes", ATTRIBUTE_INTS}, {"keepdims", ATTRIBUTE_INT, .number = 1}, {"noop_with_empty_axes", ATTRIBUTE_INT, .number = 0}}, \
     .infer = reduce_infer, .float_inputs = 1 << 1, .layout = LAYOUT_AXIS, .becomes_input = "axes", .module = MODULE_ALL, .cost = cost_elementwise
 
-const Operator op_reduce_l1 = {.name = "ReduceL1", .help = "sum of magnitudes", REDUCTION_ROW, .run = reduce_l1_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_l2 = {.name = "ReduceL2", .help = "root of the sum of squares", REDUCTION_ROW, .run = reduce_l2_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l1 = {.name = "ReduceL1", .help = "Sum of magnitudes.", REDUCTION_ROW, .run = reduce_l1_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l2 = {.name = "ReduceL2", .help = "Root of the sum of squares.", REDUCTION_ROW, .run = reduce_l2_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_log_sum = {
-    .name = "ReduceLogSum", .help = "logarithm of the sum", REDUCTION_ROW, .run = reduce_log_sum_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceLogSum", .help = "Logarithm of the sum.", REDUCTION_ROW, .run = reduce_log_sum_run, .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_log_sum_exp = {
-    .name = "ReduceLogSumExp", .help = "logarithm of the sum of exponentials", REDUCTION_ROW, .run = reduce_log_sum_exp_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceLogSumExp", .help = "Logarithm of the sum of exponentials.", REDUCTION_ROW, .run = reduce_log_sum_exp_run, .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_max = {
-    .name = "ReduceMax", .help = "the largest", REDUCTION_ROW, .run = reduce_max_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .name = "ReduceMax", .help = "The largest.", REDUCTION_ROW, .run = reduce_max_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_mean = {.name = "ReduceMean", .help = "the mean", REDUCTION_ROW, .run = reduce_mean_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_mean = {.name = "ReduceMean", .help = "The mean.", REDUCTION_ROW, .run = reduce_mean_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_min = {
-    .name = "ReduceMin", .help = "the smallest", REDUCTION_ROW, .run = reduce_min_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .name = "ReduceMin", .help = "The smallest.", REDUCTION_ROW, .run = reduce_min_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_prod = {.name = "ReduceProd", .help = "the product", REDUCTION_ROW, .run = reduce_prod_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_sum = {.name = "ReduceSum", .help = "the sum", REDUCTION_ROW, .run = reduce_sum_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_prod = {.name = "ReduceProd", .help = "The product.", REDUCTION_ROW, .run = reduce_prod_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_sum = {.name = "ReduceSum", .help = "The sum.", REDUCTION_ROW, .run = reduce_sum_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_sum_square = {
-    .name = "ReduceSumSquare", .help = "the sum of squares", REDUCTION_ROW, .run = reduce_sum_square_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceSumSquare", .help = "The sum of squares.", REDUCTION_ROW, .run = reduce_sum_square_run, .flags = OPERATOR_QUANTIZABLE,
 };

@@ -145,23 +145,23 @@ static void dropout_run(const Run *run)
                      .cost = cost_elementwise
 
 const Operator op_reshape = {
-    .name = "Reshape", .help = "the same elements in another shape", .inputs = {1, 2}, .outputs = {1, 1},
+    .name = "Reshape", .help = "The same elements in another shape.", .inputs = {1, 2}, .outputs = {1, 1},
     .attributes = {{"allowzero", ATTRIBUTE_INT, .number = 0}, {"shape", ATTRIBUTE_INTS}},
     .infer = reshape_infer, IN_PLACE_ROW, .float_inputs = 1 << 1,
 };
 
 const Operator op_flatten = {
-    .name = "Flatten", .help = "two dimensions: those before axis, those from it on", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "Flatten", .help = "Two dimensions: those before axis, those from it on.", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 1}}, .infer = flatten_infer, IN_PLACE_ROW,
 };
 
 const Operator op_squeeze = {
-    .name = "Squeeze", .help = "dimensions of size 1 taken away", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"axes", ATTRIBUTE_INTS}},
+    .name = "Squeeze", .help = "Dimensions of size 1 taken away.", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"axes", ATTRIBUTE_INTS}},
     .infer = squeeze_infer, IN_PLACE_ROW, .float_inputs = 1 << 1, .becomes_input = "axes",
 };
 
 const Operator op_unsqueeze = {
-    .name = "Unsqueeze", .help = "dimensions of size 1 put in", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"axes", ATTRIBUTE_INTS}},
+    .name = "Unsqueeze", .help = "Dimensions of size 1 put in.", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"axes", ATTRIBUTE_INTS}},
     .infer = unsqueeze_infer, IN_PLACE_ROW, .float_inputs = 1 << 1, .becomes_input = "axes",
 };
 
@@ -172,13 +172,13 @@ static double identity_table(const Node *node, double x, const double *parameter
 }
 
 const Operator op_identity = {
-    .name = "Identity", .help = "its input", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape, .run = run_copy,
+    .name = "Identity", .help = "Its input.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape, .run = run_copy,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .layout = LAYOUT_PASSIVE, .table = identity_table, .swaps_transpose = true,
     .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 /* Not in QUANT §4.4: the reference cannot run it; it is removed when loading. */
 const Operator op_dropout = {
-    .name = "Dropout", .help = "its input (of use in training only)", .inputs = {1, 3}, .outputs = {1, 2}, .infer = dropout_infer, .run = dropout_run,
+    .name = "Dropout", .help = "Its input (of use in training only).", .inputs = {1, 3}, .outputs = {1, 2}, .infer = dropout_infer, .run = dropout_run,
     .flags = OPERATOR_PASSIVE, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "export the model in inference mode",
 };

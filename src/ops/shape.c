@@ -319,55 +319,55 @@ static void eye_like_run(const Run *run)
 
 /* ---- rows ---- */
 
-#define FOLDED .module_cure = "it is folded when shapes are known: give input_shape for every graph input"
+#define FOLDED .cost = cost_elementwise, .module_cure = "it is folded when shapes are known: give input_shape for every graph input"
 #define ALL_ENDS UINT32_MAX
 
 const Operator op_shape = {
-    .name = "Shape", .help = "sizes of its input", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "Shape", .help = "Sizes of its input.", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"start", ATTRIBUTE_INT, .number = 0}, {"end", ATTRIBUTE_INT}},
     .infer = shape_infer, .run = shape_run, .flags = OPERATOR_SHAPE_ONLY, .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_size = {
-    .name = "Size", .help = "number of elements", .inputs = {1, 1}, .outputs = {1, 1}, .infer = size_infer, .run = size_run,
+    .name = "Size", .help = "Number of elements.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = size_infer, .run = size_run,
     .flags = OPERATOR_SHAPE_ONLY, .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_constant_of_shape = {
-    .name = "ConstantOfShape", .help = "one number in a given shape", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"value", ATTRIBUTE_TENSOR}},
+    .name = "ConstantOfShape", .help = "One number in a given shape.", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"value", ATTRIBUTE_TENSOR}},
     .infer = constant_of_shape_infer, .run = constant_of_shape_run, .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_constant = {
-    .name = "Constant", .help = "a constant", .inputs = {0, 0}, .outputs = {1, 1},
+    .name = "Constant", .help = "A constant.", .inputs = {0, 0}, .outputs = {1, 1},
     .attributes = {{"value", ATTRIBUTE_TENSOR}, {"value_float", ATTRIBUTE_FLOAT}, {"value_floats", ATTRIBUTE_FLOATS}, {"value_int", ATTRIBUTE_INT},
                    {"value_ints", ATTRIBUTE_INTS}},
     .infer = constant_infer, .run = constant_run, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_range = {
-    .name = "Range", .help = "from start to limit in steps of delta", .inputs = {3, 3}, .outputs = {1, 1}, .infer = range_infer, .run = range_run,
+    .name = "Range", .help = "From start to limit in steps of delta.", .inputs = {3, 3}, .outputs = {1, 1}, .infer = range_infer, .run = range_run,
     .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_non_zero = {
-    .name = "NonZero", .help = "places of the elements that are not 0", .inputs = {1, 1}, .outputs = {1, 1}, .infer = non_zero_infer, .run = non_zero_run,
+    .name = "NonZero", .help = "Places of the elements that are not 0.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = non_zero_infer, .run = non_zero_run,
     .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
 };
 
 const Operator op_one_hot = {
-    .name = "OneHot", .help = "one element of an axis on, by index", .inputs = {3, 3}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}},
+    .name = "OneHot", .help = "One element of an axis on, by index.", .inputs = {3, 3}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}},
     .infer = one_hot_infer, .run = one_hot_run, .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER,
-    .module_cure = "cut the model behind it (inputs) and hand in the vectors",
+    .cost = cost_elementwise, .module_cure = "cut the model behind it (inputs) and hand in the vectors",
 };
 
 const Operator op_trilu = {
-    .name = "Trilu", .help = "upper or lower triangle", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"upper", ATTRIBUTE_INT, .number = 1}},
-    .infer = trilu_infer, .run = trilu_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .module_cure = "write it as Mul with a constant mask",
+    .name = "Trilu", .help = "Upper or lower triangle.", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"upper", ATTRIBUTE_INT, .number = 1}},
+    .infer = trilu_infer, .run = trilu_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise, .module_cure = "write it as Mul with a constant mask",
 };
 
 const Operator op_eye_like = {
-    .name = "EyeLike", .help = "ones on a diagonal", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "EyeLike", .help = "Ones on a diagonal.", .inputs = {1, 1}, .outputs = {1, 1},
     .attributes = {{"dtype", ATTRIBUTE_INT}, {"k", ATTRIBUTE_INT, .number = 0}}, .infer = eye_like_infer, .run = eye_like_run,
     .flags = OPERATOR_SHAPE_ONLY, .layout = LAYOUT_OTHER, FOLDED,
 };

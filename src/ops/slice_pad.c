@@ -282,15 +282,15 @@ static void pad_run(const Run *run)
 /* ---- rows ---- */
 
 const Operator op_slice = {
-    .name = "Slice", .help = "a part of some axes", .inputs = {1, 5}, .outputs = {1, 1},
+    .name = "Slice", .help = "A part of some axes.", .inputs = {1, 5}, .outputs = {1, 1},
     .attributes = {{"starts", ATTRIBUTE_INTS}, {"ends", ATTRIBUTE_INTS}, {"axes", ATTRIBUTE_INTS}, {"steps", ATTRIBUTE_INTS}},
     .infer = slice_infer, .prepare = slice_prepare, .run = slice_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .float_inputs = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
 };
 
 const Operator op_pad = {
-    .name = "Pad", .help = "elements before and behind", .inputs = {1, 4}, .outputs = {1, 1},
+    .name = "Pad", .help = "Elements before and behind.", .inputs = {1, 4}, .outputs = {1, 1},
     .attributes = {{"mode", ATTRIBUTE_STRING, .text = "constant", .words = "constant|reflect|edge|wrap"}, {"pads", ATTRIBUTE_INTS}, {"value", ATTRIBUTE_FLOAT}},
     .infer = pad_infer, .prepare = pad_prepare, .run = pad_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
-    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3, .scaled_inputs = 1 << 2, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
 };

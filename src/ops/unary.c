@@ -81,29 +81,29 @@ COLUMNS(sign, "", 0, "", 0)
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise
 #define TABLE_CURE .module_cure = "it runs as a table at 8 bits; at 16 bits compute it before or behind the model"
 
-const Operator op_abs = {.name = "Abs", .help = "magnitude", ONE_TO_ONE, .run = abs_run, .table = abs_table, TABLE_CURE};
+const Operator op_abs = {.name = "Abs", .help = "Magnitude.", ONE_TO_ONE, .run = abs_run, .table = abs_table, TABLE_CURE};
 const Operator op_neg = {
-    .name = "Neg", .help = "-x", ONE_TO_ONE, .run = neg_run, .flags = OPERATOR_QUANTIZABLE, .table = neg_table, .module = MODULE_ALL,
+    .name = "Neg", .help = "-x.", ONE_TO_ONE, .run = neg_run, .flags = OPERATOR_QUANTIZABLE, .table = neg_table, .module = MODULE_ALL,
 };
 const Operator op_exp = {
-    .name = "Exp", .help = "e to the power of x", ONE_TO_ONE, .run = exp_run, .flags = OPERATOR_QUANTIZABLE, .table = exp_table, .module = MODULE_ALL,
+    .name = "Exp", .help = "e to the power of x.", ONE_TO_ONE, .run = exp_run, .flags = OPERATOR_QUANTIZABLE, .table = exp_table, .module = MODULE_ALL,
 };
-const Operator op_log = {.name = "Log", .help = "natural logarithm", ONE_TO_ONE, .run = log_run, .table = log_table, .module = MODULE_ALL};
-const Operator op_sqrt = {.name = "Sqrt", .help = "square root", ONE_TO_ONE, .run = sqrt_run, .table = sqrt_table, .module = MODULE_ALL};
+const Operator op_log = {.name = "Log", .help = "Natural logarithm.", ONE_TO_ONE, .run = log_run, .table = log_table, .module = MODULE_ALL};
+const Operator op_sqrt = {.name = "Sqrt", .help = "Square root.", ONE_TO_ONE, .run = sqrt_run, .table = sqrt_table, .module = MODULE_ALL};
 const Operator op_reciprocal = {
-    .name = "Reciprocal", .help = "1 / x", ONE_TO_ONE, .run = reciprocal_run, .table = reciprocal_table,
+    .name = "Reciprocal", .help = "1 / x.", ONE_TO_ONE, .run = reciprocal_run, .table = reciprocal_table,
     .module_cure = "write it as Div with the constant 1 as dividend",
 };
-const Operator op_floor = {.name = "Floor", .help = "round down", ONE_TO_ONE, .run = floor_run, .table = floor_table, TABLE_CURE};
-const Operator op_ceil = {.name = "Ceil", .help = "round up", ONE_TO_ONE, .run = ceil_run, .table = ceil_table, TABLE_CURE};
+const Operator op_floor = {.name = "Floor", .help = "Round down.", ONE_TO_ONE, .run = floor_run, .table = floor_table, TABLE_CURE};
+const Operator op_ceil = {.name = "Ceil", .help = "Round up.", ONE_TO_ONE, .run = ceil_run, .table = ceil_table, TABLE_CURE};
 const Operator op_round = {
-    .name = "Round", .help = "round to the nearest integer, halves to even", ONE_TO_ONE, .run = round_run, .table = round_table, TABLE_CURE,
+    .name = "Round", .help = "Round to the nearest integer, halves to even.", ONE_TO_ONE, .run = round_run, .table = round_table, TABLE_CURE,
 };
-const Operator op_sin = {.name = "Sin", .help = "sine", ONE_TO_ONE, .run = sin_run, .table = sin_table, TABLE_CURE};
-const Operator op_cos = {.name = "Cos", .help = "cosine", ONE_TO_ONE, .run = cos_run, .table = cos_table, TABLE_CURE};
-const Operator op_tan = {.name = "Tan", .help = "tangent", ONE_TO_ONE, .run = tan_run, .table = tan_table, TABLE_CURE};
+const Operator op_sin = {.name = "Sin", .help = "Sine.", ONE_TO_ONE, .run = sin_run, .table = sin_table, TABLE_CURE};
+const Operator op_cos = {.name = "Cos", .help = "Cosine.", ONE_TO_ONE, .run = cos_run, .table = cos_table, TABLE_CURE};
+const Operator op_tan = {.name = "Tan", .help = "Tangent.", ONE_TO_ONE, .run = tan_run, .table = tan_table, TABLE_CURE};
 const Operator op_erf = {
-    .name = "Erf", .help = "error function", ONE_TO_ONE, .run = erf_run, .table = erf_table, .swaps_transpose = true,
+    .name = "Erf", .help = "Error function.", ONE_TO_ONE, .run = erf_run, .table = erf_table, .swaps_transpose = true,
     .module_cure = "it runs as a table at 8 bits; as part of a Gelu export with opset 20 (Gelu), or replace it by Swish",
 };
-const Operator op_sign = {.name = "Sign", .help = "-1, 0 or 1", ONE_TO_ONE, .run = sign_run, .table = sign_table, TABLE_CURE};
+const Operator op_sign = {.name = "Sign", .help = "-1, 0 or 1.", ONE_TO_ONE, .run = sign_run, .table = sign_table, TABLE_CURE};
