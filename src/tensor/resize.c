@@ -129,17 +129,19 @@ static void resize_rows(const uint8_t *from, uint8_t *to, int64_t out, int64_t i
     }
 }
 
+/* Nearest: centres are found by adding the scale step by step, as PIL does, since the sum's rounding decides at pixel borders. */
 static void resize_nearest(const Tensor *image, Tensor *result)
 {
     int64_t in_height = image->shape.dims[0], in_width = image->shape.dims[1], channels = image->shape.dims[2];
     int64_t height = result->shape.dims[0], width = result->shape.dims[1];
-    double scale_y = (double)in_height / (double)height, scale_x = (double)in_width / (double)width;
+    double scale_y = (double)in_height / (double)height, scale_x = (double)in_width / (double)width, at_y = scale_y * 0.5;
     char *out = result->data;
-    for (int64_t y = 0; y < height; y++) {
-        int64_t row = (int64_t)(((double)y + 0.5) * scale_y);
-        for (int64_t x = 0; x < width; x++, out += channels) {
-            int64_t column = (int64_t)(((double)x + 0.5) * scale_x);
-            memcpy(out, image->data + ((row < in_height ? row : in_height - 1) * in_width + (column < in_width ? column : in_width - 1)) * channels, (size_t)channels);
+    for (int64_t y = 0; y < height; y++, at_y += scale_y) {
+        int64_t row = (int64_t)at_y < in_height ? (int64_t)at_y : in_height - 1;
+        double at_x = scale_x * 0.5;
+        for (int64_t x = 0; x < width; x++, at_x += scale_x, out += channels) {
+            int64_t column = (int64_t)at_x < in_width ? (int64_t)at_x : in_width - 1;
+            memcpy(out, image->data + (row * in_width + column) * channels, (size_t)channels);
         }
     }
 }
