@@ -46,12 +46,6 @@ static bool band_make(const ConvF32 *conv, Band *band)
     return phases * band->phase <= LINES_FLOATS && phase_floats(band, band->rows) <= LINES_FLOATS;
 }
 
-static bool depthwise_fits(const ConvF32 *conv)
-{
-    Band band;
-    return band_make(conv, &band);
-}
-
 /* One row of x into its phases: column c goes to phase (c + pad) % stride at (c + pad) / stride. */
 static void split_row(const ConvF32 *conv, const Band *band, const float *x, float *to)
 {
@@ -198,8 +192,70 @@ static void depthwise_body(void *context, int64_t begin, int64_t end, int thread
     }
 }
 
+/* 3 x 3, stride 1 or 2 both ways: by strips (depthwise3.h), a piece being `rows` rows of a plane. */
+static bool by_strips(const ConvF32 *conv)
+{
+    return conv->kernel[0] == 3 && conv->kernel[1] == 3 && conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->stride[0] == conv->stride[1] &&
+           conv->stride[0] <= 2;
+}
+
+typedef struct StripsTask {
+    const ConvF32 *conv;
+    const float *x, *weights, *bias;
+    float *y;
+    int rows;
+    int64_t bands;
+} StripsTask;
+
+static void strips_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const StripsTask *task = context;
+    const ConvF32 *conv = task->conv;
+    int width = conv->out[1];
+    int64_t channels = (int64_t)conv->groups * conv->channels_out, in_plane = (int64_t)conv->in[0] * conv->in[1];
+    for (int64_t i = begin; i < end; i++) {
+        int64_t plane = i / task->bands, channel = plane % channels;
+        int first = (int)(i % task->bands) * task->rows, last = (int)least(first + task->rows, conv->out[0]);
+        const float *x = task->x + plane / conv->channels_out * in_plane, *weights = task->weights + channel * 9;
+        float *y = task->y + (plane * conv->out[0] + first) * width, bias = task->bias ? task->bias[channel] : 0.0f;
+        for (int column = (width - 1) / LANES * LANES; column >= 0; column -= LANES) {
+            int count = (int)least(LANES, width - column);
+            int64_t room = (int64_t)(last - first) * width - column;
+#if LANES > 8
+            if (count <= NARROW_LANES) {
+                n_strip3(conv, x, weights, bias, first, last, column, count, y + column, room);
+                continue;
+            }
+#endif
+            v_strip3(conv, x, weights, bias, first, last, column, count, y + column, room);
+        }
+    }
+}
+
+static void depthwise_strips(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y, double work)
+{
+    StripsTask task = {.conv = conv, .x = x, .weights = weights, .bias = bias, .y = y};
+    int64_t planes = (int64_t)conv->batch * conv->groups * conv->channels_out, bands = (4 * (int64_t)threads_count() + planes - 1) / planes;
+    bands = least(bands, (conv->out[0] + 7) / 8);
+    task.rows = (int)((conv->out[0] + bands - 1) / bands);
+    task.bands = (conv->out[0] + task.rows - 1) / task.rows;
+    threads_for(planes * task.bands, grain_of(planes * task.bands, work), strips_body, &task);
+}
+
+static bool depthwise_fits(const ConvF32 *conv)
+{
+    Band band;
+    return by_strips(conv) || band_make(conv, &band);
+}
+
 static void depthwise_run(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y)
 {
+    double work = (double)conv->batch * conv->groups * conv->channels_out * conv->out[0] * conv->out[1] * conv->kernel[0] * conv->kernel[1];
+    if (by_strips(conv)) {
+        depthwise_strips(conv, x, weights, bias, y, work);
+        return;
+    }
     DepthwiseTask task = {.conv = conv, .x = x, .weights = weights, .bias = bias, .y = y};
     band_make(conv, &task.band);
     for (int i = 0; i < conv->kernel[0]; i++) {
@@ -211,6 +267,5 @@ static void depthwise_run(const ConvF32 *conv, const float *x, const float *weig
         }
     }
     int64_t pieces = (int64_t)conv->batch * conv->groups * task.band.bands;
-    double work = (double)conv->batch * conv->groups * conv->channels_out * conv->out[0] * conv->out[1] * conv->kernel[0] * conv->kernel[1];
     threads_for(pieces, grain_of(pieces, work), depthwise_body, &task);
 }

@@ -10,6 +10,11 @@
 
 #include "kernel/tile.h"
 #include "kernel/product.h"
+#define D(name) v_##name
+#define D_LANES LANES
+#include "kernel/depthwise3.h"
+#undef D
+#undef D_LANES
 #include "kernel/depthwise.h"
 #include "kernel/convolution.h"
 

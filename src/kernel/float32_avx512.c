@@ -6,10 +6,21 @@
 #include "base/threads.h"
 #include "kernel/plain.h"
 #include "kernel/simd_avx512.h"
+#include "kernel/simd_narrow.h"
 #include "kernel/transpose.h"
 
 #include "kernel/tile.h"
 #include "kernel/product.h"
+#define D(name) v_##name
+#define D_LANES LANES
+#include "kernel/depthwise3.h"
+#undef D
+#undef D_LANES
+#define D(name) n_##name
+#define D_LANES NARROW_LANES
+#include "kernel/depthwise3.h"
+#undef D
+#undef D_LANES
 #include "kernel/depthwise.h"
 #include "kernel/convolution.h"
 

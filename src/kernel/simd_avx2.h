@@ -11,7 +11,8 @@
 #define TILE_DEPTH 256   /* steps of k for which a panel stays in the first cache */
 #define LINE_VECTORS 8   /* depthwise: accumulators */
 
-typedef __m256 Floats;
+typedef __m256 Floats, v_Floats;
+typedef __m256i Mask, v_Mask;
 
 static inline Floats v_load(const float *p)
 {
@@ -38,10 +39,16 @@ static inline Floats v_fma(Floats a, Floats b, Floats c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
-static inline __m256i v_mask(uint32_t mask)
+static inline Mask v_mask(uint32_t mask)
 {
     const __m256i bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
     return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)mask), bits), bits);
+}
+
+/* Lane i is p[i] where the mask has it, else 0; nothing is touched where it has not. */
+static inline Floats v_load_zero(const float *p, Mask mask)
+{
+    return _mm256_maskload_ps(p, mask);
 }
 
 /* Lane i is p[i] where mask has bit i, else `other`; nothing is touched where it has not. */

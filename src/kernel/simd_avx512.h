@@ -11,7 +11,8 @@
 #define TILE_DEPTH 128   /* steps of k for which a panel stays in the first cache */
 #define LINE_VECTORS 8   /* depthwise: accumulators */
 
-typedef __m512 Floats;
+typedef __m512 Floats, v_Floats;
+typedef __mmask16 Mask, v_Mask;
 
 static inline Floats v_load(const float *p)
 {
@@ -36,6 +37,17 @@ static inline Floats v_zero(void)
 static inline Floats v_fma(Floats a, Floats b, Floats c)
 {
     return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline Mask v_mask(uint32_t mask)
+{
+    return (Mask)mask;
+}
+
+/* Lane i is p[i] where the mask has it, else 0; nothing is touched where it has not. */
+static inline Floats v_load_zero(const float *p, Mask mask)
+{
+    return _mm512_maskz_loadu_ps(mask, p);
 }
 
 /* Lane i is p[i] where mask has bit i, else `other`; nothing is touched where it has not. */
