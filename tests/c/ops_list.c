@@ -1,0 +1,80 @@
+/* What holds for every row of the list. */
+#include <string.h>
+
+#include "run_operator.h"
+
+/* Promise: each row is found by its name, once, and says what it is; one without a module says what to do instead. */
+TEST(rows_are_whole)
+{
+    int count = 0;
+    for (const Operator *row; (row = operator_at(count)); count++) {
+        CHECK(operator_find(row->name) == row, "%s: found twice, or not at all", row->name);
+        CHECK(row->help && row->help[0] && row->help[strlen(row->help) - 1] == '.', "%s: help is one sentence", row->name);
+        CHECK(row->infer && row->cost && (row->run || strstr(row->help, "device graph")), "%s: infer, run or cost is missing", row->name);
+        CHECK(row->module || row->module_cure, "%s: no module and no cure", row->name);
+        CHECK(row->inputs.least <= row->inputs.most && row->outputs.least <= row->outputs.most, "%s: numbers of inputs and outputs", row->name);
+        CHECK(!(row->scaled_inputs & ~row->float_inputs), "%s: scaled inputs are float inputs too", row->name);
+        CHECK(!(row->flags & OPERATOR_WEIGHTED) || row->flags & OPERATOR_COMPUTING, "%s: weighted but not computing", row->name);
+        for (int i = 0; row->attributes[i].name; i++) {
+            REQUIRE(i < 13, "%s: no end of attributes", row->name);
+            const AttributeSpec *spec = &row->attributes[i];
+            if (spec->words && spec->text) CHECK(strstr(spec->words, spec->text), "%s: default of %s is no known word", row->name, spec->name);
+        }
+    }
+    CHECK(count > 80, "only %d rows", count);
+    CHECK(operator_at(-1) == NULL && operator_find("NoSuchOperator") == NULL, "what is not there is NULL");
+}
+
+/* Promise: the nearest name helps with a typing error; a registered row is found and gone again. */
+TEST(rows_are_found_and_registered)
+{
+    static const Operator own = {.name = "MyOwnOperator", .help = "Mine."};
+    const char *near = operator_nearest("Convv");
+    CHECK(near && strcmp(near, "Conv") == 0, "%s", near ? near : "none");
+    CHECK(operator_register(&own) && operator_find("MyOwnOperator") == &own, "registered");
+    CHECK(!operator_register(&own), "the name is taken");
+    operator_unregister("MyOwnOperator");
+    CHECK(!operator_find("MyOwnOperator"), "gone");
+}
+
+/* Inputs for a row that is tried without knowing it: float32 of a few shapes, integers for ends that are never quantized. */
+static void offer(OperatorRun *run, Random *random, int pattern)
+{
+    static const int64_t shapes[5][4] = {{2, 4, 6, 6}, {2, 4, 6, 1}, {4, 4, 1, 1}, {2, 4, 1, 1}, {6, 6, 1, 1}};
+    static const int ranks[5] = {4, 3, 2, 1, 2};
+    const Operator *row = run->node->op;
+    int inputs = row->inputs.least > 0 ? row->inputs.least : 1;
+    for (int i = 0; i < inputs && i < 6; i++) {
+        int which = (pattern + (pattern / 5 % 2 ? i : 0)) % 5;
+        if (i > 0 && row->float_inputs >> i & 1) operator_input(run, test_integers(1, (int64_t[]){pattern % 2}), true);
+        else operator_input(run, test_random(random, ranks[which], shapes[which]), i > 0 && pattern / 10 % 2);
+    }
+}
+
+/* Promise: whatever a row is given, it either computes its whole output, the same with any number of threads, or refuses with node and cause. */
+TEST(rows_compute_or_refuse)
+{
+    Random random;
+    random_seed(&random, 43);
+    int computed = 0;
+    for (int i = 0; operator_at(i); i++) {
+        const Operator *row = operator_at(i);
+        bool ran = false;
+        if (!row->run) continue;   /* lives in device graphs only */
+        for (int pattern = 0; pattern < 20; pattern++) {
+            OperatorRun run;
+            if (!operator_open(&run, row->name, row->outputs.least > 0 ? row->outputs.least : 1)) return;
+            offer(&run, &random, pattern);
+            bool ok = operator_run(&run);
+            ran = ran || ok;
+            if (!ok) CHECK(run.error.what[0] && strstr(run.error.where, "the_node"), "%s: refused without saying what or where: %s (%s)", row->name, run.error.what, run.error.where);
+            for (int k = 0; ok && k < run.output_count; k++) {
+                const Value *value = run.node->outputs[k];
+                CHECK(value->shaped && value->dtype != DTYPE_NONE, "%s: output %d has no shape or type", row->name, k);
+            }
+            operator_close(&run);
+        }
+        computed += ran;
+    }
+    CHECK(computed > 40, "only %d rows computed anything", computed);
+}
