@@ -41,6 +41,28 @@ static bool fill_defaults(Lowering *lowering, Node *node, Error *error)
     return true;
 }
 
+/* The chip does not count indices from the end (CHIP C16). */
+static bool count_from_start(Lowering *lowering, Node *node, Error *error)
+{
+    if (!node_is(node, "Gather") || node->input_count < 2 || !node->inputs[1] || !node->inputs[1]->constant || !node->inputs[0]->shaped) return true;
+    const Tensor *indices = node->inputs[1]->constant;
+    int64_t axis = node_integer(node, "axis", 0), count = tensor_count(indices);
+    if (axis < 0) axis += node->inputs[0]->shape.rank;
+    bool negative = false;
+    for (int64_t i = 0; i < count; i++) negative = negative || tensor_get_integer(indices, i) < 0;
+    if (!negative || axis < 0 || axis >= node->inputs[0]->shape.rank) return true;
+    Value *own = lower_own_constant(lowering, node, 1, error);
+    Tensor *counted = own ? tensor_copy(own->constant, error) : NULL;
+    if (!counted) return false;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t index = tensor_get_integer(counted, i);
+        if (index < 0) tensor_set(counted, i, (double)(index + node->inputs[0]->shape.dims[axis]));
+    }
+    value_set_constant(lowering->graph, own, counted);
+    tensor_release(counted);
+    return true;
+}
+
 /* MaxPool that rounds sizes up: the chip rounds down, but counts padding, which never wins a maximum (E23). */
 static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
 {
@@ -66,7 +88,7 @@ bool lower_repair(Lowering *lowering, Error *error)
     Graph *graph = lowering->graph;
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
-        if (lower_setting(lowering)->switches.write_defaults && !fill_defaults(lowering, node, error)) return false;
+        if (lower_setting(lowering)->switches.write_defaults && (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error))) return false;
         if (lower_setting(lowering)->switches.ceil_mode_pads && !pad_ceil(lowering, node, error)) return false;
     }
     return true;
