@@ -11,7 +11,8 @@
 
 static SimplifyOptions simplify_options(const Setting *setting)
 {
-    return (SimplifyOptions){setting->switches.extra_rewrites, setting->switches.keep_output_names, setting->switches.onnx_exact_ops};
+    return (SimplifyOptions){.extra_rewrites = setting->switches.extra_rewrites, .keep_output_names = setting->switches.keep_output_names,
+                             .split_groups = setting->switches.split_groups, .exact = setting->switches.onnx_exact_ops};
 }
 
 static PassContext pass_context(const RoadOptions *options)
