@@ -8,6 +8,7 @@ typedef struct SimplifyOptions {
     bool extra_rewrites;           /* espq's own: dense layers, LayerNormalization, Gelu, Transpose round trips … */
     bool keep_output_names;        /* QUANT D16 */
     bool exact;                    /* onnx_exact_ops, for folding */
+    bool split_groups;             /* EXPORT E26: convolutions in groups become what the chip has */
 } SimplifyOptions;
 
 typedef struct Rewrite {

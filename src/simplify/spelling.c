@@ -1,0 +1,61 @@
+/* One spelling for what opsets (and exporters) write differently and means the same, so that equal models become equal files (CASES C02).
+ * Not in reference mode: there the attributes of the model are those of the file. */
+#include "simplify/rules.h"
+
+/* Attribute `name`, a list, as input `index` (EXPORT §2.1 does the same when lowering). */
+static bool attribute_to_input(Graph *graph, Node *node, const char *name, int index, int *changes, Error *error)
+{
+    int64_t values[64];
+    int count = node_integers(node, name, values, 64);
+    if (count < 0 || count > 64 || node->input_count != index) return true;
+    const char *made = arena_format(&graph->arena, "%s_%s", node->name, name);
+    if (!made) return fail_memory(error, 64);
+    if (!add_constant_input(graph, node, made, tensor_from_integers(values, count, error), error)) return false;
+    node_remove_attribute(node, name);
+    ++*changes;
+    return true;
+}
+
+static void remove_if_integer(Node *node, const char *name, int64_t value)
+{
+    if (node_attribute(node, name) && node_integer(node, name, value) == value) node_remove_attribute(node, name);
+}
+
+static void remove_if_number(Node *node, const char *name, float value)
+{
+    if (node_attribute(node, name) && node_number(node, name, value) == value) node_remove_attribute(node, name);
+}
+
+/* An empty tensor (roi, scales) stands for an input left out. */
+static void leave_out_empty(Graph *graph, Node *node, Error *error)
+{
+    for (int i = 1; i < node->input_count; i++) {
+        Value *value = node->inputs[i];
+        if (!value || !value->constant || tensor_count(value->constant) != 0) continue;
+        node_set_input(graph, node, i, NULL, error);
+        drop_if_free(graph, value);
+    }
+    while (node->input_count > 1 && !node->inputs[node->input_count - 1]) node_remove_input(graph, node, node->input_count - 1);
+}
+
+static bool spell(Graph *graph, Node *node, int *changes, Error *error)
+{
+    if (is_type(node, "Gemm")) {
+        remove_if_number(node, "alpha", 1);
+        remove_if_number(node, "beta", 1);
+        remove_if_integer(node, "transA", 0);
+    }
+    if (is_type(node, "Pad") && strcmp(node_string(node, "mode", "constant"), "constant") == 0) node_remove_attribute(node, "mode");
+    if (is_type(node, "Resize")) leave_out_empty(graph, node, error);
+    if (is_type(node, "Squeeze") || is_type(node, "Unsqueeze") || strncmp(node->type, "Reduce", 6) == 0) return attribute_to_input(graph, node, "axes", 1, changes, error);
+    if (is_type(node, "Split")) return attribute_to_input(graph, node, "split", 1, changes, error);
+    return true;
+}
+
+bool rewrite_spelling(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
+{
+    (void)options;
+    for (int i = 0; i < graph->node_count; i++)
+        if (!spell(graph, graph->nodes[i], changes, error)) return false;
+    return true;
+}
