@@ -199,38 +199,29 @@ static bool by_strips(const ConvF32 *conv)
            conv->stride[0] <= 2;
 }
 
-typedef struct StripsTask {
-    const ConvF32 *conv;
-    const float *x, *weights, *bias;
-    float *y;
-    int rows;
-    int64_t bands;
-} StripsTask;
+#define STRIP_FLOATS 4096   /* outputs of planes whose strips are done side by side */
+
+static void strips_of_pieces(const StripsTask *task, int64_t begin, int64_t end)
+{
+    int width = task->conv->out[1];
+    for (int column = (width - 1) / LANES * LANES; column >= 0; column -= LANES) {
+        int count = (int)least(LANES, width - column);
+#if LANES > 8
+        if (count <= NARROW_LANES) {
+            n_strip_pieces(task, begin, end, column, count);
+            continue;
+        }
+#endif
+        v_strip_pieces(task, begin, end, column, count);
+    }
+}
 
 static void strips_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const StripsTask *task = context;
-    const ConvF32 *conv = task->conv;
-    int width = conv->out[1];
-    int64_t channels = (int64_t)conv->groups * conv->channels_out, in_plane = (int64_t)conv->in[0] * conv->in[1];
-    for (int64_t i = begin; i < end; i++) {
-        int64_t plane = i / task->bands, channel = plane % channels;
-        int first = (int)(i % task->bands) * task->rows, last = (int)least(first + task->rows, conv->out[0]);
-        const float *x = task->x + plane / conv->channels_out * in_plane, *weights = task->weights + channel * 9;
-        float *y = task->y + (plane * conv->out[0] + first) * width, bias = task->bias ? task->bias[channel] : 0.0f;
-        for (int column = (width - 1) / LANES * LANES; column >= 0; column -= LANES) {
-            int count = (int)least(LANES, width - column);
-            int64_t room = (int64_t)(last - first) * width - column;
-#if LANES > 8
-            if (count <= NARROW_LANES) {
-                n_strip3(conv, x, weights, bias, first, last, column, count, y + column, room);
-                continue;
-            }
-#endif
-            v_strip3(conv, x, weights, bias, first, last, column, count, y + column, room);
-        }
-    }
+    int64_t together = STRIP_FLOATS / ((int64_t)task->rows * task->conv->out[1]) + 1;
+    for (int64_t i = begin; i < end; i += together) strips_of_pieces(task, i, least(i + together, end));
 }
 
 static void depthwise_strips(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y, double work)
