@@ -243,9 +243,9 @@ static bool fill_model(EspdlModel *model, const Graph *device, const EspdlExtra 
          fill_ends(arena, model->outputs, &model->output_count, device, device->outputs, device->output_count, extra->reference_order) &&
          fill_tests(arena, model->test_inputs, &model->test_input_count, extra->test_inputs, extra->test_input_count) &&
          fill_tests(arena, model->test_outputs, &model->test_output_count, extra->test_outputs, extra->test_output_count);
-    for (int i = 0; ok && i + 1 < extra->metadata_count; i += 2) {
+    for (int i = 0; ok && i < extra->metadata_count; i++) {
         EspdlPair *pair = &model->metadata[model->metadata_count++];
-        *pair = (EspdlPair){arena_text(arena, extra->metadata[i]), arena_text(arena, extra->metadata[i + 1])};
+        *pair = (EspdlPair){arena_text(arena, extra->metadata[2 * i]), arena_text(arena, extra->metadata[2 * i + 1])};
         ok = pair->key && pair->value;
     }
     return ok || fail_memory(error, arena->bytes);

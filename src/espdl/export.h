@@ -16,7 +16,7 @@ typedef struct EspdlExtra {
     const EspdlTest *test_inputs, *test_outputs;
     int test_input_count, test_output_count;
     const char *const *metadata;   /* key, value, … */
-    int metadata_count;
+    int metadata_count;            /* pairs */
     bool reference_order;          /* inputs and outputs in the reference's hash order (EXPORT §11.4) */
 } EspdlExtra;
 
