@@ -1,0 +1,94 @@
+--- Passes, observers and operators of scripts; one pass alone.
+local core = require "espq.core"
+local check = require "espq.check"
+local data = require "espq.data"
+local quantize = require "espq.quantize"
+local setting_tree = require "espq.setting"
+
+local custom = {}
+
+--- A pass of one's own: it stands in `espq passes` and runs in its place on every road.
+---    espq.pass { name =, after = a pass's name, run = function(graph, setting) … end, help = }
+---@param options table
+function custom.pass(options)
+   check.fields("pass", options, { name = "string!", after = "string!", run = "function!", help = "string" })
+   core.road.pass(options.name, options.help or "a pass of a script", options.after, function(graph)
+      options.run(graph, core.graph.about(graph).setting or setting_tree.espdl())
+   end)
+end
+
+--- A calibration method of one's own, for calib_algorithm.
+---    espq.observer { name =, begin = function(slot) return state end, observe = function(state, tensor) end, scale = function(state, slot) return exponent end }
+---@param options table
+function custom.observer(options)
+   check.fields("observer", options, { name = "string!", begin = "function", observe = "function!", scale = "function!", help = "string" })
+   core.custom.observer(options.name, options.help or "a method of a script", options.begin, options.observe, options.scale)
+end
+
+--- An operator of one's own, in float and in simulation.
+---    espq.operator { type =, infer = function(node) return shape end, run = function(node, inputs) return tensor end }
+---@param options table
+function custom.operator(options)
+   check.fields("operator", options, { type = "string!", infer = "function!", run = "function!", help = "string" })
+   core.custom.operator(options.type, options.help or "an operator of a script", options.infer, options.run)
+end
+
+-- name → text of every node's slots and of every parameter: what changed is the difference.
+local function snapshot(graph)
+   local seen = {}
+   for node in graph:nodes() do
+      local parts = { node.type, node.platform }
+      for _, side in ipairs { "input_config", "output_config" } do
+         for _, slot in ipairs(node[side]) do
+            local exponent = slot.exponent
+            parts[#parts + 1] = slot.state .. ":" .. (type(exponent) == "table" and table.concat(exponent, ",") or tostring(exponent))
+         end
+      end
+      for _, input in ipairs(node.inputs) do
+         if input then
+            parts[#parts + 1] = input.name
+            local value = input.value
+            if value and value.size > 0 and value.dtype ~= "bool" then parts[#parts + 1] = ("%.9g/%.9g"):format(value:sum():item(), value:abs():sum():item()) end
+         end
+      end
+      seen[node.name] = table.concat(parts, " ")
+   end
+   return seen
+end
+
+--- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted.
+---    espq.apply { graph =, pass = "align", setting = (an espq.setting, or a table of the pass's own settings), dataloader =, target =, num_of_bits = }
+---@param options table
+function custom.apply(options)
+   check.fields("apply", options, {
+      graph = "any!", pass = "string!", setting = "table", dataloader = "any", steps = "integer", collate_fn = "function", target = "string", num_of_bits = "integer",
+   })
+   local about = core.graph.about(options.graph)
+   local setting = about.setting and about.setting:copy() or setting_tree.espdl()
+   if options.setting and setting_tree.is(options.setting) then
+      setting = options.setting:copy()
+   elseif options.setting then
+      local group = options.pass .. "_setting"
+      for _, key in ipairs(check.keys(options.setting)) do setting_tree.set_value(setting, group .. "." .. key, options.setting[key]) end
+   end
+   local road = quantize.road_options("apply", { target = options.target or about.target, num_of_bits = options.num_of_bits or about.bits,
+                                                 hi_precision = about.hi_precision }, setting)
+   if options.dataloader then
+      road.walk = data.walk("apply", options.dataloader, options.graph, { limit = options.steps, collate_fn = options.collate_fn })
+   end
+   local before = snapshot(options.graph)
+   core.road.apply(options.graph, options.pass, road)
+   about.setting, about.target, about.bits, about.quantized = setting, road.target, road.bits, true
+   if about.exact == nil then about.exact = setting.switches.onnx_exact_ops end
+   local after, changed = snapshot(options.graph), {}
+   for name, text in pairs(after) do
+      if before[name] ~= text then changed[#changed + 1] = name end
+   end
+   for name in pairs(before) do
+      if not after[name] then changed[#changed + 1] = name end
+   end
+   table.sort(changed)
+   return changed
+end
+
+return custom

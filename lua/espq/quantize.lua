@@ -1,0 +1,293 @@
+--- From a model and data to a quantized graph and its files: quantize_onnx, quantize_graph, export.
+local core = require "espq.core"
+local check = require "espq.check"
+local data = require "espq.data"
+local setting_tree = require "espq.setting"
+local graph_tools = require "espq.graph"
+local report_tools = require "espq.report"
+
+local quantize = {}
+
+quantize.seed = 0              -- espq.seed
+
+local shared_fields = {
+   espdl_export_file = "string", calib_dataloader = "any!", calib_steps = "integer!", inputs = "tensor|table", target = "string", num_of_bits = "integer",
+   collate_fn = "function", setting = "table", device = "string", error_report = "boolean", skip_export = "boolean", export_config = "boolean",
+   export_test_values = "boolean", test_values = "string", test_output_names = "table", hi_precision = "boolean", metadata_props = "table", verbose = "integer|boolean",
+   auto_streaming = "boolean", streaming_table = "table", streaming_input_shape = "table", streaming_custom_passes = "any", dispatching_method = "string",
+   dispatching_override = "table", model_version = "integer", int16_lut_step = "integer", evaluate_fn = "function", max_drop = "number", check = "boolean",
+}
+
+local function with(fields)
+   local all = {}
+   for name, kind in pairs(shared_fields) do all[name] = kind end
+   for name, kind in pairs(fields) do all[name] = kind end
+   return all
+end
+
+local onnx_fields = with {
+   onnx_import_file = "string!", espdl_export_file = "string", input_shape = "table", outputs = "table", cut_inputs = "table", rename_outputs = "table",
+}
+local graph_fields = with { graph = "any!" }
+local later = { "auto_streaming", "streaming_table", "streaming_input_shape", "streaming_custom_passes", "evaluate_fn", "max_drop" }
+
+local note = core.base.note
+
+-- ---- what holds for a call ----
+
+local function check_device(what, device)
+   if device == nil or device:lower() == "cpu" then return end
+   if device:lower():find "cuda" then
+      check.fail(("%s: device '%s': espq computes on the processor"):format(what, device), nil,
+                 "leave device out: MobileNetV2 at 224 × 224 with 32 pictures takes seconds, YOLO11n at 320 × 320 with 16 pictures, too")
+   end
+   check.fail(("%s: unknown device '%s'; known is cpu"):format(what, device))
+end
+
+local function check_setting(what, given)
+   if given == nil then return setting_tree.espdl() end
+   if not setting_tree.is(given) then
+      check.fail(what .. ": setting has to be what espq.setting.espdl() gives", nil, "local s = espq.setting.espdl(); s.equalization = true")
+   end
+   return given:copy()
+end
+
+local function add_deprecated(what, options, setting)
+   if options.dispatching_method then
+      note(("note: %s: dispatching_method is deprecated: setting.dispatcher does the same"):format(what))
+      if options.dispatching_method ~= "allin" then setting.dispatcher = options.dispatching_method end
+   end
+   if options.dispatching_override then
+      note(("note: %s: dispatching_override is deprecated: setting.dispatching_table:append(name, platform) does the same"):format(what))
+      for _, name in ipairs(check.keys(options.dispatching_override)) do setting.dispatching_table:append(name, options.dispatching_override[name]) end
+   end
+end
+
+-- The part of the options that the engine's road wants.
+local function road_options(what, options, setting)
+   local road = {
+      setting = setting_tree.engine(setting), target = options.target or "esp32p4", bits = options.num_of_bits or 8,
+      hi_precision = options.hi_precision, check = options.check,
+   }
+   core.road.platform(road.target, road.bits, road.hi_precision)       -- an unknown target or width is an error before anything is read
+   return road
+end
+
+local function check_call(what, options, fields)
+   check.fields(what, options, fields)
+   check.later(what, options, later)
+   check_device(what, options.device)
+   check.word(what .. ": test_values", options.test_values or "chip", { "chip", "simulated" })
+   if options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(what, options.calib_steps)) end
+   if not options.skip_export and not options.espdl_export_file and fields == onnx_fields then
+      check.fail(("%s: field 'espdl_export_file' is missing"):format(what), nil, "skip_export = true writes nothing")
+   end
+   if options.onnx_import_file and options.espdl_export_file and core.base.exists(options.espdl_export_file)
+      and core.base.exists(options.onnx_import_file) and core.base.same_file(options.onnx_import_file, options.espdl_export_file) then
+      check.fail(what .. ": the export would overwrite the model it is made from", options.espdl_export_file, "give the export another name")
+   end
+end
+
+-- ---- data ----
+
+local function calibration(what, options, graph)
+   local loader, limit = options.calib_dataloader, options.calib_steps
+   if type(loader) == "string" then
+      check.word(what .. ": calib_dataloader", loader, { "random" })
+      note "note: calibrated on random numbers: good for structure and speed, not for accuracy"
+      return data.random(graph, limit, quantize.seed), true
+   end
+   return loader, false
+end
+
+local function test_inputs(what, options, graph)
+   local list
+   if options.inputs then
+      list = data.bind(what .. ": inputs", graph.inputs, options.inputs)
+   else
+      list = {}
+      for i, input in ipairs(graph.inputs) do list[i] = data.random_tensor(input, quantize.seed + i) end
+   end
+   local named = {}
+   for i, input in ipairs(graph.inputs) do named[i] = { name = input.name, tensor = list[i] } end
+   return list, named
+end
+
+local function make_test_values(what, options, graph)
+   local executor = require("espq.executor").make(graph, { mode = "simulated", outputs = options.test_output_names })
+   local list, inputs = test_inputs(what, options, graph)
+   local results, outputs = core.executor.run(executor.engine, list), {}
+   for i, name in ipairs(executor.names) do outputs[i] = { name = name, tensor = results[i] } end
+   return inputs, outputs
+end
+
+-- ---- export ----
+
+local function metadata_list(props)
+   local list = {}
+   for _, key in ipairs(check.keys(props or {})) do
+      list[#list + 1] = key
+      list[#list + 1] = tostring(props[key])
+   end
+   return list
+end
+
+local function lines_of(text)
+   local lines = {}
+   for line in text:gmatch "[^\n]+" do lines[#lines + 1] = line end
+   return lines
+end
+
+local function write(what, options, graph, road, setting, metadata)
+   local wanted = {
+      setting = road.setting, target = road.target, bits = road.bits, hi_precision = road.hi_precision,
+      path = options.espdl_export_file, export_config = options.export_config, model_version = options.model_version,
+      int16_lut_step = options.int16_lut_step, metadata = metadata_list(metadata), strict = not quantize.is_reference(setting),
+   }
+   if options.export_test_values ~= false then
+      if (options.test_values or "chip") == "chip" and not quantize.is_reference(setting) then
+         note "note: test values are those of the simulation (the integer executor is not part of this version); the chip may differ by one step"
+      end
+      wanted.inputs, wanted.outputs = make_test_values(what, options, graph)
+   end
+   return lines_of(core.road.export(graph, wanted)), wanted.inputs, wanted.outputs
+end
+
+--- Does this setting ask for the reference's files, faults included? True while every switch is as the reference has it.
+function quantize.is_reference(setting)
+   for _, row in ipairs(setting_tree.rows()) do
+      local name = row.path:match "^switches%.(.+)$"
+      if name and tostring(setting.switches[name]) ~= row.reference then return false end
+   end
+   return true
+end
+
+-- ---- the road ----
+
+local function run(what, options, graph, setting, road)
+   local report = report_tools.new()
+   local loader, random = calibration(what, options, graph)
+   local metadata = {}
+   for key, value in pairs(options.metadata_props or {}) do metadata[key] = value end
+   if random then
+      metadata["espq.calibration"] = "random"
+      report.random = true
+   end
+   local about = core.graph.about(graph)
+   local told = false
+   road.walk = data.walk(what, loader, graph, {
+      limit = options.calib_steps, collate_fn = options.collate_fn,
+      on_end = function(count)
+         if not told and count < options.calib_steps then
+            told = true
+            note(("note: the loader has %d batches, calib_steps asks for %d: all of them are used"):format(count, options.calib_steps))
+         end
+      end,
+   })
+   core.road.quantize(graph, road)
+   about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
+   about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, metadata, true
+   if options.error_report ~= false then
+      local walk = data.walk(what, loader, graph, { collate_fn = options.collate_fn })
+      local judge = { method = "snr", steps = 8, exact = about.exact }
+      report.graphwise, report.graphwise_text = core.analyse.graphwise(graph, walk, judge)
+      report.layerwise, report.layerwise_text = core.analyse.layerwise(graph, walk, judge)
+   end
+   if not options.skip_export and options.espdl_export_file then
+      report.warnings, report.test_inputs, report.test_outputs = write(what, options, graph, road, setting, metadata)
+      report.file = options.espdl_export_file
+   end
+   report.notes = lines_of(core.graph.notes(graph))
+   for _, list in ipairs { report.notes, report.warnings } do
+      for _, line in ipairs(list) do note((list == report.notes and "note: " or "warning: ") .. line) end
+   end
+   return graph, report
+end
+
+local function with_verbose(options, work)
+   local verbose = options.verbose
+   if verbose == nil or verbose == 0 then return work() end
+   local before = core.base.verbose()
+   core.base.verbose(verbose == true and 2 or math.max(before, verbose + 1))
+   local results = table.pack(xpcall(work, function(err)
+      core.base.verbose(before)
+      return err
+   end))
+   core.base.verbose(before)
+   if not results[1] then error(results[2], 0) end
+   return table.unpack(results, 2, results.n)
+end
+
+--- Load, cut and rename as the fields say: the float graph that is quantized.
+function quantize.load(what, options, road)
+   local shapes = graph_tools.shapes_of(options.input_shape)
+   local cuts = options.outputs or options.cut_inputs
+   if not cuts and not options.rename_outputs then return core.road.load(options.onnx_import_file, shapes, road) end
+   road.after = "load"
+   local graph = core.road.load(options.onnx_import_file, shapes, road)
+   road.after = nil
+   if cuts then
+      core.graph.infer(graph)
+      graph = graph:extract { inputs = options.cut_inputs, outputs = options.outputs }
+   end
+   if options.rename_outputs then graph_tools.rename_outputs(graph, options.rename_outputs) end
+   core.road.simplify(graph, road)
+   return graph
+end
+
+--- Quantize an ONNX file. Fields: the manual, or espq's API page; the reference's names.
+---@param options table
+---@return userdata graph, table report
+function quantize.onnx(options)
+   local what = "quantize_onnx"
+   check_call(what, options, onnx_fields)
+   return with_verbose(options, function()
+      local setting = check_setting(what, options.setting)
+      add_deprecated(what, options, setting)
+      local road = road_options(what, options, setting)
+      local graph = quantize.load(what, options, road)
+      return run(what, options, graph, setting, road)
+   end)
+end
+
+--- Quantize a graph that a script built or edited, in place. Without espdl_export_file nothing is written.
+---@return userdata graph, table report
+function quantize.graph(options)
+   local what = "quantize_graph"
+   check_call(what, options, graph_fields)
+   return with_verbose(options, function()
+      local setting = check_setting(what, options.setting)
+      add_deprecated(what, options, setting)
+      local road = road_options(what, options, setting)
+      core.road.simplify(options.graph, road)
+      return run(what, options, options.graph, setting, road)
+   end)
+end
+
+local export_fields = {
+   graph = "any!", espdl_export_file = "string!", export_config = "boolean", export_test_values = "boolean", test_values = "string", test_output_names = "table",
+   inputs = "tensor|table", metadata_props = "table", model_version = "integer", int16_lut_step = "integer", setting = "table",
+}
+
+--- Write a quantized graph: .espdl, .json, .info. Gives the warnings, a list of lines.
+---@param options table
+function quantize.export(options)
+   check.fields("export", options, export_fields)
+   check.word("export: test_values", options.test_values or "chip", { "chip", "simulated" })
+   local about = core.graph.about(options.graph)
+   if not about.quantized then check.fail("export: the graph is not quantized", nil, "espq.quantize_graph{ graph = … } first") end
+   local setting = options.setting and check_setting("export", options.setting) or about.setting
+   local road = road_options("export", { target = about.target, num_of_bits = about.bits, hi_precision = about.hi_precision }, setting)
+   local metadata = {}
+   for _, props in ipairs { about.metadata, options.metadata_props or {} } do
+      for key, value in pairs(props) do metadata[key] = value end
+   end
+   local warnings = write("export", options, options.graph, road, setting, metadata)
+   for _, line in ipairs(warnings) do note("warning: " .. line) end
+   return warnings
+end
+
+quantize.road_options = road_options
+quantize.check_setting = check_setting
+
+return quantize
