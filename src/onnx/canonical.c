@@ -57,6 +57,7 @@ static bool upsample(Graph *graph, Node *node, Error *error)
     node->type = "Resize";
     node->op = operator_find("Resize");
     if (!node_set_string(graph, node, "mode", strcmp(mode, "bilinear") == 0 ? "linear" : mode)) return fail_memory(error, 0);
+    if (node->input_count == 2 && !node_insert_input(graph, node, 1, NULL, error)) return false;   /* the roi, left out */
     if (!set_string_if_absent(graph, node, "coordinate_transformation_mode", "asymmetric", error)) return false;
     return strcmp(mode, "nearest") != 0 || set_string_if_absent(graph, node, "nearest_mode", "floor", error);
 }

@@ -5,7 +5,7 @@
 /* Larger results stay nodes: an Expand of a scalar to gigabytes is no parameter. */
 #define FOLD_MOST_ELEMENTS ((int64_t)1 << 25)
 
-static bool inputs_shaped(const Node *node)
+bool inputs_shaped(const Node *node)
 {
     for (int i = 0; i < node->input_count; i++)
         if (node->inputs[i] && !node->inputs[i]->shaped) return false;
@@ -40,11 +40,11 @@ static bool infer_one(Graph *graph, Node *node, Faults *faults, Error *error)
 }
 
 /* One fault is said as the row said it; several, or together with unknown operators, as a list. */
-static bool report_faults(const Graph *graph, Faults *faults, Error *error)
+static bool report_faults(const Graph *graph, int bits, Faults *faults, Error *error)
 {
     if (faults->count == 0) return true;
     int before = faults->count;
-    list_unsupported(graph, false, &faults->lines, &faults->count);
+    list_unsupported(graph, bits, &faults->lines, &faults->count);
     if (faults->count == 1 && before == 1) return false;   /* error still holds it */
     if (faults->lines.failed) return fail_memory(error, 0);
     return fail(error, graph->source, "mend these nodes where the model is made, or cut the model before them (outputs = { … })",
@@ -139,7 +139,7 @@ static bool is_shape_question(const Graph *graph, const Node *node)
            node->outputs[0] && only_input(node, 0) && node->inputs[0]->shaped && !value_is_output(graph, node->outputs[0]);
 }
 
-static bool walk(Graph *graph, bool fold, int *changes, Error *error)
+static bool walk(Graph *graph, const SimplifyOptions *options, bool fold, int *changes, Error *error)
 {
     Node **order = NULL;
     Faults faults = {0};
@@ -161,21 +161,20 @@ static bool walk(Graph *graph, bool fold, int *changes, Error *error)
     }
     if (!ok && said != error) *error = later;
     memory_free(order);
-    ok = ok && report_faults(graph, &faults, error);
+    ok = ok && report_faults(graph, options->extra_rewrites ? 8 : 0, &faults, error);
     text_free(&faults.lines);
     return ok;
 }
 
-bool infer_all(Graph *graph, Error *error)
+bool infer_all(Graph *graph, const SimplifyOptions *options, Error *error)
 {
     int changes = 0;
-    return walk(graph, false, &changes, error);
+    return walk(graph, options, false, &changes, error);
 }
 
 bool simplify_fold(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
-    (void)options;
-    return walk(graph, true, changes, error);
+    return walk(graph, options, true, changes, error);
 }
 
 bool rewrite_constants(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)

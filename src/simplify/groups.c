@@ -35,6 +35,30 @@ static Tensor *filled_weight(const Groups *groups, Error *error)
     return filled;
 }
 
+/* ConvTranspose: [in, out of a group, …] → [in, out, …]. It becomes a Conv later, which keeps the groups. */
+static Tensor *filled_transposed(const Tensor *weight, int64_t count, Error *error)
+{
+    Shape shape = weight->shape;
+    int64_t spatial = 1, out = shape.dims[1], in = shape.dims[0] / count;
+    for (int i = 2; i < shape.rank; i++) spatial *= shape.dims[i];
+    shape.dims[1] = count * out;
+    Tensor *filled = tensor_new(DTYPE_FLOAT32, &shape, error);
+    for (int64_t i = 0; filled && i < shape.dims[0]; i++)
+        memcpy(tensor_floats(filled) + (i * shape.dims[1] + i / in * out) * spatial, tensor_floats(weight) + i * out * spatial, (size_t)(out * spatial) * sizeof(float));
+    return filled;
+}
+
+static bool fill_transposed(Graph *graph, Node *node, int *changes, Error *error)
+{
+    const Tensor *weight = input_constant(node, 1);
+    int64_t count = node_integer(node, "group", 1);
+    if (count < 2 || !tensor_is_float(weight) || weight->shape.rank < 3 || weight->shape.dims[0] % count) return true;
+    if (weight->shape.dims[0] == count && weight->shape.dims[1] == 1) return true;   /* depthwise stays */
+    ++*changes;
+    return replace_constant(graph, node, 1, filled_transposed(weight, count, error), error) &&
+           (node_set_integer(graph, node, "group", 1) || fail_memory(error, 0));
+}
+
 static Tensor *rows_of(const Tensor *tensor, int64_t first, int64_t count, Error *error)
 {
     Shape shape = tensor->shape;
@@ -88,7 +112,8 @@ bool rewrite_groups(Graph *graph, const SimplifyOptions *options, int *changes, 
     bool ok = nodes != NULL;
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {
         Groups groups;
-        if (!read_groups(nodes[i], &groups)) continue;
+        if (is_type(nodes[i], "ConvTranspose")) ok = fill_transposed(graph, nodes[i], changes, error);
+        if (!ok || !read_groups(nodes[i], &groups)) continue;
         bool fill = groups.in < 8 && groups.count * groups.in * groups.weight->shape.dims[0] <= 65536;
         ++*changes;
         if (fill)

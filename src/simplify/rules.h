@@ -17,7 +17,7 @@ RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softma
     rewrite_isolated_batch_norm, rewrite_swish, rewrite_rms_norm, rewrite_lp_norm, rewrite_slice, rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes,
     rewrite_identity;
 RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool, rewrite_matmul_add,
-    rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum, rewrite_spelling, rewrite_einsum;
+    rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum, rewrite_spelling, rewrite_einsum, rewrite_quantize_pairs, rewrite_sums;
 
 /* ---- helpers ---- */
 
@@ -55,8 +55,9 @@ void drop_node(Graph *graph, Node *node);
 bool bypass_node(Graph *graph, Node *node, const SimplifyOptions *options, bool *removed, Error *error);
 
 /* Infer every value's shape; all nodes that cannot be are named in one error, unknown operators among them. */
-bool infer_all(Graph *graph, Error *error);
-/* Lines about nodes that cannot run (and, with `exportable`, that the chip cannot take). */
-void list_unsupported(const Graph *graph, bool exportable, Text *lines, int *count);
+bool infer_all(Graph *graph, const SimplifyOptions *options, Error *error);
+bool inputs_shaped(const Node *node);
+/* Lines about nodes that cannot run and, with bits not 0, that the chip cannot take at that width. */
+void list_unsupported(const Graph *graph, int bits, Text *lines, int *count);
 
 #endif

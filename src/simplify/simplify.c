@@ -10,7 +10,9 @@ const Rewrite rewrites[] = {
     {"no_ops",              "Dropout goes (and, as an extra, Identity and Cast to the same type)",              false, rewrite_no_ops},
     {"softmax_axes",        "Softmax of opset 12 and before over several axes is flattened, as it was meant",   false, rewrite_softmax_axes},
     {"split_sizes",         "Split into a number of parts that do not come out even gets sizes",                false, rewrite_split_sizes},
+    {"quantize_pairs",      "QuantizeLinear, DequantizeLinear in a row go: the float model is quantized anew",  true,  rewrite_quantize_pairs},
     {"einsum",              "Einsum that is a matrix product becomes MatMul",                                   true,  rewrite_einsum},
+    {"sums",                "Sum becomes a chain of Add",                                                       true,  rewrite_sums},
     {"bounds",              "Max and Min with a number, Relu and Clip in a row become one Clip",                true,  rewrite_bounds},
     {"layer_norm",          "LayerNormalization written in nine nodes becomes one",                             true,  rewrite_layer_norm},
     {"gelu",                "Gelu written with Erf or Tanh becomes one",                                        true,  rewrite_gelu},
@@ -46,15 +48,15 @@ static bool run_row(Graph *graph, const Rewrite *row, const SimplifyOptions *opt
 {
     int changes = 0;
     if (!row->apply(graph, options, &changes, error)) return false;
-    return changes == 0 || infer_all(graph, error);
+    return changes == 0 || infer_all(graph, options, error);
 }
 
 bool simplify_graph(Graph *graph, const SimplifyOptions *options, Error *error)
 {
     for (const Rewrite *row = rewrites; row->name; row++) {
         if (row->extra && !options->extra_rewrites) continue;
-        if (!run_row(graph, row, options, error)) return error_within(error, row->name);
+        if (!run_row(graph, row, options, error)) return false;
     }
     graph_remove_unused(graph);
-    return infer_all(graph, error);
+    return infer_all(graph, options, error);
 }

@@ -25,8 +25,8 @@ bool simplify_fold(Graph *graph, const SimplifyOptions *options, int *changes, E
 /* Refuse, in one error, every node that cannot run, with a cure each: unknown operators, rows without `run`, weights that are not
  * numbers. Reference mode asks this one: float operators go into the file there, whatever the chip says. */
 bool check_supported(const Graph *graph, Error *error);
-/* The same, and every node that the chip has no module for or cannot take as it is (run-time weights, 3-D convolution). Operators that
- * a script registered are left to the export. */
-bool check_exportable(const Graph *graph, Error *error);
+/* The same, and every node that the chip has no module for or cannot take as it is (run-time weights, 3-D convolution). What has a table
+ * goes at 8 bits (EXPORT E24); operators that a script registered are left to the export. */
+bool check_exportable(const Graph *graph, int bits, Error *error);
 
 #endif

@@ -52,6 +52,40 @@ static bool spell(Graph *graph, Node *node, int *changes, Error *error)
     return true;
 }
 
+/* Sum of several: Adds one behind another, in the order of the inputs. */
+static bool chain_of_adds(Graph *graph, Node *node, Error *error)
+{
+    Value *output = node->outputs[0];
+    Node *last = node;
+    set_type(node, "Add");
+    for (int k = 2; node->input_count > 2; k++) {
+        Value *next = node->inputs[2], *partial = graph_add_value(graph, NULL, error);
+        const char *name = arena_format(&graph->arena, "%s_%d", node->name, k);
+        Node *add = name && partial ? add_node(graph, "Add", name, error) : NULL;
+        if (!add) return name ? false : fail_memory(error, 64);
+        node_remove_input(graph, node, 2);
+        if (!node_set_output(graph, last, 0, partial, error) || !node_add_input(graph, add, partial, error) || !node_add_input(graph, add, next, error)) return false;
+        if (!node_add_output(graph, add, output, error)) return false;
+        last = add;
+    }
+    return true;
+}
+
+bool rewrite_sums(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
+{
+    Node **nodes = nodes_now(graph, error);
+    bool ok = nodes != NULL;
+    for (int i = 0, count = graph->node_count; ok && i < count; i++) {
+        bool removed = false;
+        if (!is_type(nodes[i], "Sum") || nodes[i]->input_count < 1 || nodes[i]->output_count != 1) continue;
+        if (nodes[i]->input_count == 1) ok = bypass_node(graph, nodes[i], options, &removed, error);
+        else ok = chain_of_adds(graph, nodes[i], error);
+        ++*changes;
+    }
+    memory_free(nodes);
+    return ok;
+}
+
 bool rewrite_spelling(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
     (void)options;

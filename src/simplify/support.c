@@ -13,42 +13,51 @@ static void line(Text *lines, int *count, const Node *node, const char *what, co
     ++*count;
 }
 
-/* "cut the model here: outputs = { "a", "b" }": the tensors that the node would have read. */
-static void cut_here(const Node *node, char *out, size_t size)
+/* "cut the model here, outputs = { "a", "b" }": the tensors that the node would have read. */
+static void cut_here(const Graph *graph, const Node *node, char *out, size_t size)
 {
     size_t used = (size_t)snprintf(out, size, "cut the model here, outputs = {");
-    bool any = false;
-    for (int i = 0; i < node->input_count && used + 80 < size; i++) {
+    bool any = false, inside = false;
+    for (int i = 0; i < node->input_count && used + 100 < size; i++) {
         const Value *value = node->inputs[i];
         char name[60];
-        if (!value || value->constant || !value->producer) continue;
+        if (!value || value->constant) continue;
         used += (size_t)snprintf(out + used, size - used, "%s \"%s\"", any ? "," : "", text_escape(name, sizeof name, value->name));
         any = true;
+        inside = inside || !value_is_input(graph, value);
     }
-    if (any) snprintf(out + used, size - used, " }, and do it in the application");
-    else snprintf(out, size, "take it out of the model and do it in the application");
+    if (inside) snprintf(out + used, size - used, " }, and do it in the application");
+    else snprintf(out, size, "take it out of the model and do it in the application: it reads only the model's inputs");
 }
 
-static void unknown_operator(const Node *node, Text *lines, int *count)
+/* Operators of ONNX that have no row, where something better than cutting is known. */
+static const struct { const char *type, *cure; } cures[] = {
+    {"RNN", "train it with GRU or LSTM instead"},
+    {"Sinh", "write it with Exp: (exp(x) - exp(-x)) / 2"},
+    {"Cosh", "write it with Exp: (exp(x) + exp(-x)) / 2"},
+    {"Einsum", "write it with MatMul, Transpose, Mul and ReduceSum"},
+    {"MaxUnpool", "use Resize or ConvTranspose instead"},
+    {"NonMaxSuppression", "it belongs behind the model: cut it off"},
+    {"QLinearConv", "start from the float model"},
+    {"QLinearMatMul", "start from the float model"},
+    {"QLinearAdd", "start from the float model"},
+    {"ConvInteger", "start from the float model"},
+    {"MatMulInteger", "start from the float model"},
+    {"DynamicQuantizeLinear", "start from the float model"},
+};
+
+static void unknown_operator(const Graph *graph, const Node *node, Text *lines, int *count)
 {
-    char cure[700], what[200];
-    size_t used;
-    const char *nearest = operator_nearest(node->type);
-    if (node->domain && node->domain[0] && strcmp(node->domain, "ai.onnx") != 0) {
-        snprintf(what, sizeof what, "operator %.60s of the domain %.60s is not known", node->type, node->domain);
-        snprintf(cure, sizeof cure, "register it: espq.operator { type = \"%.60s\", infer = …, run = … }, or ", node->type);
-    } else {
-        snprintf(what, sizeof what, "no such operator in espq");
-        snprintf(cure, sizeof cure, "register it (espq.operator { type = \"%.60s\", infer = …, run = … }), ", node->type);
-        if (nearest) {
-            used = strlen(cure);
-            snprintf(cure + used, sizeof cure - used, "write it as %s if that is what it does, ", nearest);
-        }
-        used = strlen(cure);
-        snprintf(cure + used, sizeof cure - used, "or ");
-    }
-    used = strlen(cure);
-    cut_here(node, cure + used, sizeof cure - used);
+    char cure[800], what[200], cut[400];
+    const char *known = NULL, *nearest = graph->source ? NULL : operator_nearest(node->type);   /* files are not misspelled, scripts are */
+    bool foreign = node->domain && node->domain[0] && strcmp(node->domain, "ai.onnx") != 0;
+    for (size_t i = 0; !foreign && i < sizeof cures / sizeof cures[0]; i++)
+        if (strcmp(cures[i].type, node->type) == 0) known = cures[i].cure;
+    cut_here(graph, node, cut, sizeof cut);
+    snprintf(what, sizeof what, "operator %.60s%s%.60s is not known", node->type, foreign ? " of the domain " : "", foreign ? node->domain : "");
+    if (known) snprintf(cure, sizeof cure, "%s, or %s", known, cut);
+    else if (nearest) snprintf(cure, sizeof cure, "perhaps meant: %s; or register it: espq.operator { type = \"%.60s\", infer = …, run = … }", nearest, node->type);
+    else snprintf(cure, sizeof cure, "register it: espq.operator { type = \"%.60s\", infer = …, run = … }, or %s", node->type, cut);
     line(lines, count, node, what, cure);
 }
 
@@ -94,16 +103,69 @@ static void check_weight(const Node *node, Text *lines, int *count)
     line(lines, count, node, what, "make it an initializer, or a MatMul of two activations where that is what is meant");
 }
 
-static void check_module(const Node *node, Text *lines, int *count)
+/* What only `prepare` knows (modes, axes, sizes that a row does not take) is heard before any data are read. Rows that pack weights are
+ * left out: what they refuse they refuse in `infer`. */
+static void rehearse(const Node *node, bool exact, Text *lines, int *count)
+{
+    if (!node->op->prepare || node->op->pack != PACK_NONE || !inputs_shaped(node)) return;
+    size_t ends = (size_t)(node->input_count + node->output_count);
+    const Tensor **constants = memory_new_array(ends + 1, sizeof *constants);
+    Shape *shapes = memory_new_array(ends + 1, sizeof *shapes);
+    Dtype *dtypes = memory_new_array(ends + 1, sizeof *dtypes);
+    bool ready = constants && shapes && dtypes;   /* without memory there is no rehearsal; the run itself will say so */
+    for (size_t i = 0; ready && i < ends; i++) {
+        const Value *value = i < (size_t)node->input_count ? node->inputs[i] : node->outputs[i - (size_t)node->input_count];
+        shapes[i].rank = -1;
+        if (!value) continue;
+        ready = value->shaped;
+        constants[i] = value->constant;
+        shapes[i] = value->shape;
+        dtypes[i] = value->dtype;
+    }
+    Prepare prepare = {.node = node, .constants = constants, .input_shapes = shapes, .output_shapes = shapes + node->input_count, .input_dtypes = dtypes,
+                       .output_dtypes = dtypes + node->input_count, .exact = exact};
+    Error error = {0};
+    if (ready && !node->op->prepare(&prepare, &error) && error.code == ERROR_INPUT) line(lines, count, node, error.what, error.cure);
+    if (ready && prepare.state) {
+        if (node->op->release) node->op->release(prepare.state);
+        else memory_free(prepare.state);
+    }
+    memory_free(constants);
+    memory_free(shapes);
+    memory_free(dtypes);
+}
+
+/* Everything it reads is constant: its result is a graph output, else it had been folded. */
+static bool depends_on_nothing(const Node *node)
+{
+    for (int i = 0; i < node->input_count; i++)
+        if (node->inputs[i] && !node->inputs[i]->constant) return false;
+    return node->input_count > 0;
+}
+
+/* Inference already named it. */
+static bool is_named_already(const Node *node)
+{
+    if (!inputs_shaped(node)) return false;
+    for (int i = 0; i < node->output_count; i++)
+        if (node->outputs[i] && !node->outputs[i]->shaped) return true;
+    return false;
+}
+
+static void check_module(const Graph *graph, const Node *node, int bits, Text *lines, int *count)
 {
     const Value *weight = only_input(node, 1);
     if (!operator_is_built_in(node->op) || is_type(node, "ConvTranspose")) {   /* registered ones are left to the export; the other becomes a Conv */
         check_weight(node, lines, count);
         return;
     }
-    if (!node->op->module) {
+    if (depends_on_nothing(node)) {
+        line(lines, count, node, "its result, an output of the graph, depends on no input", "take it from the outputs: outputs = { … }");
+        return;
+    }
+    if (!node->op->module && !(node->op->table && bits == 8)) {
         char cut[400];
-        cut_here(node, cut, sizeof cut);
+        cut_here(graph, node, cut, sizeof cut);
         line(lines, count, node, "the chip has no such operator", node->op->module_cure ? node->op->module_cure : cut);
         return;
     }
@@ -112,30 +174,33 @@ static void check_module(const Node *node, Text *lines, int *count)
         line(lines, count, node, "the chip has no 3-D convolution", "use 2-D convolutions on slices, or cut the model before it");
 }
 
-void list_unsupported(const Graph *graph, bool exportable, Text *lines, int *count)
+void list_unsupported(const Graph *graph, int bits, Text *lines, int *count)
 {
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
+        int before = *count;
         if (!node->op) {
-            unknown_operator(node, lines, count);
+            unknown_operator(graph, node, lines, count);
             continue;
         }
         if (!node->op->run || !node->op->infer) {
             char cut[400];
-            cut_here(node, cut, sizeof cut);
+            cut_here(graph, node, cut, sizeof cut);
             line(lines, count, node, "espq cannot run this operator", node->op->module_cure ? node->op->module_cure : cut);
             continue;
         }
+        if (is_named_already(node)) continue;
         check_numbers(node, lines, count);
-        if (exportable) check_module(node, lines, count);
+        if (bits) check_module(graph, node, bits, lines, count);
+        if (*count == before) rehearse(node, bits != 0, lines, count);
     }
 }
 
-static bool check(const Graph *graph, bool exportable, Error *error)
+static bool check(const Graph *graph, int bits, Error *error)
 {
     Text lines = {0};
     int count = 0;
-    list_unsupported(graph, exportable, &lines, &count);
+    list_unsupported(graph, bits, &lines, &count);
     if (count > MOST_LINES) text_format(&lines, "\n  … and %d more", count - MOST_LINES);
     bool ok = count == 0;
     if (lines.failed) fail_memory(error, 0);
@@ -146,5 +211,5 @@ static bool check(const Graph *graph, bool exportable, Error *error)
     return ok;
 }
 
-bool check_supported(const Graph *graph, Error *error) { return check(graph, false, error); }
-bool check_exportable(const Graph *graph, Error *error) { return check(graph, true, error); }
+bool check_supported(const Graph *graph, Error *error) { return check(graph, 0, error); }
+bool check_exportable(const Graph *graph, int bits, Error *error) { return check(graph, bits, error); }
