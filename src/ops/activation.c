@@ -8,10 +8,24 @@
 #include "ops/elementwise.h"
 #include "ops/rows.h"
 
-static double clamp(double v, double least, double most) { return v < least ? least : v > most ? most : v; }
+/* The upper bound wins where bounds cross; NaN stays. */
+static double clamp(double v, double least, double most)
+{
+    v = v < least ? least : v;
+    return v > most ? most : v;
+}
+
 static double sigmoid(double v) { return v >= 0 ? 1 / (1 + espq_exp(-v)) : espq_exp(v) / (1 + espq_exp(v)); }
 static double softplus(double v) { return (v > 0 ? v : 0) + espq_log(1 + espq_exp(v > 0 ? -v : v)); }
-static float clampf(float v, float least, float most) { return v < least ? least : v > most ? most : v; }
+static float clampf(float v, float least, float most)
+{
+    v = v < least ? least : v;
+    return v > most ? most : v;
+}
+
+/* v, below zero slope * v: as a sum of two halves it vectorises; a product in a branch does not. NaN stays. */
+static inline float sloped(float v, float slope) { return (v < 0 ? 0 : v) + slope * (v < 0 ? v : 0); }
+
 static int64_t relu_integer(int64_t x) { return x > 0 ? x : 0; }
 
 FLOAT_KERNEL(relu_floats, v < 0 ? 0 : v)
@@ -19,7 +33,7 @@ ELEMENT(relu_element, v > 0 ? v : v == v ? 0 : v)
 static const UnaryKernel relu_kernel = {relu_floats, relu_element, relu_integer};
 COLUMNS(relu, "", 0, "", 0)
 
-FLOAT_KERNEL(leaky_relu_floats, v < 0 ? first * v : v)
+FLOAT_KERNEL(leaky_relu_floats, sloped(v, first))
 ELEMENT(leaky_relu_element, v < 0 ? first * v : v)
 static const UnaryKernel leaky_relu_kernel = {leaky_relu_floats, leaky_relu_element, NULL};
 COLUMNS(leaky_relu, "alpha", 0.01f, "", 0)
@@ -176,10 +190,10 @@ static void prelu_floats(const float *a, const float *b, float *y, int64_t count
 {
     (void)step_a;   /* x is never broadcast */
     if (step_b) {
-        ELEMENT_LOOP(float, y, count, BOTH, p < 0 ? p * q : p);
+        ELEMENT_LOOP(float, y, count, BOTH, sloped(p, q));
     } else {
         const float q = b[0];
-        ELEMENT_LOOP(float, y, count, LEFT, p < 0 ? p * q : p);
+        ELEMENT_LOOP(float, y, count, LEFT, sloped(p, q));
     }
 }
 

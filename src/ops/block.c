@@ -73,13 +73,19 @@ static void move_row(const char *from, int64_t from_step, char *to, int64_t to_s
     }
 }
 
-/* A part of a transposed plane: `lines` neighbours in the source become rows of the target, `count` long. */
+/* A part of a transposed plane: `lines` neighbours in the source become rows of the target, `count` long. Square by square, so that
+ * neither side touches more than TILE pages at a time. */
 #define MOVE_TILE(type)                                                                                          \
     do {                                                                                                         \
         const type *f = (const type *)(const void *)from;                                                        \
         type *t = (type *)(void *)to;                                                                            \
-        for (int64_t i = 0; i < count; i++) {                                                                    \
-            for (int64_t k = 0; k < lines; k++) t[k * line_step + i] = f[i * from_step + k];                     \
+        for (int64_t first = 0; first < count; first += TILE) {                                                  \
+            int64_t part = count - first < TILE ? count - first : TILE;                                          \
+            type square[TILE][TILE];                                                                             \
+            for (int64_t i = 0; i < part; i++) {                                                                 \
+                for (int64_t k = 0; k < lines; k++) square[k][i] = f[(first + i) * from_step + k];               \
+            }                                                                                                    \
+            for (int64_t k = 0; k < lines; k++) memcpy(t + k * line_step + first, square[k], (size_t)part * sizeof(type)); \
         }                                                                                                        \
     } while (0)
 

@@ -98,23 +98,41 @@ static double neutral(Accumulation accumulation)
 static double larger(double a, double b) { return a > b || a != a ? a : b; }     /* NaN wins */
 static double smaller(double a, double b) { return a < b || a != a ? a : b; }
 
-#define ADD_UP(expression)                                          \
-    for (int64_t i = 0; i < count; i++, x += step) {                \
-        const double v = (double)*x;                                \
-        sum = (expression);                                         \
-    }                                                               \
-    break
+/* One run of elements joined to `sum`. Neighbours are added in eight lanes (element i in lane i mod 8), the lanes in one order: the
+ * sums do not wait for each other, and the order is the same on every machine. */
+#define LANES 8
+#define JOIN(one, both)                                                                     \
+    do {                                                                                    \
+        int64_t i = 0;                                                                      \
+        if (step == 1 && count >= 2 * LANES) {                                              \
+            double lanes[LANES];                                                            \
+            for (int k = 0; k < LANES; k++) lanes[k] = neutral(accumulation);               \
+            for (; i + LANES <= count; i += LANES) {                                        \
+                for (int k = 0; k < LANES; k++) {                                           \
+                    const double a = lanes[k], v = (double)x[i + k];                        \
+                    lanes[k] = (one);                                                       \
+                }                                                                           \
+            }                                                                               \
+            for (int k = 0; k < LANES; k++) {                                               \
+                const double a = sum, v = lanes[k];                                         \
+                sum = (both);                                                               \
+            }                                                                               \
+        }                                                                                   \
+        for (; i < count; i++) {                                                            \
+            const double a = sum, v = (double)x[i * step];                                  \
+            sum = (one);                                                                    \
+        }                                                                                   \
+    } while (0)
 
-/* One run of elements joined to `sum`, in order. */
 static double join(Accumulation accumulation, const float *x, int64_t step, int64_t count, double sum)
 {
     switch (accumulation) {
-    case REDUCE_SUM: ADD_UP(sum + v);
-    case REDUCE_ABS: ADD_UP(sum + fabs(v));
-    case REDUCE_SQUARE: ADD_UP(sum + v * v);
-    case REDUCE_PRODUCT: ADD_UP(sum * v);
-    case REDUCE_MAX: ADD_UP(larger(sum, v));
-    case REDUCE_MIN: ADD_UP(smaller(sum, v));
+    case REDUCE_SUM: JOIN(a + v, a + v); break;
+    case REDUCE_ABS: JOIN(a + fabs(v), a + v); break;
+    case REDUCE_SQUARE: JOIN(a + v * v, a + v); break;
+    case REDUCE_PRODUCT: JOIN(a * v, a * v); break;
+    case REDUCE_MAX: JOIN(larger(a, v), larger(a, v)); break;
+    case REDUCE_MIN: JOIN(smaller(a, v), smaller(a, v)); break;
     case REDUCE_EXP: break;   /* in log_sum_exp: it needs the largest element first */
     }
     return sum;
@@ -166,7 +184,7 @@ static void reduce_floats(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Where neighbours in memory are kept, a block of columns is reduced at once; each column's sum has the same order as above. */
+/* Where neighbours in memory are kept, a block of columns is reduced at once, each in the order of its elements. */
 #define COLUMNS_AT_ONCE 128
 #define ADD_COLUMNS(expression)                                          \
     for (int64_t i = 0; i < width; i++) {                                \
