@@ -58,7 +58,8 @@ static void write_slot(Json *json, Slot *slot)
     json_key(json, "policy");
     write_policy(json, slot);
     json_key(json, "state");
-    json_string(json, slot_state_name(slot->state));
+    /* The reference's exporter makes baked ends active again before it writes. */
+    json_string(json, slot_state_name(slot->state == SLOT_BAKED ? SLOT_ACTIVATED : slot->state == SLOT_PASSIVE_BAKED ? SLOT_PASSIVE : slot->state));
     json_key(json, "quant_min");
     json_integer(json, slot->minimum);
     json_key(json, "quant_max");

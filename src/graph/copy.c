@@ -140,6 +140,7 @@ Graph *graph_copy(const Graph *graph, Error *error)
             ok = graph_add_output(copy, pairs_get(&pairs, graph->outputs[i]), error);
         if (ok) copy_use_order(graph, &pairs);
         if (ok && graph->notes.length) text_add_bytes(&copy->notes, graph->notes.data, graph->notes.length);
+        if (ok && graph->removed_names.length) text_add_bytes(&copy->removed_names, graph->removed_names.data, graph->removed_names.length);
         copy->next_operation = graph->next_operation;
         copy->next_variable = graph->next_variable;
         copy->next_slot = graph->next_slot;

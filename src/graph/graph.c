@@ -39,6 +39,7 @@ void graph_free(Graph *graph)
         tensor_release(graph->values[i]->constant);
     map_free(&graph->node_names);
     map_free(&graph->value_names);
+    text_free(&graph->removed_names);
     text_free(&graph->notes);
     arena_free(&graph->arena);
     memory_free(graph);
@@ -192,6 +193,7 @@ void graph_remove_node(Graph *graph, Node *node)
     release_attributes(node);
     take_out((void **)graph->nodes, &graph->node_count, position);
     map_remove(&graph->node_names, node->name);
+    text_add_bytes(&graph->removed_names, node->name, strlen(node->name) + 1);
     node->removed = true;
 }
 

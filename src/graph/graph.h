@@ -102,6 +102,7 @@ struct Graph {
     Map node_names, value_names;
     int next_operation, next_variable;   /* PPQ_Operation_<k>, PPQ_Variable_<k> */
     uint32_t next_slot;
+    Text removed_names;         /* of nodes that were removed, each with its NUL: a setting that names one gets a note instead of an error */
     Text notes;                 /* what the user should know: one line each; shown by the report */
 };
 

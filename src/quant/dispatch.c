@@ -389,6 +389,16 @@ static bool fail_unknown_node(const Graph *graph, const char *pattern, const cha
     return fail(error, pattern, cure, "%s: no operator is called '%s' (near: %s)", what, pattern, near);
 }
 
+/* Was there a node of this name, or that the pattern matches, before it was folded into another one? */
+static bool was_removed(const Graph *graph, const char *pattern)
+{
+    const Text *names = &graph->removed_names;
+    for (size_t at = 0; at < names->length; at += strlen(names->data + at) + 1) {
+        if (text_matches(pattern, names->data + at) || strcmp(pattern, names->data + at) == 0) return true;
+    }
+    return false;
+}
+
 static bool apply_table(Graph *graph, const Setting *setting, Error *error)
 {
     for (int i = 0; i < setting->dispatching_count; i++) {
@@ -406,7 +416,9 @@ static bool apply_table(Graph *graph, const Setting *setting, Error *error)
             graph->nodes[k]->platform = platform;
             matched++;
         }
-        if (!matched) return fail_unknown_node(graph, entry->pattern, "dispatching table", error);
+        if (matched) continue;
+        if (!was_removed(graph, entry->pattern)) return fail_unknown_node(graph, entry->pattern, "dispatching table", error);
+        graph_note(graph, "the dispatching table's entry %s has no effect: the operator was folded into another one", entry->pattern);
     }
     return true;
 }
