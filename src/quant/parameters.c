@@ -237,7 +237,7 @@ static bool settle_bias(Graph *graph, Node *node, Error *error)
     int *exponents = memory_new_array((size_t)count, sizeof *exponents);
     if (!exponents) return fail_memory(error, (size_t)count * sizeof *exponents);
     for (int c = 0; c < count; c++) exponents[c] = slot_exponent(weight, c % channels) + slot_exponent(input, 0);   /* %: groups of a ConvTranspose */
-    slot->per_channel = channels > 1;
+    slot->per_channel = slot_root(weight)->per_channel;   /* also with one channel: the reference keeps a list of one */
     slot->channel_axis = 0;
     slot->parent = slot;
     bool first = slot->state == SLOT_PASSIVE_INIT;
