@@ -131,7 +131,7 @@ static bool recurrent_prepare(Prepare *prepare, Error *error)
     if (!state) return fail_memory(error, sizeof *state);
     prepare->state = state;
     if (!read_sizes(node, &prepare->input_shapes[INPUT_X], &prepare->input_shapes[INPUT_R], state, error)) return false;
-    state->simulated = prepare->simulated && node->quantized;
+    state->simulated = prepare->simulated;
     state->wide = prepare->wide;
     state->linear_before_reset = node_integer(node, "linear_before_reset", 0) != 0;
     state->clip = node_number(node, "clip", 0.0f);

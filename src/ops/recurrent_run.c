@@ -10,7 +10,7 @@
 /* One direction's walk. */
 typedef struct Walk {
     const Recurrent *recurrent;
-    const Slot *output;                    /* slot of Y: rounding, and the exponent of h when it is active */
+    const Slot *output;                    /* slot of Y (or Y_h): rounding, and the exponent of h when it is active */
     const float *w, *r, *bias;             /* of this direction; bias NULL: none */
     const float *w_packed, *r_packed;
     float *x_gates, *h_gates, *h, *c, *reset;
@@ -206,7 +206,8 @@ void recurrent_run(const Run *run)
     for (int i = 0; i < node->output_count && i < 3; i++) outputs[i] = run->outputs[i];
     for (int64_t d = 0; d < s->directions; d++) {
         Walk walk = {.recurrent = s, .direction = d, .backward = s->backward || d == 1};
-        walk.output = s->simulated && node->output_count > 0 ? node->output_slots[0] : NULL;
+        /* h counts in the steps of Y, or of Y_h where the sequence is not wanted. */
+        if (s->simulated && node->output_count > 0) walk.output = node->output_slots[node->outputs[0] || node->output_count < 2 ? 0 : 1];
         walk.w = tensor_floats(run->inputs[1]) + d * rows * s->inputs;
         walk.r = tensor_floats(run->inputs[2]) + d * rows * s->hidden;
         walk.bias = bias ? tensor_floats(bias) + d * 2 * rows : NULL;

@@ -108,7 +108,7 @@ static bool align_node(Graph *graph, Node *node, Direction direction, const Sett
         if (!align_to_large(graph, node, setting->switches.align_large_exact, &master, error)) return false;
         break;
     case TO_FIRST:   /* the last state and the initial state count in the sequence's steps */
-        master = node->output_slots[0];
+        master = node->output_slots[node->outputs[0] || node->output_count < 2 ? 0 : 1];
         if (node->output_count > 1) follow(node->output_slots[1], master);
         if (node->input_count > 5) follow(node->input_slots[5], master);
         break;
