@@ -123,7 +123,7 @@ static void rehearse(const Node *node, bool exact, Text *lines, int *count)
         dtypes[i] = value->dtype;
     }
     Prepare prepare = {.node = node, .constants = constants, .input_shapes = shapes, .output_shapes = shapes + node->input_count, .input_dtypes = dtypes,
-                       .output_dtypes = dtypes + node->input_count, .exact = exact};
+                       .output_dtypes = dtypes + node->input_count, .exact = exact, .simulated = exact && (node->op->flags & OPERATOR_QUANTIZABLE)};
     Error error = {0};
     if (ready && !node->op->prepare(&prepare, &error) && error.code == ERROR_INPUT) line(lines, count, node, error.what, error.cure);
     if (ready && prepare.state) {
