@@ -118,14 +118,10 @@ void lower_copy_slot(Slot *to, const Slot *like)
     to->parent = root;
 }
 
-void lower_free_slot(Lowering *lowering, Slot *to, const Slot *like)
+void lower_free_slot(Slot *to, const Slot *like)
 {
     lower_copy_slot(to, like);
     to->state = SLOT_FP32;
-    to->id = lowering->graph->next_slot++;
-    to->parent = to;
-    to->exponent_count = 0;
-    to->per_channel = false;
 }
 
 bool lower_share_slots(Lowering *lowering, Node *node, const Slot *like, Error *error)
@@ -133,7 +129,7 @@ bool lower_share_slots(Lowering *lowering, Node *node, const Slot *like, Error *
     if (!node_make_slots(lowering->graph, node, error)) return false;
     for (int i = 0; i < node->input_count; i++) {
         bool index_input = node->inputs[i] && node->inputs[i]->constant;   /* shapes, starts, axes: integers of their own */
-        if (index_input) lower_free_slot(lowering, node->input_slots[i], like);
+        if (index_input) lower_free_slot(node->input_slots[i], like);
         else lower_copy_slot(node->input_slots[i], like);
     }
     for (int i = 0; i < node->output_count; i++) lower_copy_slot(node->output_slots[i], like);

@@ -53,7 +53,7 @@ bool lower_give_device(Lowering *lowering, Value *value, Error *error);
 /* Slots of a node that was put before an end: one a linked end, all at the scheme of `like`. */
 bool lower_share_slots(Lowering *lowering, Node *node, const Slot *like, Error *error);
 void lower_copy_slot(Slot *to, const Slot *like);
-void lower_free_slot(Lowering *lowering, Slot *to, const Slot *like);        /* an end of the same width that is never quantized */
+void lower_free_slot(Slot *to, const Slot *like);        /* an end of the same width that is never quantized */
 
 /* A plain or quantized Transpose before input `index` of a node (EXPORT §4.3). */
 bool lower_insert_transpose(Lowering *lowering, Node *node, int index, const int *perm, int rank, Error *error);
