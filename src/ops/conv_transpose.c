@@ -10,9 +10,16 @@
 #include "ops/window.h"
 #include "quant/slots.h"
 
+/* The kernel elements that meet data at one output position along an axis: k, k + step …, each with the input position behind. */
+typedef struct Taps {
+    int64_t k, index, count;
+} Taps;
+
 typedef struct TransposedState {
     Window window;
     int64_t batch, groups, channels_in, channels_out;   /* channels a group */
+    Taps *taps[ESPQ_MAX_SPATIAL];                        /* one an output position */
+    int64_t k_step[ESPQ_MAX_SPATIAL], index_step[ESPQ_MAX_SPATIAL];
     bool wide;
 } TransposedState;
 
@@ -76,6 +83,38 @@ static bool transposed_infer(Graph *graph, Node *node, Error *error)
     return true;
 }
 
+static void transposed_release(void *pointer)
+{
+    TransposedState *state = pointer;
+    for (int axis = 0; axis < ESPQ_MAX_SPATIAL; axis++) memory_free(state->taps[axis]);
+    memory_free(state);
+}
+
+/* Output position p meets input i by kernel element k when p + pad = i * stride + k * dilation. Solutions lie stride / gcd elements apart. */
+static bool find_taps(TransposedState *state, int axis, Error *error)
+{
+    const Window *window = &state->window;
+    int64_t stride = window->stride[axis], dilation = window->dilation[axis], a = stride, b = dilation;
+    while (b) {
+        int64_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    state->k_step[axis] = stride / a;
+    state->index_step[axis] = dilation / a;
+    state->taps[axis] = memory_new_array((size_t)window->out[axis], sizeof(Taps));
+    if (!state->taps[axis]) return fail_memory(error, (size_t)window->out[axis] * sizeof(Taps));
+    for (int64_t p = 0; p < window->out[axis]; p++) {
+        Taps *taps = &state->taps[axis][p];
+        for (int64_t k = 0; k < window->kernel[axis]; k++) {
+            int64_t offset = p + window->pad_begin[axis] - k * dilation;
+            if (offset < 0 || offset % stride != 0 || offset / stride >= window->in[axis]) continue;
+            if (taps->count++ == 0) *taps = (Taps){k, offset / stride, 1};
+        }
+    }
+    return true;
+}
+
 static bool transposed_prepare(Prepare *prepare, Error *error)
 {
     const Shape *x = &prepare->input_shapes[0], *weights = &prepare->input_shapes[1];
@@ -89,16 +128,10 @@ static bool transposed_prepare(Prepare *prepare, Error *error)
     state->channels_in = weights->dims[0] / state->groups;
     state->channels_out = weights->dims[1];
     state->wide = prepare->wide;
+    for (int axis = 0; axis < ESPQ_MAX_SPATIAL; axis++) {
+        if (!find_taps(state, axis, error)) return false;
+    }
     return true;
-}
-
-/* Which input element meets kernel element k at output `at`; -1: none. */
-static int64_t source(const Window *window, int axis, int64_t at, int64_t k)
-{
-    int64_t offset = at + window->pad_begin[axis] - k * window->dilation[axis];
-    if (offset < 0 || offset % window->stride[axis] != 0) return -1;
-    int64_t index = offset / window->stride[axis];
-    return index < window->in[axis] ? index : -1;
 }
 
 typedef struct TransposedTask {
@@ -108,25 +141,22 @@ typedef struct TransposedTask {
 } TransposedTask;
 
 /* Sum of one output element: bias first, then input channel, kernel plane, row, column. */
-static float transposed_element(const TransposedTask *task, const float *x, const float *weights, int64_t channels_step, float start, const int64_t at[3])
+static float transposed_element(const TransposedState *state, const float *x, const float *weights, float start, const Taps *depth, const Taps *row, const Taps *column)
 {
-    const TransposedState *state = task->state;
     const Window *window = &state->window;
-    int64_t in_plane = window->in[0] * window->in[1] * window->in[2];
+    int64_t in_plane = window->in[0] * window->in[1] * window->in[2], taps = window->kernel[0] * window->kernel[1] * window->kernel[2];
     float sum = start;
     double wide_sum = start;
-    for (int64_t c = 0; c < state->channels_in; c++) {
-        const float *weight = weights + c * channels_step;
-        for (int64_t d = 0; d < window->kernel[0]; d++) {
-            int64_t plane = source(window, 0, at[0], d);
-            for (int64_t i = 0; i < window->kernel[1]; i++) {
-                int64_t row = source(window, 1, at[1], i);
-                for (int64_t j = 0; j < window->kernel[2]; j++, weight++) {
-                    int64_t column = source(window, 2, at[2], j);
-                    if (plane < 0 || row < 0 || column < 0) continue;
-                    float value = x[c * in_plane + (plane * window->in[1] + row) * window->in[2] + column];
-                    if (state->wide) wide_sum += (double)*weight * value;
-                    else sum = fmaf(*weight, value, sum);
+    for (int64_t c = 0; c < state->channels_in; c++, x += in_plane, weights += state->channels_out * taps) {
+        for (int64_t d = 0; d < depth->count; d++) {
+            int64_t kernel_plane = depth->k + d * state->k_step[0], plane = depth->index - d * state->index_step[0];
+            for (int64_t i = 0; i < row->count; i++) {
+                const float *weight = weights + (kernel_plane * window->kernel[1] + row->k + i * state->k_step[1]) * window->kernel[2] + column->k;
+                const float *from = x + (plane * window->in[1] + row->index - i * state->index_step[1]) * window->in[2] + column->index;
+                for (int64_t j = 0; j < column->count; j++) {
+                    float factor = weight[j * state->k_step[2]], value = from[-j * state->index_step[2]];
+                    if (state->wide) wide_sum += (double)factor * value;
+                    else sum = fmaf(factor, value, sum);
                 }
             }
         }
@@ -147,10 +177,10 @@ static void transposed_part(void *context, int64_t begin, int64_t end, int threa
         const float *x = task->x + (image * state->groups + group) * state->channels_in * in_plane;
         const float *weights = task->weights + (group * state->channels_in * state->channels_out + channel % state->channels_out) * taps;
         float start = task->bias ? task->bias[channel] : 0.0f, *y = task->y + item * out_plane;
-        int64_t at[3];
-        for (at[0] = 0; at[0] < window->out[0]; at[0]++) {
-            for (at[1] = 0; at[1] < window->out[1]; at[1]++) {
-                for (at[2] = 0; at[2] < window->out[2]; at[2]++) *y++ = transposed_element(task, x, weights, state->channels_out * taps, start, at);
+        for (int64_t d = 0; d < window->out[0]; d++) {
+            for (int64_t i = 0; i < window->out[1]; i++) {
+                for (int64_t j = 0; j < window->out[2]; j++)
+                    *y++ = transposed_element(state, x, weights, start, &state->taps[0][d], &state->taps[1][i], &state->taps[2][j]);
             }
         }
     }
@@ -184,7 +214,7 @@ const Operator op_conv_transpose = {
                    {.name = "output_shape", .kind = ATTRIBUTE_INTS},
                    {.name = "pads", .kind = ATTRIBUTE_INTS},
                    {.name = "strides", .kind = ATTRIBUTE_INTS}},
-    .infer = transposed_infer, .prepare = transposed_prepare, .run = transposed_run,
+    .infer = transposed_infer, .prepare = transposed_prepare, .release = transposed_release, .run = transposed_run,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED, .slots = slots_conv_transpose,
     .layout = LAYOUT_CONV, .module_cure = "leave setting.convtranspose_decomposition on: it becomes InsertZeros and Conv", .cost = transposed_cost,
 };
