@@ -1,9 +1,12 @@
 /* The AVX2 variant. */
 #if defined(__x86_64__)
+#include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "base/threads.h"
+#include "kernel/elementwise_constants.h"
 #include "kernel/plain.h"
 #include "kernel/simd_avx2.h"
 #include "kernel/transpose.h"
@@ -17,10 +20,13 @@
 #undef D_LANES
 #include "kernel/depthwise.h"
 #include "kernel/convolution.h"
+#include "kernel/arithmetic_avx2.h"
+#include "kernel/elementwise.h"
+#include "kernel/statistics.h"
 
 const Kernels kernels_avx2 = {
     conv_packed_floats, conv_pack, conv_run, matmul_packed_floats, matmul_pack, matmul_run,
-    plain_fake_quantize, plain_quantize, plain_minmax, plain_find_not_finite, plain_histogram, plain_noise_block,
-    plain_exp, plain_sigmoid, plain_swish, plain_tanh, plain_erf,
+    fake_quantize_run, quantize_run, minmax_run, find_not_finite_run, histogram_run, noise_block_run,
+    exp_run, sigmoid_run, swish_run, tanh_run, erf_run,
 };
 #endif

@@ -13,6 +13,8 @@ void plain_minmax(const float *x, int64_t count, float *minimum, float *maximum)
 int64_t plain_find_not_finite(const float *x, int64_t count);
 void plain_histogram(const float *x, int64_t count, float range, int64_t bins, int32_t *counts);
 void plain_noise_block(const float *a, const float *b, int64_t count, double *noise, double *power);
+void plain_noise_lanes(const float *a, const float *b, int64_t count, double n[NOISE_LANES], double p[NOISE_LANES], double *noise,
+                       double *power);
 void plain_exp(const float *x, float *y, int64_t count);
 void plain_sigmoid(const float *x, float *y, int64_t count);
 void plain_swish(const float *x, float *y, int64_t count);

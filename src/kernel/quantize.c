@@ -66,15 +66,59 @@ static int64_t quantize_wide(const float *x, void *out, int bytes, int64_t count
     return clamped;
 }
 
+typedef struct QuantizeTask {
+    const Kernels *kernels;
+    const float *x;
+    void *out;
+    int bytes;
+    float inverse;
+    int64_t minimum, maximum;
+    Rounding rounding;
+    int64_t clamped;
+} QuantizeTask;
+
+static void quantize_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    QuantizeTask *task = context;
+    int64_t clamped = task->kernels->quantize(task->x + begin, (char *)task->out + begin * task->bytes, task->bytes, end - begin, task->inverse,
+                                              task->minimum, task->maximum, task->rounding);
+    __atomic_fetch_add(&task->clamped, clamped, __ATOMIC_RELAXED);
+}
+
 int64_t quantize_f32(const float *x, void *out, int bytes, int64_t count, int exponent, int64_t minimum, int64_t maximum, Rounding rounding, int wide)
 {
     if (wide || exponent < -126 || exponent > 126) return quantize_wide(x, out, bytes, count, exponent, minimum, maximum, rounding, wide);
-    return kernels()->quantize(x, out, bytes, count, ldexpf(1.0f, -exponent), minimum, maximum, rounding);
+    QuantizeTask task = {kernels(), x, out, bytes, ldexpf(1.0f, -exponent), minimum, maximum, rounding, 0};
+    threads_for(count, GRAIN, quantize_body, &task);
+    return task.clamped;
+}
+
+typedef struct MinmaxTask {
+    const Kernels *kernels;
+    const float *x;
+    float minimum[ESPQ_MAX_THREADS], maximum[ESPQ_MAX_THREADS];
+} MinmaxTask;
+
+static void minmax_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    MinmaxTask *task = context;
+    float minimum, maximum;
+    task->kernels->minmax(task->x + begin, end - begin, &minimum, &maximum);
+    if (minimum < task->minimum[thread]) task->minimum[thread] = minimum;
+    if (maximum > task->maximum[thread]) task->maximum[thread] = maximum;
 }
 
 void minmax_f32(const float *x, int64_t count, float *minimum, float *maximum)
 {
-    kernels()->minmax(x, count, minimum, maximum);
+    MinmaxTask task = {.kernels = kernels(), .x = x};
+    for (int i = 0; i < ESPQ_MAX_THREADS; i++) {
+        task.minimum[i] = INFINITY;
+        task.maximum[i] = -INFINITY;
+    }
+    threads_for(count, 2 * GRAIN, minmax_body, &task);
+    plain_minmax(task.minimum, ESPQ_MAX_THREADS, minimum, &(float){0.0f});
+    plain_minmax(task.maximum, ESPQ_MAX_THREADS, &(float){0.0f}, maximum);
 }
 
 int64_t find_not_finite_f32(const float *x, int64_t count)
@@ -82,15 +126,38 @@ int64_t find_not_finite_f32(const float *x, int64_t count)
     return kernels()->find_not_finite(x, count);
 }
 
+#define SHARED_BINS 4096   /* more do not fit on the stack of each thread */
+
+typedef struct HistogramTask {
+    const Kernels *kernels;
+    const float *x;
+    float range;
+    int64_t bins;
+    int32_t *counts;
+} HistogramTask;
+
+static void histogram_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const HistogramTask *task = context;
+    int32_t counts[SHARED_BINS] = {0};
+    task->kernels->histogram(task->x + begin, end - begin, task->range, task->bins, counts);
+    for (int64_t i = 0; i < task->bins; i++)
+        if (counts[i]) __atomic_fetch_add(&task->counts[i], counts[i], __ATOMIC_RELAXED);
+}
+
 /* Range 0: only zeros are inside; the reference widens the range to [-1, 1] and finds them in the middle (QUANT §8.4). */
 void histogram_f32(const float *x, int64_t count, float range, int64_t bins, int32_t *counts)
 {
-    if (range > 0.0f) {
-        kernels()->histogram(x, count, range, bins, counts);
-        return;
+    HistogramTask task = {kernels(), x, range, bins, counts};
+    if (range > 0.0f && bins <= SHARED_BINS && count > 4 * GRAIN) {
+        threads_for(count, 4 * GRAIN, histogram_body, &task);
+    } else if (range > 0.0f) {
+        task.kernels->histogram(x, count, range, bins, counts);
+    } else {
+        for (int64_t i = 0; i < count; i++)
+            if (x[i] == 0.0f) counts[bins / 2]++;
     }
-    for (int64_t i = 0; i < count; i++)
-        if (x[i] == 0.0f) counts[bins / 2]++;
 }
 
 #define NOISE_GROUP 256   /* blocks whose sums wait on the stack until they are added in order */

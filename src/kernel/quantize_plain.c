@@ -75,9 +75,9 @@ void plain_histogram(const float *x, int64_t count, float range, int64_t bins, i
     }
 }
 
-void plain_noise_block(const float *a, const float *b, int64_t count, double *noise, double *power)
+/* Adds what is left of a block to the lanes, then adds the lanes. */
+void plain_noise_lanes(const float *a, const float *b, int64_t count, double n[NOISE_LANES], double p[NOISE_LANES], double *noise, double *power)
 {
-    double n[NOISE_LANES] = {0}, p[NOISE_LANES] = {0};
     for (int64_t i = 0; i < count; i++) {
         double difference = (double)a[i] - (double)b[i];
         n[i % NOISE_LANES] = fma(difference, difference, n[i % NOISE_LANES]);
@@ -91,4 +91,10 @@ void plain_noise_block(const float *a, const float *b, int64_t count, double *no
     }
     *noise = n[0];
     *power = p[0];
+}
+
+void plain_noise_block(const float *a, const float *b, int64_t count, double *noise, double *power)
+{
+    double n[NOISE_LANES] = {0}, p[NOISE_LANES] = {0};
+    plain_noise_lanes(a, b, count, n, p, noise, power);
 }
