@@ -16,9 +16,6 @@ typedef struct Stage {
     Tensor *copies;                 /* headers of quantized inputs */
     char *arena;
     void *scratch;
-    size_t scratch_bytes;
-    ProgramStep layer;              /* the layer at hand, simulated */
-    Error error;
 } Stage;
 
 struct Replay {
@@ -26,6 +23,8 @@ struct Replay {
     Node **layers;
     int layer_count;
     int *layer_steps;               /* index of the step, -1: its outputs reach nothing that is wanted */
+    ProgramStep *simulated;         /* one a layer: its step with slots on */
+    size_t scratch_bytes;           /* of all steps, simulated ones as well */
     bool *kept;                     /* one a value: a replay reads it */
     size_t *kept_offset;            /* in the kept memory, times the pieces of a group */
     size_t kept_bytes;              /* of one piece */
@@ -138,8 +137,7 @@ static bool new_stage(Replay *replay, Stage *stage, Error *error)
     stage->ends = memory_new_array(widest, sizeof *stage->ends);
     stage->copies = memory_new_array(widest, sizeof *stage->copies);
     stage->arena = memory_new_aligned(replay->arena_bytes + 64);
-    stage->scratch_bytes = program->scratch_bytes;
-    stage->scratch = memory_new_aligned(stage->scratch_bytes + 64);
+    stage->scratch = memory_new_aligned(replay->scratch_bytes + 64);
     if (!stage->tensors || !stage->changed || !stage->ends || !stage->copies || !stage->arena || !stage->scratch)
         return fail_memory(error, replay->arena_bytes);
     for (int i = 0; i < program->value_count; i++)
@@ -196,7 +194,8 @@ static bool make_tables(Replay *replay, const ReplayOptions *options, Error *err
     replay->kept = memory_new_array(values, sizeof *replay->kept);
     replay->kept_offset = memory_new_array(values, sizeof *replay->kept_offset);
     replay->offsets = memory_new_array(values, sizeof *replay->offsets);
-    if (!replay->layers || !replay->layer_steps || !replay->kept || !replay->kept_offset || !replay->offsets)
+    replay->simulated = memory_new_array(layers, sizeof *replay->simulated);
+    if (!replay->layers || !replay->layer_steps || !replay->simulated || !replay->kept || !replay->kept_offset || !replay->offsets)
         return fail_memory(error, values * sizeof(size_t));
     memcpy(replay->layers, options->layers, (size_t)options->layer_count * sizeof *replay->layers);
     for (int i = 0; i < program->step_count; i++) {
@@ -204,6 +203,44 @@ static bool make_tables(Replay *replay, const ReplayOptions *options, Error *err
         if (ends > replay->widest) replay->widest = ends;
     }
     return true;
+}
+
+typedef struct Preparation {
+    Replay *replay;
+    Error *errors;                  /* one a thread */
+    atomic_int failed;              /* thread + 1 of a failure */
+} Preparation;
+
+static void prepare_layers(void *context, int64_t begin, int64_t end, int thread)
+{
+    Preparation *preparation = context;
+    Replay *replay = preparation->replay;
+    for (int64_t i = begin; i < end && !atomic_load(&preparation->failed); i++) {
+        int index = replay->layer_steps[i];
+        if (index < 0) continue;
+        const ProgramStep *step = &replay->program->steps[index];
+        if (!step_prepare(replay->program, &replay->simulated[i], step, true, &preparation->errors[thread])) {
+            int none = 0;
+            atomic_compare_exchange_strong(&preparation->failed, &none, thread + 1);
+        }
+    }
+}
+
+/* Weights quantized and packed once for all groups. */
+static bool make_layers(Replay *replay, Error *error)
+{
+    int threads = replay->program->one_thread ? 1 : threads_count();
+    Preparation preparation = {.replay = replay, .errors = memory_new_array((size_t)threads, sizeof(Error))};
+    if (!preparation.errors) return fail_memory(error, (size_t)threads * sizeof(Error));
+    if (threads > 1) threads_for(replay->layer_count, 1, prepare_layers, &preparation);
+    else prepare_layers(&preparation, 0, replay->layer_count, 0);
+    int failed = atomic_load(&preparation.failed);
+    if (failed) *error = preparation.errors[failed - 1];
+    memory_free(preparation.errors);
+    replay->scratch_bytes = replay->program->scratch_bytes;
+    for (int i = 0; i < replay->layer_count; i++)
+        if (replay->simulated[i].prepare.scratch_bytes > replay->scratch_bytes) replay->scratch_bytes = replay->simulated[i].prepare.scratch_bytes;
+    return !failed;
 }
 
 static bool make_memory(Replay *replay, size_t limit, Error *error)
@@ -228,7 +265,7 @@ Replay *replay_new(Graph *graph, const ReplayOptions *options, const Shape *shap
     PlanOptions plan = {.mode = EXEC_FLOAT, .exact = options->exact};
     replay->program = program_new(graph, &plan, shapes, error);
     if (replay->program && make_tables(replay, options, error) && find_kept(replay, error) && lay_out(replay, error) &&
-        make_memory(replay, options->memory_limit, error))
+        make_memory(replay, options->memory_limit, error) && make_layers(replay, error))
         return replay;
     replay_free(replay);
     return NULL;
@@ -241,6 +278,9 @@ void replay_free(Replay *replay)
         free_stage(&replay->stages[i]);
     for (int i = 0; i < replay->frame_count; i++)
         frame_free(&replay->frames[i]);
+    for (int i = 0; replay->simulated && i < replay->layer_count; i++)
+        if (replay->simulated[i].node) step_clear(&replay->simulated[i]);
+    memory_free(replay->simulated);
     memory_free(replay->stages);
     memory_free(replay->frames);
     memory_free(replay->layers);
@@ -259,12 +299,9 @@ typedef struct Job {
     Replay *replay;
     Tensor *const *inputs;          /* whole batch, padded to whole pieces */
     int first, count;               /* pieces of this group */
-    int chunk, chunks;              /* pieces of one task, tasks of a layer */
     void (*compare)(void *context, const Replayed *replayed);
     void *context;
-    atomic_bool stopped;
-    atomic_flag failed;
-    Error *error;
+    atomic_bool stopped;            /* somebody asked for it */
 } Job;
 
 /* Where the kept or given form of a value lies; piece counts within the group. */
@@ -293,12 +330,6 @@ static void walk_pieces(void *context, int64_t begin, int64_t end, int thread)
             frame_run(frame, &program->steps[i], i, (int)piece);
         }
     }
-}
-
-static void stop_with(Job *job, const Error *error)
-{
-    if (!atomic_flag_test_and_set(&job->failed)) *job->error = *error;
-    atomic_store(&job->stopped, true);
 }
 
 /* ---- one layer ---- */
@@ -381,7 +412,7 @@ static bool replay_piece(Job *job, Stage *stage, int layer, int piece)
     int first = job->replay->layer_steps[layer];
     memset(stage->changed, 0, (size_t)program->value_count);
     for (int i = first < 0 ? program->step_count : first; i < program->step_count; i++) {
-        const ProgramStep *step = i == first ? &stage->layer : &program->steps[i];
+        const ProgramStep *step = i == first ? &job->replay->simulated[layer] : &program->steps[i];
         if (i > first && !touched(step, stage->changed)) continue;
         if (cancel_requested()) atomic_store(&job->stopped, true);
         if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return false;
@@ -392,32 +423,13 @@ static bool replay_piece(Job *job, Stage *stage, int layer, int piece)
     return true;
 }
 
-static bool prepare_layer(Job *job, Stage *stage, int layer)
-{
-    const Program *program = job->replay->program;
-    const ProgramStep *step = &program->steps[job->replay->layer_steps[layer]];
-    if (!step_prepare(program, &stage->layer, step, true, &stage->error)) return false;
-    if (stage->layer.prepare.scratch_bytes <= stage->scratch_bytes) return true;
-    memory_free(stage->scratch);
-    stage->scratch_bytes = stage->layer.prepare.scratch_bytes;
-    stage->scratch = memory_new_aligned(stage->scratch_bytes + 64);
-    return stage->scratch ? true : fail_memory(&stage->error, stage->scratch_bytes);
-}
-
 static void replay_tasks(void *context, int64_t begin, int64_t end, int thread)
 {
     Job *job = context;
     Replay *replay = job->replay;
     Stage *stage = &replay->stages[thread];
     for (int64_t task = begin; task < end; task++) {
-        int layer = (int)(task / job->chunks), from = (int)(task % job->chunks) * job->chunk;
-        int to = from + job->chunk < job->count ? from + job->chunk : job->count;
-        bool reaches = replay->layer_steps[layer] >= 0;
-        if (atomic_load(&job->stopped)) continue;
-        if (reaches && !prepare_layer(job, stage, layer)) stop_with(job, &stage->error);
-        else
-            for (int piece = from; piece < to && replay_piece(job, stage, layer, piece); piece++) {}
-        if (reaches) step_clear(&stage->layer);
+        if (!replay_piece(job, stage, (int)(task / job->count), (int)(task % job->count))) return;
     }
 }
 
@@ -428,15 +440,10 @@ static bool run_group(Job *job, Error *error)
     bool shared = threads > 1 && job->count >= threads;
     if (shared) threads_for(job->count, 1, walk_pieces, job);
     else walk_pieces(job, 0, job->count, 0);
-    /* Many layers: a task is a layer with all pieces, its weights are packed once. Few: pieces are spread as well. */
-    job->chunk = replay->layer_count >= 8 * threads ? job->count : 1;
-    job->chunks = (job->count + job->chunk - 1) / job->chunk;
-    int64_t tasks = (int64_t)replay->layer_count * job->chunks;
+    int64_t tasks = (int64_t)replay->layer_count * job->count;
     if (threads > 1 && tasks >= threads) threads_for(tasks, 1, replay_tasks, job);
     else replay_tasks(job, 0, tasks, 0);
-    if (!atomic_load(&job->stopped)) return true;
-    if (!atomic_flag_test_and_set(&job->failed)) cancel_check(error);
-    return false;
+    return !atomic_load(&job->stopped) || cancel_check(error);
 }
 
 bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *context, const Replayed *replayed), void *context, Error *error)
@@ -450,7 +457,7 @@ bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *con
     for (int first = 0; first < program->pieces && done; first += replay->group) {
         int left = program->pieces - first;
         Job job = {.replay = replay, .inputs = ready, .first = first, .count = left < replay->group ? left : replay->group, .compare = compare,
-                   .context = context, .failed = ATOMIC_FLAG_INIT, .error = error};
+                   .context = context};
         done = run_group(&job, error);
     }
     for (int i = 0; i < program->given_count; i++)
