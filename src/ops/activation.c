@@ -15,8 +15,14 @@ static double clamp(double v, double least, double most)
     return v > most ? most : v;
 }
 
-static double sigmoid(double v) { return v >= 0 ? 1 / (1 + espq_exp(-v)) : espq_exp(v) / (1 + espq_exp(v)); }
-static double softplus(double v) { return (v > 0 ? v : 0) + espq_log(1 + espq_exp(v > 0 ? -v : v)); }
+static double sigmoid(double v)
+{
+    return v >= 0 ? 1 / (1 + espq_exp(-v)) : espq_exp(v) / (1 + espq_exp(v));
+}
+static double softplus(double v)
+{
+    return (v > 0 ? v : 0) + espq_log(1 + espq_exp(v > 0 ? -v : v));
+}
 static float clampf(float v, float least, float most)
 {
     v = v < least ? least : v;
@@ -24,9 +30,15 @@ static float clampf(float v, float least, float most)
 }
 
 /* v, below zero slope * v: as a sum of two halves it vectorises; a product in a branch does not. NaN stays. */
-static inline float sloped(float v, float slope) { return (v < 0 ? 0 : v) + slope * (v < 0 ? v : 0); }
+static inline float sloped(float v, float slope)
+{
+    return (v < 0 ? 0 : v) + slope * (v < 0 ? v : 0);
+}
 
-static int64_t relu_integer(int64_t x) { return x > 0 ? x : 0; }
+static int64_t relu_integer(int64_t x)
+{
+    return x > 0 ? x : 0;
+}
 
 FLOAT_KERNEL(relu_floats, v < 0 ? 0 : v)
 ELEMENT(relu_element, v > 0 ? v : v == v ? 0 : v)
@@ -52,13 +64,13 @@ ELEMENT(tanh_element, espq_tanh(v))
 static const UnaryKernel tanh_kernel = {tanh_floats, tanh_element, NULL};
 COLUMNS(tanh, "", 0, "", 0)
 
-FLOAT_KERNEL(hard_sigmoid_floats, clampf(first * v + second, 0, 1))
-ELEMENT(hard_sigmoid_element, clamp(first * v + second, 0, 1))
+FLOAT_KERNEL(hard_sigmoid_floats, clampf(first *v + second, 0, 1))
+ELEMENT(hard_sigmoid_element, clamp(first *v + second, 0, 1))
 static const UnaryKernel hard_sigmoid_kernel = {hard_sigmoid_floats, hard_sigmoid_element, NULL};
 COLUMNS(hard_sigmoid, "alpha", 0.2f, "beta", 0.5f)
 
-FLOAT_KERNEL(hard_swish_floats, v * clampf(v + 3, 0, 6) / 6)
-ELEMENT(hard_swish_element, v * clamp(v + 3, 0, 6) / 6)
+FLOAT_KERNEL(hard_swish_floats, v *clampf(v + 3, 0, 6) / 6)
+ELEMENT(hard_swish_element, v *clamp(v + 3, 0, 6) / 6)
 static const UnaryKernel hard_swish_kernel = {hard_swish_floats, hard_swish_element, NULL};
 COLUMNS(hard_swish, "", 0, "", 0)
 
@@ -70,9 +82,10 @@ static void swish_floats(const float *x, float *y, int64_t count, float first, f
         swish_f32(x, y, count);
         return;
     }
-    for (int64_t i = 0; i < count; i++) y[i] = (float)((double)x[i] * sigmoid((double)first * (double)x[i]));
+    for (int64_t i = 0; i < count; i++)
+        y[i] = (float)((double)x[i] * sigmoid((double)first * (double)x[i]));
 }
-ELEMENT(swish_element, v * sigmoid(first * v))
+ELEMENT(swish_element, v *sigmoid(first *v))
 static const UnaryKernel swish_kernel = {swish_floats, swish_element, NULL};
 COLUMNS(swish, "alpha", 1, "", 0)
 
@@ -80,11 +93,11 @@ ELEMENT(softplus_element, softplus(v))
 static const UnaryKernel softplus_kernel = {NULL, softplus_element, NULL};
 COLUMNS(softplus, "", 0, "", 0)
 
-ELEMENT(mish_element, v * espq_tanh(softplus(v)))
+ELEMENT(mish_element, v *espq_tanh(softplus(v)))
 static const UnaryKernel mish_kernel = {NULL, mish_element, NULL};
 COLUMNS(mish, "", 0, "", 0)
 
-ELEMENT(selu_element, second * (v > 0 ? v : first * (espq_exp(v) - 1)))
+ELEMENT(selu_element, second *(v > 0 ? v : first * (espq_exp(v) - 1)))
 static const UnaryKernel selu_kernel = {NULL, selu_element, NULL};
 COLUMNS(selu, "alpha", 1.67326319217681884765625f, "gamma", 1.05070102214813232421875f)
 
@@ -102,16 +115,19 @@ ELEMENT(softsign_element, v / (1 + fabs(v)))
 static const UnaryKernel softsign_kernel = {softsign_floats, softsign_element, NULL};
 COLUMNS(softsign, "", 0, "", 0)
 
-FLOAT_KERNEL(shrink_floats, v < -first ? v + second : v > first ? v - second : 0)
-ELEMENT(shrink_element, v < -first ? v + second : v > first ? v - second : 0)
+FLOAT_KERNEL(shrink_floats, v<-first ? v + second : v> first ? v - second : 0)
+ELEMENT(shrink_element, v<-first ? v + second : v> first ? v - second : 0)
 static const UnaryKernel shrink_kernel = {shrink_floats, shrink_element, NULL};
 COLUMNS(shrink, "lambd", 0.5f, "bias", 0)
 
 /* ---- Gelu: x * Phi(x); the reference knows the exact form only and ignores `approximate` ---- */
 
-static bool is_tanh_form(const Node *node) { return strcmp(node_string(node, "approximate", "none"), "tanh") == 0; }
+static bool is_tanh_form(const Node *node)
+{
+    return strcmp(node_string(node, "approximate", "none"), "tanh") == 0;
+}
 
-#define GELU_INNER 0.7978845608028654   /* sqrt(2 / pi) */
+#define GELU_INNER 0.7978845608028654 /* sqrt(2 / pi) */
 
 static double gelu_element(double v, double first, double second)
 {
@@ -128,18 +144,24 @@ static void gelu_floats(const float *x, float *y, int64_t count, float first, fl
         int64_t part = count - done < ELEMENT_BLOCK ? count - done : ELEMENT_BLOCK;
         const float *from = x + done;
         if (first != 0) {
-            for (int64_t i = 0; i < part; i++) inner[i] = (float)GELU_INNER * (from[i] + 0.044715f * from[i] * from[i] * from[i]);
+            for (int64_t i = 0; i < part; i++)
+                inner[i] = (float)GELU_INNER * (from[i] + 0.044715f * from[i] * from[i] * from[i]);
             tanh_f32(inner, inner, part);
         } else {
-            for (int64_t i = 0; i < part; i++) inner[i] = from[i] * 0.70710678f;
+            for (int64_t i = 0; i < part; i++)
+                inner[i] = from[i] * 0.70710678f;
             erf_f32(inner, inner, part);
         }
-        for (int64_t i = 0; i < part; i++) y[done + i] = 0.5f * from[i] * (1 + inner[i]);
+        for (int64_t i = 0; i < part; i++)
+            y[done + i] = 0.5f * from[i] * (1 + inner[i]);
     }
 }
 static const UnaryKernel gelu_kernel = {gelu_floats, gelu_element, NULL};
 
-static void gelu_run(const Run *run) { unary_run(&gelu_kernel, run, run->state && is_tanh_form(run->node) ? 1 : 0, 0); }
+static void gelu_run(const Run *run)
+{
+    unary_run(&gelu_kernel, run, run->state && is_tanh_form(run->node) ? 1 : 0, 0);
+}
 
 static double gelu_table(const Node *node, double x, const double *parameters, int parameter_count)
 {
@@ -159,8 +181,8 @@ static bool clip_infer(Graph *graph, Node *node, Error *error)
         const Value *bound = input_value(node, i);
         if (bound && bound->shaped && shape_count(&bound->shape) != 1) {
             char text[160];
-            return fail_node(error, node, "use Max and Min for bounds that differ", "%s (%s) must be one number, its shape is %s", i == 1 ? "min" : "max",
-                             bound->name, shape_text(&bound->shape, text));
+            return fail_node(error, node, "use Max and Min for bounds that differ", "%s (%s) must be one number, its shape is %s",
+                             i == 1 ? "min" : "max", bound->name, shape_text(&bound->shape, text));
         }
     }
     return infer_same_shape(graph, node, error);
@@ -172,7 +194,10 @@ static double clip_bound(const Run *run, int index, const char *attribute, float
     return bound ? tensor_get(bound, 0) : (double)node_number(run->node, attribute, otherwise);
 }
 
-static void clip_run(const Run *run) { unary_run(&clip_kernel, run, clip_bound(run, 1, "min", -INFINITY), clip_bound(run, 2, "max", INFINITY)); }
+static void clip_run(const Run *run)
+{
+    unary_run(&clip_kernel, run, clip_bound(run, 1, "min", -INFINITY), clip_bound(run, 2, "max", INFINITY));
+}
 
 static double clip_table(const Node *node, double x, const double *parameters, int parameter_count)
 {
@@ -188,7 +213,7 @@ static double clip_table(const Node *node, double x, const double *parameters, i
 #define LEFT(i) const float p = a[i]
 static void prelu_floats(const float *a, const float *b, float *y, int64_t count, int64_t step_a, int64_t step_b)
 {
-    (void)step_a;   /* x is never broadcast */
+    (void)step_a; /* x is never broadcast */
     if (step_b) {
         ELEMENT_LOOP(float, y, count, BOTH, sloped(p, q));
     } else {
@@ -199,11 +224,13 @@ static void prelu_floats(const float *a, const float *b, float *y, int64_t count
 
 static void prelu_doubles(const double *a, const double *b, double *y, int64_t count, int64_t step_a, int64_t step_b)
 {
-    for (int64_t i = 0; i < count; i++) y[i] = a[i * step_a] < 0 ? a[i * step_a] * b[i * step_b] : a[i * step_a];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = a[i * step_a] < 0 ? a[i * step_a] * b[i * step_b] : a[i * step_a];
 }
 static void prelu_integers(const int64_t *a, const int64_t *b, int64_t *y, int64_t count, int64_t step_a, int64_t step_b)
 {
-    for (int64_t i = 0; i < count; i++) y[i] = a[i * step_a] < 0 ? a[i * step_a] * b[i * step_b] : a[i * step_a];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = a[i * step_a] < 0 ? a[i * step_a] * b[i * step_b] : a[i * step_a];
 }
 static const BinaryKernel prelu_kernel = {prelu_floats, prelu_doubles, prelu_integers};
 
@@ -212,10 +239,12 @@ static bool slope_of_axis_1(const Shape *x, const Shape *slope, Shape *out)
 {
     int64_t count = shape_count(slope);
     int longer = 0;
-    for (int i = 0; i < slope->rank; i++) longer += slope->dims[i] != 1;
+    for (int i = 0; i < slope->rank; i++)
+        longer += slope->dims[i] != 1;
     if (longer > 1 || x->rank < 2 || (count != 1 && count != x->dims[1])) return false;
     out->rank = x->rank;
-    for (int i = 0; i < x->rank; i++) out->dims[i] = i == 1 ? count : 1;
+    for (int i = 0; i < x->rank; i++)
+        out->dims[i] = i == 1 ? count : 1;
     return true;
 }
 
@@ -226,8 +255,8 @@ static bool prelu_infer(Graph *graph, Node *node, Error *error)
     bool fits = (shape_broadcast(&x, &slope, &together) && shape_equal(&x, &together)) || slope_of_axis_1(&x, &slope, &together);
     if (!fits) {
         char a[160], b[160];
-        return fail_node(error, node, "give one slope, or one a channel as [C, 1, 1]", "slope %s does not fit input %s", shape_text(&slope, b),
-                         shape_text(&x, a));
+        return fail_node(error, node, "give one slope, or one a channel as [C, 1, 1]", "slope %s does not fit input %s",
+                         shape_text(&slope, b), shape_text(&x, a));
     }
     return infer_same_shape(graph, node, error);
 }
@@ -252,96 +281,204 @@ static double prelu_table(const Node *node, double x, const double *parameters, 
 
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}
 /* Of QUANT §4.4, with a runtime module, and on EXPORT's activation list (§4.8). */
-#define ACTIVATION .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true, .cost = cost_elementwise
-#define FLOAT_ONLY .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "it runs as a table at 8 bits, or replace it by Relu, HardSwish or Swish"
+#define ACTIVATION                                                                                                                         \
+    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true, .cost = cost_elementwise
+#define FLOAT_ONLY                                                                                                                         \
+    .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise,                                                         \
+    .module_cure = "it runs as a table at 8 bits, or replace it by Relu, HardSwish or Swish"
 
 const Operator op_relu = {
-    .name = "Relu", .help = "max(x, 0).", ONE_TO_ONE, .infer = infer_same_shape, .run = relu_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP, .layout = LAYOUT_PASSIVE, .table = relu_table, .swaps_transpose = true,
-    .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "Relu",
+    .help = "max(x, 0).",
+    ONE_TO_ONE,
+    .infer = infer_same_shape,
+    .run = relu_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
+    .layout = LAYOUT_PASSIVE,
+    .table = relu_table,
+    .swaps_transpose = true,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_leaky_relu = {
-    .name = "LeakyRelu", .help = "x, below zero alpha * x.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.01}},
-    ACTIVATION, .run = leaky_relu_run, .table = leaky_relu_table, .module = MODULE_ALL,
+    .name = "LeakyRelu",
+    .help = "x, below zero alpha * x.",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.01}},
+    ACTIVATION,
+    .run = leaky_relu_run,
+    .table = leaky_relu_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_elu = {
-    .name = "Elu", .help = "x, below zero alpha * (exp(x) - 1).", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
-    ACTIVATION, .run = elu_run, .table = elu_table, .module = MODULE_ALL,
+    .name = "Elu",
+    .help = "x, below zero alpha * (exp(x) - 1).",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    ACTIVATION,
+    .run = elu_run,
+    .table = elu_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_sigmoid = {
-    .name = "Sigmoid", .help = "1 / (1 + exp(-x)).", ONE_TO_ONE, ACTIVATION, .run = sigmoid_run, .table = sigmoid_table, .module = MODULE_ALL,
+    .name = "Sigmoid",
+    .help = "1 / (1 + exp(-x)).",
+    ONE_TO_ONE,
+    ACTIVATION,
+    .run = sigmoid_run,
+    .table = sigmoid_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_tanh = {
-    .name = "Tanh", .help = "Hyperbolic tangent.", ONE_TO_ONE, ACTIVATION, .run = tanh_run, .table = tanh_table, .module = MODULE_ALL,
+    .name = "Tanh",
+    .help = "Hyperbolic tangent.",
+    ONE_TO_ONE,
+    ACTIVATION,
+    .run = tanh_run,
+    .table = tanh_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_hard_sigmoid = {
-    .name = "HardSigmoid", .help = "alpha * x + beta, between 0 and 1.", ONE_TO_ONE,
+    .name = "HardSigmoid",
+    .help = "alpha * x + beta, between 0 and 1.",
+    ONE_TO_ONE,
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.2}, {"beta", ATTRIBUTE_FLOAT, .number = 0.5}},
-    ACTIVATION, .run = hard_sigmoid_run, .table = hard_sigmoid_table, .module = MODULE_ALL,
+    ACTIVATION,
+    .run = hard_sigmoid_run,
+    .table = hard_sigmoid_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_hard_swish = {
-    .name = "HardSwish", .help = "x * clip(x + 3, 0, 6) / 6.", ONE_TO_ONE, ACTIVATION, .run = hard_swish_run, .table = hard_swish_table,
+    .name = "HardSwish",
+    .help = "x * clip(x + 3, 0, 6) / 6.",
+    ONE_TO_ONE,
+    ACTIVATION,
+    .run = hard_swish_run,
+    .table = hard_swish_table,
     .module = MODULE_ALL,
 };
 
 const Operator op_swish = {
-    .name = "Swish", .help = "x * sigmoid(x), fused from Sigmoid and Mul.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
-    ACTIVATION, .run = swish_run, .table = swish_table, .module = MODULE_ALL,
+    .name = "Swish",
+    .help = "x * sigmoid(x), fused from Sigmoid and Mul.",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    ACTIVATION,
+    .run = swish_run,
+    .table = swish_table,
+    .module = MODULE_ALL,
 };
 
 const Operator op_gelu = {
-    .name = "Gelu", .help = "x * Phi(x), by erf or tanh.", ONE_TO_ONE,
+    .name = "Gelu",
+    .help = "x * Phi(x), by erf or tanh.",
+    ONE_TO_ONE,
     .attributes = {{"approximate", ATTRIBUTE_STRING, .text = "none", .words = "none|tanh"}},
-    ACTIVATION, .prepare = prepare_exact, .release = release_nothing, .run = gelu_run, .table = gelu_table, .module = MODULE_S8 | MODULE_S16,
+    ACTIVATION,
+    .prepare = prepare_exact,
+    .release = release_nothing,
+    .run = gelu_run,
+    .table = gelu_table,
+    .module = MODULE_S8 | MODULE_S16,
 };
 
 const Operator op_clip = {
-    .name = "Clip", .help = "x between two bounds.", .inputs = {1, 3}, .outputs = {1, 1},
-    .infer = clip_infer, .run = clip_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
-    .float_inputs = 1 << 1 | 1 << 2, .scaled_inputs = 1 << 1 | 1 << 2,
-    .layout = LAYOUT_PASSIVE, .table = clip_table, .swaps_transpose = true, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "Clip",
+    .help = "x between two bounds.",
+    .inputs = {1, 3},
+    .outputs = {1, 1},
+    .infer = clip_infer,
+    .run = clip_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
+    .float_inputs = 1 << 1 | 1 << 2,
+    .scaled_inputs = 1 << 1 | 1 << 2,
+    .layout = LAYOUT_PASSIVE,
+    .table = clip_table,
+    .swaps_transpose = true,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_prelu = {
-    .name = "PRelu", .help = "x, below zero slope * x.", .inputs = {2, 2}, .outputs = {1, 1},
-    .infer = prelu_infer, .prepare = prepare_exact, .release = release_nothing, .run = prelu_run, .flags = OPERATOR_QUANTIZABLE,
-    .layout = LAYOUT_PASSIVE, .table = prelu_table, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "PRelu",
+    .help = "x, below zero slope * x.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .infer = prelu_infer,
+    .prepare = prepare_exact,
+    .release = release_nothing,
+    .run = prelu_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_PASSIVE,
+    .table = prelu_table,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_softplus = {
-    .name = "Softplus", .help = "log(exp(x) + 1).", ONE_TO_ONE, FLOAT_ONLY, .run = softplus_run, .table = softplus_table, .swaps_transpose = true,
+    .name = "Softplus",
+    .help = "log(exp(x) + 1).",
+    ONE_TO_ONE,
+    FLOAT_ONLY,
+    .run = softplus_run,
+    .table = softplus_table,
+    .swaps_transpose = true,
 };
 
 const Operator op_mish = {.name = "Mish", .help = "x * tanh(softplus(x)).", ONE_TO_ONE, FLOAT_ONLY, .run = mish_run, .table = mish_table};
 
 const Operator op_selu = {
-    .name = "Selu", .help = "gamma * x, below zero gamma * alpha * (exp(x) - 1).", ONE_TO_ONE,
-    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1.67326319217681884765625}, {"gamma", ATTRIBUTE_FLOAT, .number = 1.05070102214813232421875}},
-    FLOAT_ONLY, .run = selu_run, .table = selu_table,
+    .name = "Selu",
+    .help = "gamma * x, below zero gamma * alpha * (exp(x) - 1).",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1.67326319217681884765625},
+                   {"gamma", ATTRIBUTE_FLOAT, .number = 1.05070102214813232421875}},
+    FLOAT_ONLY,
+    .run = selu_run,
+    .table = selu_table,
 };
 
 const Operator op_celu = {
-    .name = "Celu", .help = "x, below zero alpha * (exp(x / alpha) - 1).", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
-    FLOAT_ONLY, .run = celu_run, .table = celu_table,
+    .name = "Celu",
+    .help = "x, below zero alpha * (exp(x / alpha) - 1).",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    FLOAT_ONLY,
+    .run = celu_run,
+    .table = celu_table,
 };
 
 const Operator op_thresholded_relu = {
-    .name = "ThresholdedRelu", .help = "x above alpha, else 0.", ONE_TO_ONE, .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
-    FLOAT_ONLY, .run = thresholded_relu_run, .table = thresholded_relu_table,
+    .name = "ThresholdedRelu",
+    .help = "x above alpha, else 0.",
+    ONE_TO_ONE,
+    .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
+    FLOAT_ONLY,
+    .run = thresholded_relu_run,
+    .table = thresholded_relu_table,
 };
 
 const Operator op_softsign = {
-    .name = "Softsign", .help = "x / (1 + |x|).", ONE_TO_ONE, FLOAT_ONLY, .run = softsign_run, .table = softsign_table,
+    .name = "Softsign",
+    .help = "x / (1 + |x|).",
+    ONE_TO_ONE,
+    FLOAT_ONLY,
+    .run = softsign_run,
+    .table = softsign_table,
 };
 
 const Operator op_shrink = {
-    .name = "Shrink", .help = "x outside of -lambd … lambd moved towards zero by bias, else 0.", ONE_TO_ONE,
+    .name = "Shrink",
+    .help = "x outside of -lambd … lambd moved towards zero by bias, else 0.",
+    ONE_TO_ONE,
     .attributes = {{"lambd", ATTRIBUTE_FLOAT, .number = 0.5}, {"bias", ATTRIBUTE_FLOAT, .number = 0}},
-    FLOAT_ONLY, .run = shrink_run, .table = shrink_table,
+    FLOAT_ONLY,
+    .run = shrink_run,
+    .table = shrink_table,
 };

@@ -4,7 +4,7 @@
 
 #include "base/threads.h"
 
-#define TILE 16   /* elements of a cache line read at once while transposing */
+#define TILE 16 /* elements of a cache line read at once while transposing */
 
 void block_add(Block *block, int64_t dim, int64_t from, int64_t to)
 {
@@ -30,29 +30,33 @@ void block_fill(char *to, int64_t count, const void *element, size_t bytes)
     case 2: {
         uint16_t value;
         memcpy(&value, element, sizeof value);
-        for (int64_t i = 0; i < count; i++) ((uint16_t *)(void *)to)[i] = value;
+        for (int64_t i = 0; i < count; i++)
+            ((uint16_t *)(void *)to)[i] = value;
         break;
     }
     case 4: {
         uint32_t value;
         memcpy(&value, element, sizeof value);
-        for (int64_t i = 0; i < count; i++) ((uint32_t *)(void *)to)[i] = value;
+        for (int64_t i = 0; i < count; i++)
+            ((uint32_t *)(void *)to)[i] = value;
         break;
     }
     case 8: {
         uint64_t value;
         memcpy(&value, element, sizeof value);
-        for (int64_t i = 0; i < count; i++) ((uint64_t *)(void *)to)[i] = value;
+        for (int64_t i = 0; i < count; i++)
+            ((uint64_t *)(void *)to)[i] = value;
         break;
     }
     }
 }
 
-#define MOVE_ROW(type)                                                                     \
-    do {                                                                                   \
-        const type *f = (const type *)(const void *)from;                                  \
-        type *t = (type *)(void *)to;                                                      \
-        for (int64_t i = 0; i < count; i++) t[i * to_step] = f[i * from_step];             \
+#define MOVE_ROW(type)                                                                                                                     \
+    do {                                                                                                                                   \
+        const type *f = (const type *)(const void *)from;                                                                                  \
+        type *t = (type *)(void *)to;                                                                                                      \
+        for (int64_t i = 0; i < count; i++)                                                                                                \
+            t[i * to_step] = f[i * from_step];                                                                                             \
     } while (0)
 
 static void move_row(const char *from, int64_t from_step, char *to, int64_t to_step, int64_t count, size_t bytes)
@@ -75,18 +79,20 @@ static void move_row(const char *from, int64_t from_step, char *to, int64_t to_s
 
 /* A part of a transposed plane: `lines` neighbours in the source become rows of the target, `count` long. Square by square, so that
  * neither side touches more than TILE pages at a time. */
-#define MOVE_TILE(type)                                                                                          \
-    do {                                                                                                         \
-        const type *f = (const type *)(const void *)from;                                                        \
-        type *t = (type *)(void *)to;                                                                            \
-        for (int64_t first = 0; first < count; first += TILE) {                                                  \
-            int64_t part = count - first < TILE ? count - first : TILE;                                          \
-            type square[TILE][TILE];                                                                             \
-            for (int64_t i = 0; i < part; i++) {                                                                 \
-                for (int64_t k = 0; k < lines; k++) square[k][i] = f[(first + i) * from_step + k];               \
-            }                                                                                                    \
-            for (int64_t k = 0; k < lines; k++) memcpy(t + k * line_step + first, square[k], (size_t)part * sizeof(type)); \
-        }                                                                                                        \
+#define MOVE_TILE(type)                                                                                                                    \
+    do {                                                                                                                                   \
+        const type *f = (const type *)(const void *)from;                                                                                  \
+        type *t = (type *)(void *)to;                                                                                                      \
+        for (int64_t first = 0; first < count; first += TILE) {                                                                            \
+            int64_t part = count - first < TILE ? count - first : TILE;                                                                    \
+            type square[TILE][TILE];                                                                                                       \
+            for (int64_t i = 0; i < part; i++) {                                                                                           \
+                for (int64_t k = 0; k < lines; k++)                                                                                        \
+                    square[k][i] = f[(first + i) * from_step + k];                                                                         \
+            }                                                                                                                              \
+            for (int64_t k = 0; k < lines; k++)                                                                                            \
+                memcpy(t + k * line_step + first, square[k], (size_t)part * sizeof(type));                                                 \
+        }                                                                                                                                  \
     } while (0)
 
 static void move_tile(const char *from, int64_t from_step, char *to, int64_t line_step, int64_t lines, int64_t count, size_t bytes)
@@ -100,9 +106,9 @@ static void move_tile(const char *from, int64_t from_step, char *to, int64_t lin
 }
 
 typedef struct Move {
-    Block block;      /* the last dimension is the row; with tiles, the one before it is cut into pieces of TILE */
+    Block block; /* the last dimension is the row; with tiles, the one before it is cut into pieces of TILE */
     bool tiled;
-    int64_t pieces;   /* of the dimension before the row */
+    int64_t pieces; /* of the dimension before the row */
     const char *from;
     char *to;
     size_t bytes;
@@ -127,8 +133,8 @@ static void move_part(void *context, int64_t begin, int64_t end, int thread)
             to += index * block->to[axis];
         }
         if (!move->tiled) {
-            move_row(move->from + from * (int64_t)move->bytes, block->from[row], move->to + to * (int64_t)move->bytes, block->to[row], block->dims[row],
-                     move->bytes);
+            move_row(move->from + from * (int64_t)move->bytes, block->from[row], move->to + to * (int64_t)move->bytes, block->to[row],
+                     block->dims[row], move->bytes);
             continue;
         }
         int64_t first = piece * TILE, count = block->dims[lines] - first;

@@ -9,9 +9,9 @@
 
 typedef struct Block {
     int rank;
-    int64_t dims[BLOCK_DIMENSIONS], from[BLOCK_DIMENSIONS], to[BLOCK_DIMENSIONS];   /* strides in elements; from may be 0 or negative */
+    int64_t dims[BLOCK_DIMENSIONS], from[BLOCK_DIMENSIONS], to[BLOCK_DIMENSIONS]; /* strides in elements; from may be 0 or negative */
     bool empty;
-} Block;   /* all zero: one element */
+} Block; /* all zero: one element */
 
 /* One more dimension, inside of those added before; joined with its neighbour where both sides run on. */
 void block_add(Block *block, int64_t dim, int64_t from, int64_t to);

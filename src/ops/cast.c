@@ -15,7 +15,8 @@ static bool cast_infer(Graph *graph, Node *node, Error *error)
     if (!input_shape(node, 0, &shape, error)) return false;
     int64_t number = node_integer(node, "to", 0);
     Dtype dtype = dtype_from_onnx((int)number);
-    if (dtype == DTYPE_NONE) return fail_node(error, node, "use float32, int64, int32 or bool", "to = %lld is no type that espq knows", (long long)number);
+    if (dtype == DTYPE_NONE)
+        return fail_node(error, node, "use float32, int64, int32 or bool", "to = %lld is no type that espq knows", (long long)number);
     set_output(node, 0, dtype, &shape);
     return true;
 }
@@ -81,7 +82,8 @@ static bool linear_parameters(const Node *node, const Shape *shape, Error *error
     if (!input_shape(node, 1, &scale, error)) return false;
     if (has_input(node, 2) && !input_shape(node, 2, &zero, error)) return false;
     if (node_integer(node, "block_size", 0) != 0) {
-        return fail_node(error, node, "quantize per tensor or per axis", "block_size = %lld is not supported", (long long)node_integer(node, "block_size", 0));
+        return fail_node(error, node, "quantize per tensor or per axis", "block_size = %lld is not supported",
+                         (long long)node_integer(node, "block_size", 0));
     }
     int axis = 0;
     int64_t count = shape_count(&scale);
@@ -119,7 +121,7 @@ static bool dequantize_infer(Graph *graph, Node *node, Error *error)
 typedef struct Linear {
     const Tensor *x, *scale, *zero;
     Tensor *y;
-    AxisView view;       /* [outer][entries][inner], entries share nothing; one entry: the whole tensor */
+    AxisView view; /* [outer][entries][inner], entries share nothing; one entry: the whole tensor */
     bool dequantize;
     double least, most;
 } Linear;
@@ -161,7 +163,8 @@ static void linear_part(void *context, int64_t begin, int64_t end, int thread)
 static void linear_run(const Run *run, bool dequantize)
 {
     const Tensor *x = run->inputs[0], *scale = run->inputs[1];
-    Linear linear = {x, scale, run->node->input_count > 2 ? run->inputs[2] : NULL, run->outputs[0], {1, 1, tensor_count(x)}, dequantize, 0, 0};
+    Linear linear = {x, scale, run->node->input_count > 2 ? run->inputs[2] : NULL, run->outputs[0], {1, 1, tensor_count(x)}, dequantize,
+                     0, 0};
     if (tensor_count(x) == 0) return;
     if (tensor_count(scale) != 1) {
         int64_t axis = node_integer(run->node, "axis", 1);
@@ -172,8 +175,14 @@ static void linear_run(const Run *run, bool dequantize)
 }
 
 /* RequantizeLinear's scale is the new one over the old one (EXPORT §3.3): integers divided by it, as QuantizeLinear does. */
-static void quantize_run(const Run *run) { linear_run(run, false); }
-static void dequantize_run(const Run *run) { linear_run(run, true); }
+static void quantize_run(const Run *run)
+{
+    linear_run(run, false);
+}
+static void dequantize_run(const Run *run)
+{
+    linear_run(run, true);
+}
 
 /* ---- StreamingCache: the last window_size - 1 frames of the run before, in front of the input ---- */
 
@@ -183,7 +192,8 @@ static bool streaming_cache_infer(Graph *graph, Node *node, Error *error)
     Shape shape;
     int axis;
     int64_t window = node_integer(node, "window_size", 1);
-    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "frame_axis", 1), shape.rank, &axis, error)) return false;
+    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "frame_axis", 1), shape.rank, &axis, error))
+        return false;
     if (window < 1) return fail_node(error, node, "a window has one frame or more", "window_size is %lld", (long long)window);
     shape.dims[axis] += window - 1;
     set_output(node, 0, node->inputs[0]->dtype, &shape);
@@ -198,7 +208,8 @@ static void streaming_cache_run(const Run *run)
     int64_t axis = node_integer(run->node, "frame_axis", 1);
     if (axis < 0) axis += x->shape.rank;
     AxisView from = axis_view(&x->shape, (int)axis), to = axis_view(&y->shape, (int)axis);
-    size_t bytes = dtype_bytes(x->dtype), row = (size_t)(from.length * from.inner) * bytes, front = (size_t)((to.length - from.length) * to.inner) * bytes;
+    size_t bytes = dtype_bytes(x->dtype), row = (size_t)(from.length * from.inner) * bytes,
+           front = (size_t)((to.length - from.length) * to.inner) * bytes;
     for (int64_t i = 0; i < from.outer; i++) {
         char *target = y->data + (size_t)i * (front + row);
         memset(target, 0, front);
@@ -209,44 +220,105 @@ static void streaming_cache_run(const Run *run)
 /* ---- rows ---- */
 
 const Operator op_cast = {
-    .name = "Cast", .help = "Another element type.", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"to", ATTRIBUTE_INT, .required = true}},
-    .infer = cast_infer, .run = cast_run, .layout = LAYOUT_PASSIVE, .table = cast_table, .swaps_transpose = true, .cost = cost_elementwise,
+    .name = "Cast",
+    .help = "Another element type.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{"to", ATTRIBUTE_INT, .required = true}},
+    .infer = cast_infer,
+    .run = cast_run,
+    .layout = LAYOUT_PASSIVE,
+    .table = cast_table,
+    .swaps_transpose = true,
+    .cost = cost_elementwise,
     .module_cure = "leave it out: the chip's types follow from the quantization; casts of shapes are folded when loading",
 };
 
 const Operator op_cast_like = {
-    .name = "CastLike", .help = "The element type of the second input.", .inputs = {2, 2}, .outputs = {1, 1}, .infer = cast_like_infer, .run = cast_run,
-    .layout = LAYOUT_PASSIVE, .cost = cost_elementwise, .module_cure = "leave it out: the chip's types follow from the quantization",
+    .name = "CastLike",
+    .help = "The element type of the second input.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .infer = cast_like_infer,
+    .run = cast_run,
+    .layout = LAYOUT_PASSIVE,
+    .cost = cost_elementwise,
+    .module_cure = "leave it out: the chip's types follow from the quantization",
 };
 
-#define LINEAR_ATTRIBUTES {{"axis", ATTRIBUTE_INT, .number = 1}, {"block_size", ATTRIBUTE_INT, .number = 0}, {"output_dtype", ATTRIBUTE_INT}}
+#define LINEAR_ATTRIBUTES                                                                                                                  \
+    {                                                                                                                                      \
+        {"axis", ATTRIBUTE_INT, .number = 1}, {"block_size", ATTRIBUTE_INT, .number = 0},                                                  \
+        {                                                                                                                                  \
+            "output_dtype", ATTRIBUTE_INT                                                                                                  \
+        }                                                                                                                                  \
+    }
 
 const Operator op_quantize_linear = {
-    .name = "QuantizeLinear", .help = "Floats to integers.", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
-    .infer = quantize_infer, .run = quantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
-    .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "QuantizeLinear",
+    .help = "Floats to integers.",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
+    .attributes = LINEAR_ATTRIBUTES,
+    .infer = quantize_infer,
+    .run = quantize_run,
+    .float_inputs = UINT32_MAX,
+    .float_outputs = UINT32_MAX,
+    .layout = LAYOUT_PASSIVE,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_dequantize_linear = {
-    .name = "DequantizeLinear", .help = "Integers to floats.", .inputs = {2, 3}, .outputs = {1, 1}, .attributes = LINEAR_ATTRIBUTES,
-    .infer = dequantize_infer, .run = dequantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
-    .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "DequantizeLinear",
+    .help = "Integers to floats.",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
+    .attributes = LINEAR_ATTRIBUTES,
+    .infer = dequantize_infer,
+    .run = dequantize_run,
+    .float_inputs = UINT32_MAX,
+    .float_outputs = UINT32_MAX,
+    .layout = LAYOUT_PASSIVE,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_requantize_linear = {
-    .name = "RequantizeLinear", .help = "Integers of one exponent to another (device graph).", .inputs = {2, 3}, .outputs = {1, 1},
-    .infer = quantize_infer, .run = quantize_run, .float_inputs = UINT32_MAX, .float_outputs = UINT32_MAX, .layout = LAYOUT_PASSIVE,
-    .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "RequantizeLinear",
+    .help = "Integers of one exponent to another (device graph).",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
+    .infer = quantize_infer,
+    .run = quantize_run,
+    .float_inputs = UINT32_MAX,
+    .float_outputs = UINT32_MAX,
+    .layout = LAYOUT_PASSIVE,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_lut = {
-    .name = "LUT", .help = "Look-up table of the attribute lut (device graph).", .inputs = {1, 1}, .outputs = {1, 1},
-    .attributes = {{"lut", ATTRIBUTE_STRING, .required = true}}, .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .module = MODULE_S8 | MODULE_S16,
+    .name = "LUT",
+    .help = "Look-up table of the attribute lut (device graph).",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{"lut", ATTRIBUTE_STRING, .required = true}},
+    .infer = infer_same_shape,
+    .layout = LAYOUT_PASSIVE,
+    .module = MODULE_S8 | MODULE_S16,
     .cost = cost_elementwise,
 };
 
 const Operator op_streaming_cache = {
-    .name = "StreamingCache", .help = "Frames kept from the run before (device graph).", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "StreamingCache",
+    .help = "Frames kept from the run before (device graph).",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {{"window_size", ATTRIBUTE_INT, .required = true}, {"frame_axis", ATTRIBUTE_INT, .number = 1}},
-    .infer = streaming_cache_infer, .run = streaming_cache_run, .layout = LAYOUT_NONE, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = streaming_cache_infer,
+    .run = streaming_cache_run,
+    .layout = LAYOUT_NONE,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

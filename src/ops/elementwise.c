@@ -10,7 +10,8 @@
 void broadcast_make(Broadcast *broadcast, const Shape *to, const Shape *const *shapes, int operands)
 {
     int64_t strides[BROADCAST_OPERANDS][ESPQ_MAX_RANK];
-    for (int k = 0; k < operands; k++) broadcast_strides(shapes[k], to, strides[k]);
+    for (int k = 0; k < operands; k++)
+        broadcast_strides(shapes[k], to, strides[k]);
     memset(broadcast, 0, sizeof *broadcast);
     broadcast->operands = operands;
     broadcast->count = shape_count(to);
@@ -18,14 +19,16 @@ void broadcast_make(Broadcast *broadcast, const Shape *to, const Shape *const *s
         if (to->dims[axis] == 1) continue;
         int last = broadcast->rank - 1;
         bool merges = last >= 0;
-        for (int k = 0; k < operands && merges; k++) merges = broadcast->strides[k][last] == strides[k][axis] * to->dims[axis];
+        for (int k = 0; k < operands && merges; k++)
+            merges = broadcast->strides[k][last] == strides[k][axis] * to->dims[axis];
         if (merges) {
             broadcast->dims[last] *= to->dims[axis];
         } else {
             last = broadcast->rank++;
             broadcast->dims[last] = to->dims[axis];
         }
-        for (int k = 0; k < operands; k++) broadcast->strides[k][last] = strides[k][axis];
+        for (int k = 0; k < operands; k++)
+            broadcast->strides[k][last] = strides[k][axis];
     }
     if (broadcast->rank == 0) {
         broadcast->rank = 1;
@@ -53,12 +56,14 @@ static void walk_part(void *context, int64_t begin, int64_t end, int thread)
     }
     for (int k = 0; k < broadcast->operands; k++) {
         steps[k] = broadcast->strides[k][inner];
-        for (int axis = 0; axis < inner; axis++) offsets[k] += index[axis] * broadcast->strides[k][axis];
+        for (int axis = 0; axis < inner; axis++)
+            offsets[k] += index[axis] * broadcast->strides[k][axis];
     }
     for (int64_t at = begin; at < end;) {
         int64_t count = broadcast->dims[inner] - index[inner];
         if (count > end - at) count = end - at;
-        for (int k = 0; k < broadcast->operands; k++) starts[k] = offsets[k] + index[inner] * steps[k];
+        for (int k = 0; k < broadcast->operands; k++)
+            starts[k] = offsets[k] + index[inner] * steps[k];
         walk->piece(walk->context, starts, steps, at, count);
         at += count;
         index[inner] = 0;
@@ -88,28 +93,29 @@ Numbers numbers_of(Dtype dtype)
     return dtype == DTYPE_FLOAT32 || dtype == DTYPE_FLOAT16 ? NUMBERS_FLOAT : NUMBERS_INTEGER;
 }
 
-#define LOAD_CASE(dtype, type, convert)                                                     \
-    case dtype: {                                                                           \
-        const type *from = (const type *)(const void *)tensor->data + begin;                \
-        for (int64_t i = 0; i < count; i++) out[i] = convert(from[i * step]);               \
-        break;                                                                              \
+#define LOAD_CASE(dtype, type, convert)                                                                                                    \
+    case dtype: {                                                                                                                          \
+        const type *from = (const type *)(const void *)tensor->data + begin;                                                               \
+        for (int64_t i = 0; i < count; i++)                                                                                                \
+            out[i] = convert(from[i * step]);                                                                                              \
+        break;                                                                                                                             \
     }
-#define LOAD_ANY(as, from_float, from_half)                 \
-    switch (tensor->dtype) {                                \
-        LOAD_CASE(DTYPE_FLOAT32, float, from_float)         \
-        LOAD_CASE(DTYPE_FLOAT64, double, from_float)        \
-        LOAD_CASE(DTYPE_FLOAT16, uint16_t, from_half)       \
-        LOAD_CASE(DTYPE_INT8, int8_t, (as))                 \
-        LOAD_CASE(DTYPE_UINT8, uint8_t, (as))               \
-        LOAD_CASE(DTYPE_INT16, int16_t, (as))               \
-        LOAD_CASE(DTYPE_UINT16, uint16_t, (as))             \
-        LOAD_CASE(DTYPE_INT32, int32_t, (as))               \
-        LOAD_CASE(DTYPE_UINT32, uint32_t, (as))             \
-        LOAD_CASE(DTYPE_INT64, int64_t, (as))               \
-        LOAD_CASE(DTYPE_UINT64, uint64_t, (as))             \
-        LOAD_CASE(DTYPE_BOOL, uint8_t, (as))                \
-    case DTYPE_NONE:                                        \
-    case DTYPE_COUNT: break;                                \
+#define LOAD_ANY(as, from_float, from_half)                                                                                                \
+    switch (tensor->dtype) {                                                                                                               \
+        LOAD_CASE(DTYPE_FLOAT32, float, from_float)                                                                                        \
+        LOAD_CASE(DTYPE_FLOAT64, double, from_float)                                                                                       \
+        LOAD_CASE(DTYPE_FLOAT16, uint16_t, from_half)                                                                                      \
+        LOAD_CASE(DTYPE_INT8, int8_t, (as))                                                                                                \
+        LOAD_CASE(DTYPE_UINT8, uint8_t, (as))                                                                                              \
+        LOAD_CASE(DTYPE_INT16, int16_t, (as))                                                                                              \
+        LOAD_CASE(DTYPE_UINT16, uint16_t, (as))                                                                                            \
+        LOAD_CASE(DTYPE_INT32, int32_t, (as))                                                                                              \
+        LOAD_CASE(DTYPE_UINT32, uint32_t, (as))                                                                                            \
+        LOAD_CASE(DTYPE_INT64, int64_t, (as))                                                                                              \
+        LOAD_CASE(DTYPE_UINT64, uint64_t, (as))                                                                                            \
+        LOAD_CASE(DTYPE_BOOL, uint8_t, (as))                                                                                               \
+    case DTYPE_NONE:                                                                                                                       \
+    case DTYPE_COUNT: break;                                                                                                               \
     }
 
 /* What lies outside of int64 saturates; NaN is 0 (as tensor_convert). */
@@ -121,7 +127,10 @@ static int64_t integer_from(double x)
     return (int64_t)x;
 }
 
-static int64_t integer_from_half(uint16_t half) { return integer_from(half_to_float(half)); }
+static int64_t integer_from_half(uint16_t half)
+{
+    return integer_from(half_to_float(half));
+}
 
 void load_floats(const Tensor *tensor, int64_t begin, int64_t step, int64_t count, float *out)
 {
@@ -138,13 +147,20 @@ void load_integers(const Tensor *tensor, int64_t begin, int64_t step, int64_t co
     LOAD_ANY(int64_t, integer_from, integer_from_half)
 }
 
-static uint64_t natural_from(double x) { return !(x > 0) ? 0 : x >= 0x1p64 ? UINT64_MAX : (uint64_t)x; }
+static uint64_t natural_from(double x)
+{
+    return !(x > 0) ? 0 : x >= 0x1p64 ? UINT64_MAX : (uint64_t)x;
+}
 
-static double between(double x, double least, double most) { return !(x == x) ? 0 : x < least ? least : x > most ? most : x; }
+static double between(double x, double least, double most)
+{
+    return !(x == x) ? 0 : x < least ? least : x > most ? most : x;
+}
 
-#define STORE_CASE(dtype, type, expression)                                                                \
-    case dtype:                                                                                            \
-        for (int64_t i = 0; i < count; i++) ((type *)(void *)tensor->data)[begin + i] = (expression);      \
+#define STORE_CASE(dtype, type, expression)                                                                                                \
+    case dtype:                                                                                                                            \
+        for (int64_t i = 0; i < count; i++)                                                                                                \
+            ((type *)(void *)tensor->data)[begin + i] = (expression);                                                                      \
         break;
 
 void store_doubles(const Tensor *tensor, int64_t begin, int64_t count, const double *values)
@@ -176,7 +192,8 @@ void store_floats(const Tensor *tensor, int64_t begin, int64_t count, const floa
     double wide[ELEMENT_BLOCK];
     for (int64_t done = 0; done < count; done += ELEMENT_BLOCK) {
         int64_t part = count - done < ELEMENT_BLOCK ? count - done : ELEMENT_BLOCK;
-        for (int64_t i = 0; i < part; i++) wide[i] = values[done + i];
+        for (int64_t i = 0; i < part; i++)
+            wide[i] = values[done + i];
         store_doubles(tensor, begin + done, part, wide);
     }
 }
@@ -208,25 +225,25 @@ typedef struct Binary {
     const Tensor *a, *b;
     Tensor *y;
     Numbers numbers;
-    bool in_place;   /* all three are of the numbers' own dtype: no conversion */
+    bool in_place; /* all three are of the numbers' own dtype: no conversion */
 } Binary;
 
-#define BINARY_PIECE(type, column, load, store)                                                                            \
-    do {                                                                                                                   \
-        if (binary->in_place) {                                                                                            \
-            binary->kernel->column((const type *)(const void *)binary->a->data + offsets[0],                               \
-                                   (const type *)(const void *)binary->b->data + offsets[1],                               \
-                                   (type *)(void *)binary->y->data + at, count, steps[0], steps[1]);                       \
-            break;                                                                                                         \
-        }                                                                                                                  \
-        type a[ELEMENT_BLOCK], b[ELEMENT_BLOCK];                                                                           \
-        for (int64_t done = 0; done < count; done += ELEMENT_BLOCK) {                                                      \
-            int64_t part = count - done < ELEMENT_BLOCK ? count - done : ELEMENT_BLOCK;                                    \
-            load(binary->a, offsets[0] + done * steps[0], steps[0], part, a);                                              \
-            load(binary->b, offsets[1] + done * steps[1], steps[1], part, b);                                              \
-            binary->kernel->column(a, b, a, part, 1, 1);                                                                   \
-            store(binary->y, at + done, part, a);                                                                          \
-        }                                                                                                                  \
+#define BINARY_PIECE(type, column, load, store)                                                                                            \
+    do {                                                                                                                                   \
+        if (binary->in_place) {                                                                                                            \
+            binary->kernel->column((const type *)(const void *)binary->a->data + offsets[0],                                               \
+                                   (const type *)(const void *)binary->b->data + offsets[1], (type *)(void *)binary->y->data + at, count,  \
+                                   steps[0], steps[1]);                                                                                    \
+            break;                                                                                                                         \
+        }                                                                                                                                  \
+        type a[ELEMENT_BLOCK], b[ELEMENT_BLOCK];                                                                                           \
+        for (int64_t done = 0; done < count; done += ELEMENT_BLOCK) {                                                                      \
+            int64_t part = count - done < ELEMENT_BLOCK ? count - done : ELEMENT_BLOCK;                                                    \
+            load(binary->a, offsets[0] + done * steps[0], steps[0], part, a);                                                              \
+            load(binary->b, offsets[1] + done * steps[1], steps[1], part, b);                                                              \
+            binary->kernel->column(a, b, a, part, 1, 1);                                                                                   \
+            store(binary->y, at + done, part, a);                                                                                          \
+        }                                                                                                                                  \
     } while (0)
 
 static void binary_piece(void *context, const int64_t *offsets, const int64_t *steps, int64_t at, int64_t count)
@@ -272,11 +289,13 @@ static void unary_block(const Unary *unary, int64_t begin, int64_t count)
         store_floats(unary->y, begin, count, floats);
     } else if (unary->numbers == NUMBERS_INTEGER && kernel->integer) {
         load_integers(unary->x, begin, 1, count, integers);
-        for (int64_t i = 0; i < count; i++) integers[i] = kernel->integer(integers[i]);
+        for (int64_t i = 0; i < count; i++)
+            integers[i] = kernel->integer(integers[i]);
         store_integers(unary->y, begin, count, integers);
     } else {
         load_doubles(unary->x, begin, 1, count, wide);
-        for (int64_t i = 0; i < count; i++) wide[i] = kernel->element(wide[i], unary->first, unary->second);
+        for (int64_t i = 0; i < count; i++)
+            wide[i] = kernel->element(wide[i], unary->first, unary->second);
         store_doubles(unary->y, begin, count, wide);
     }
 }
@@ -290,7 +309,8 @@ static void unary_part(void *context, int64_t begin, int64_t end, int thread)
                               (float)unary->second);
         return;
     }
-    for (int64_t i = begin; i < end; i += ELEMENT_BLOCK) unary_block(unary, i, end - i < ELEMENT_BLOCK ? end - i : ELEMENT_BLOCK);
+    for (int64_t i = begin; i < end; i += ELEMENT_BLOCK)
+        unary_block(unary, i, end - i < ELEMENT_BLOCK ? end - i : ELEMENT_BLOCK);
 }
 
 void unary_run(const UnaryKernel *kernel, const Run *run, double first, double second)
@@ -310,4 +330,7 @@ bool prepare_exact(Prepare *prepare, Error *error)
     return true;
 }
 
-void release_nothing(void *state) { (void)state; }
+void release_nothing(void *state)
+{
+    (void)state;
+}

@@ -6,7 +6,7 @@
 #include "ops/common.h"
 
 #define BROADCAST_OPERANDS 3
-#define ELEMENT_BLOCK 256   /* elements converted at once, on the stack */
+#define ELEMENT_BLOCK 256 /* elements converted at once, on the stack */
 
 /* The index space of an output with the operands' strides in it, adjacent dimensions merged. */
 typedef struct Broadcast {
@@ -20,7 +20,7 @@ typedef struct Broadcast {
 typedef void (*BroadcastPiece)(void *context, const int64_t *offsets, const int64_t *steps, int64_t at, int64_t count);
 
 void broadcast_make(Broadcast *broadcast, const Shape *to, const Shape *const *shapes, int operands);
-void broadcast_run(const Broadcast *broadcast, BroadcastPiece piece, void *context);   /* in threads when it is large */
+void broadcast_run(const Broadcast *broadcast, BroadcastPiece piece, void *context); /* in threads when it is large */
 
 /* In what numbers a dtype is computed: half as float32, integers and bool as int64 (narrower results are cut, as C does). */
 typedef enum { NUMBERS_FLOAT, NUMBERS_DOUBLE, NUMBERS_INTEGER } Numbers;
@@ -41,16 +41,16 @@ typedef struct BinaryKernel {
     void (*doubles)(const double *a, const double *b, double *y, int64_t count, int64_t step_a, int64_t step_b);
     void (*integers)(const int64_t *a, const int64_t *b, int64_t *y, int64_t count, int64_t step_a, int64_t step_b);
 } BinaryKernel;
-void binary_run(const BinaryKernel *kernel, const Tensor *a, const Tensor *b, Tensor *y);   /* y may be a when a has its shape */
+void binary_run(const BinaryKernel *kernel, const Tensor *a, const Tensor *b, Tensor *y); /* y may be a when a has its shape */
 
 /* y = f(x) by an array kernel in float32, by a function of one element elsewhere. `first` and `second` are the operator's
  * attributes (alpha, beta …), read once. */
 typedef double (*ElementFunction)(double x, double first, double second);
 typedef int64_t (*IntegerFunction)(int64_t x);
 typedef struct UnaryKernel {
-    void (*floats)(const float *x, float *y, int64_t count, float first, float second);   /* NULL: (float)element(x) */
+    void (*floats)(const float *x, float *y, int64_t count, float first, float second); /* NULL: (float)element(x) */
     ElementFunction element;
-    IntegerFunction integer;   /* NULL: by element */
+    IntegerFunction integer; /* NULL: by element */
 } UnaryKernel;
 void unary_run(const UnaryKernel *kernel, const Run *run, double first, double second);
 
@@ -60,54 +60,54 @@ void release_nothing(void *state);
 
 /* Loops of a constant length vectorise without a look at aliasing; what y overlaps does not matter either. */
 #define ELEMENT_LANES 16
-#define ELEMENT_LOOP(type, y, count, READ, expression)                 \
-    do {                                                               \
-        int64_t i_ = 0;                                                \
-        for (; i_ + ELEMENT_LANES <= (count); i_ += ELEMENT_LANES) {   \
-            type t_[ELEMENT_LANES];                                    \
-            for (int k_ = 0; k_ < ELEMENT_LANES; k_++) {               \
-                READ(i_ + k_);                                         \
-                t_[k_] = (expression);                                 \
-            }                                                          \
-            memcpy((y) + i_, t_, sizeof t_);                           \
-        }                                                              \
-        for (; i_ < (count); i_++) {                                   \
-            READ(i_);                                                  \
-            (y)[i_] = (expression);                                    \
-        }                                                              \
+#define ELEMENT_LOOP(type, y, count, READ, expression)                                                                                     \
+    do {                                                                                                                                   \
+        int64_t i_ = 0;                                                                                                                    \
+        for (; i_ + ELEMENT_LANES <= (count); i_ += ELEMENT_LANES) {                                                                       \
+            type t_[ELEMENT_LANES];                                                                                                        \
+            for (int k_ = 0; k_ < ELEMENT_LANES; k_++) {                                                                                   \
+                READ(i_ + k_);                                                                                                             \
+                t_[k_] = (expression);                                                                                                     \
+            }                                                                                                                              \
+            memcpy((y) + i_, t_, sizeof t_);                                                                                               \
+        }                                                                                                                                  \
+        for (; i_ < (count); i_++) {                                                                                                       \
+            READ(i_);                                                                                                                      \
+            (y)[i_] = (expression);                                                                                                        \
+        }                                                                                                                                  \
     } while (0)
 
 /* What unary rows are made of: an array kernel, a function of one element (v), and the columns. */
 #define READ_X(i) const float v = x[i]
-#define FLOAT_KERNEL(name, expression)                                                            \
-    static void name(const float *x, float *y, int64_t count, float first, float second)          \
-    {                                                                                             \
-        (void)first, (void)second;                                                                \
-        ELEMENT_LOOP(float, y, count, READ_X, expression);                                        \
+#define FLOAT_KERNEL(name, expression)                                                                                                     \
+    static void name(const float *x, float *y, int64_t count, float first, float second)                                                   \
+    {                                                                                                                                      \
+        (void)first, (void)second;                                                                                                         \
+        ELEMENT_LOOP(float, y, count, READ_X, expression);                                                                                 \
     }
-#define VECTOR_KERNEL(name, kernel)                                                               \
-    static void name(const float *x, float *y, int64_t count, float first, float second)          \
-    {                                                                                             \
-        (void)first, (void)second;                                                                \
-        kernel(x, y, count);                                                                      \
+#define VECTOR_KERNEL(name, kernel)                                                                                                        \
+    static void name(const float *x, float *y, int64_t count, float first, float second)                                                   \
+    {                                                                                                                                      \
+        (void)first, (void)second;                                                                                                         \
+        kernel(x, y, count);                                                                                                               \
     }
-#define ELEMENT(name, expression)                                                                 \
-    static double name(double v, double first, double second)                                     \
-    {                                                                                             \
-        (void)first, (void)second;                                                                \
-        return (expression);                                                                      \
+#define ELEMENT(name, expression)                                                                                                          \
+    static double name(double v, double first, double second)                                                                              \
+    {                                                                                                                                      \
+        (void)first, (void)second;                                                                                                         \
+        return (expression);                                                                                                               \
     }
 /* The columns run and table from a kernel and up to two attributes ("" where there is none). */
-#define COLUMNS(stem, attribute_1, default_1, attribute_2, default_2)                                                          \
-    static void stem##_run(const Run *run)                                                                                     \
-    {                                                                                                                          \
-        unary_run(&stem##_kernel, run, (double)node_number(run->node, attribute_1, default_1),                                 \
-                  (double)node_number(run->node, attribute_2, default_2));                                                     \
-    }                                                                                                                          \
-    static double stem##_table(const Node *node, double x, const double *parameters, int parameter_count)                      \
-    {                                                                                                                          \
-        (void)parameters, (void)parameter_count;                                                                               \
-        return stem##_element(x, (double)node_number(node, attribute_1, default_1), (double)node_number(node, attribute_2, default_2)); \
+#define COLUMNS(stem, attribute_1, default_1, attribute_2, default_2)                                                                      \
+    static void stem##_run(const Run *run)                                                                                                 \
+    {                                                                                                                                      \
+        unary_run(&stem##_kernel, run, (double)node_number(run->node, attribute_1, default_1),                                             \
+                  (double)node_number(run->node, attribute_2, default_2));                                                                 \
+    }                                                                                                                                      \
+    static double stem##_table(const Node *node, double x, const double *parameters, int parameter_count)                                  \
+    {                                                                                                                                      \
+        (void)parameters, (void)parameter_count;                                                                                           \
+        return stem##_element(x, (double)node_number(node, attribute_1, default_1), (double)node_number(node, attribute_2, default_2));    \
     }
 
 #endif

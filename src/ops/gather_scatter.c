@@ -19,8 +19,8 @@ static bool check_indices(const Node *node, const Tensor *indices, int64_t dim, 
     for (int64_t i = 0, count = tensor_count(indices); i < count; i++) {
         int64_t index = tensor_get_integer(indices, i);
         if (index < -dim || index >= dim) {
-            return fail_node(error, node, "indices run from 0, or from the end with -1", "index %lld (element %lld) is outside of an axis of %lld",
-                             (long long)index, (long long)i, (long long)dim);
+            return fail_node(error, node, "indices run from 0, or from the end with -1",
+                             "index %lld (element %lld) is outside of an axis of %lld", (long long)index, (long long)i, (long long)dim);
         }
     }
     return true;
@@ -31,7 +31,8 @@ static bool indices_input(const Node *node, int index, Shape *shape, Error *erro
     if (!input_shape(node, index, shape, error)) return false;
     const Value *value = node->inputs[index];
     if (value->dtype == DTYPE_NONE || value->dtype == DTYPE_INT64 || value->dtype == DTYPE_INT32) return true;
-    return fail_node(error, node, "put a Cast to int64 before it", "the indices (%s) are %s, wanted are integers", value->name, dtype_name(value->dtype));
+    return fail_node(error, node, "put a Cast to int64 before it", "the indices (%s) are %s, wanted are integers", value->name,
+                     dtype_name(value->dtype));
 }
 
 /* ---- Gather ---- */
@@ -48,9 +49,12 @@ static bool gather_infer(Graph *graph, Node *node, Error *error)
     to.rank = data.rank - 1 + indices.rank;
     if (to.rank > ESPQ_MAX_RANK) return fail_node(error, node, "use indices of fewer dimensions", "the result would have rank %d", to.rank);
     int at = 0;
-    for (int i = 0; i < axis; i++) to.dims[at++] = data.dims[i];
-    for (int i = 0; i < indices.rank; i++) to.dims[at++] = indices.dims[i];
-    for (int i = axis + 1; i < data.rank; i++) to.dims[at++] = data.dims[i];
+    for (int i = 0; i < axis; i++)
+        to.dims[at++] = data.dims[i];
+    for (int i = 0; i < indices.rank; i++)
+        to.dims[at++] = indices.dims[i];
+    for (int i = axis + 1; i < data.rank; i++)
+        to.dims[at++] = data.dims[i];
     set_output(node, 0, node->inputs[0]->dtype, &to);
     return true;
 }
@@ -84,7 +88,8 @@ static void gather_part(void *context, int64_t begin, int64_t end, int thread)
     const Gather *gather = context;
     size_t bytes = (size_t)gather->view.inner * dtype_bytes(gather->data->dtype);
     for (int64_t i = begin; i < end; i++) {
-        int64_t outer = i / gather->count, index = index_within(tensor_get_integer(gather->indices, i % gather->count), gather->view.length);
+        int64_t outer = i / gather->count,
+                index = index_within(tensor_get_integer(gather->indices, i % gather->count), gather->view.length);
         memcpy(gather->y->data + (size_t)i * bytes, gather->data->data + (size_t)(outer * gather->view.length + index) * bytes, bytes);
     }
 }
@@ -109,11 +114,12 @@ static bool elements_axis(const Node *node, const Shape *data, const Shape *indi
 {
     if (!normalize_axis(node, node_integer(node, "axis", 0), data->rank, axis, error)) return false;
     bool fits = data->rank == indices->rank;
-    for (int i = 0; i < data->rank && fits; i++) fits = i == *axis || indices->dims[i] <= data->dims[i];
+    for (int i = 0; i < data->rank && fits; i++)
+        fits = i == *axis || indices->dims[i] <= data->dims[i];
     if (fits) return true;
     char a[160], b[160];
-    return fail_node(error, node, "indices have the rank of the data, and no larger dimensions but on the axis", "indices %s do not fit data %s on axis %d",
-                     shape_text(indices, b), shape_text(data, a), *axis);
+    return fail_node(error, node, "indices have the rank of the data, and no larger dimensions but on the axis",
+                     "indices %s do not fit data %s on axis %d", shape_text(indices, b), shape_text(data, a), *axis);
 }
 
 /* Place in the data of index element `flat`. */
@@ -134,7 +140,9 @@ static bool gather_elements_infer(Graph *graph, Node *node, Error *error)
     (void)graph;
     Shape data, indices;
     int axis;
-    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) || !elements_axis(node, &data, &indices, &axis, error)) return false;
+    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) ||
+        !elements_axis(node, &data, &indices, &axis, error))
+        return false;
     if (!check_indices(node, node->inputs[1]->constant, data.dims[axis], error)) return false;
     set_output(node, 0, node->inputs[0]->dtype, &indices);
     return true;
@@ -173,11 +181,16 @@ static ScatterKind scatter_kind(const Node *node)
 static bool check_kind(const Node *node, Error *error)
 {
     if (scatter_kind(node) != SCATTER_KINDS) return true;
-    return fail_node(error, node, "known are none, add, mul, max and min", "reduction \"%s\" is not known", node_string(node, "reduction", ""));
+    return fail_node(error, node, "known are none, add, mul, max and min", "reduction \"%s\" is not known",
+                     node_string(node, "reduction", ""));
 }
 
-#define COMBINED(kind, a, b) \
-    ((kind) == SCATTER_ADD ? (a) + (b) : (kind) == SCATTER_MUL ? (a) * (b) : (kind) == SCATTER_MAX ? ((a) > (b) ? (a) : (b)) : (a) < (b) ? (a) : (b))
+#define COMBINED(kind, a, b)                                                                                                               \
+    ((kind) == SCATTER_ADD   ? (a) + (b)                                                                                                   \
+     : (kind) == SCATTER_MUL ? (a) * (b)                                                                                                   \
+     : (kind) == SCATTER_MAX ? ((a) > (b) ? (a) : (b))                                                                                     \
+     : (a) < (b)             ? (a)                                                                                                         \
+                             : (b))
 
 static void combine(const Tensor *y, int64_t place, const Tensor *updates, int64_t from, int64_t count, ScatterKind kind)
 {
@@ -191,7 +204,9 @@ static void combine(const Tensor *y, int64_t place, const Tensor *updates, int64
             int64_t a, b;
             load_integers(y, place + i, 1, 1, &a);
             load_integers(updates, from + i, 1, 1, &b);
-            a = kind == SCATTER_ADD ? (int64_t)((uint64_t)a + (uint64_t)b) : kind == SCATTER_MUL ? (int64_t)((uint64_t)a * (uint64_t)b) : COMBINED(kind, a, b);
+            a = kind == SCATTER_ADD   ? (int64_t)((uint64_t)a + (uint64_t)b)
+                : kind == SCATTER_MUL ? (int64_t)((uint64_t)a * (uint64_t)b)
+                                      : COMBINED(kind, a, b);
             store_integers(y, place + i, 1, &a);
         } else if (y->dtype == DTYPE_FLOAT64) {
             double a, b;
@@ -213,19 +228,22 @@ static bool same_type_updates(const Node *node, Error *error)
 {
     const Value *data = input_value(node, 0), *updates = input_value(node, 2);
     if (data->dtype == updates->dtype || data->dtype == DTYPE_NONE || updates->dtype == DTYPE_NONE) return true;
-    return fail_node(error, node, "put a Cast before one of them", "data are %s, updates are %s", dtype_name(data->dtype), dtype_name(updates->dtype));
+    return fail_node(error, node, "put a Cast before one of them", "data are %s, updates are %s", dtype_name(data->dtype),
+                     dtype_name(updates->dtype));
 }
 
 static bool scatter_elements_infer(Graph *graph, Node *node, Error *error)
 {
     Shape data, indices, updates;
     int axis;
-    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) || !input_shape(node, 2, &updates, error)) return false;
+    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) || !input_shape(node, 2, &updates, error))
+        return false;
     if (!elements_axis(node, &data, &indices, &axis, error) || !check_kind(node, error) || !same_type_updates(node, error)) return false;
     if (!check_indices(node, node->inputs[1]->constant, data.dims[axis], error)) return false;
     if (!shape_equal(&indices, &updates)) {
         char a[160], b[160];
-        return fail_node(error, node, "give one update an index", "updates %s do not fit indices %s", shape_text(&updates, a), shape_text(&indices, b));
+        return fail_node(error, node, "give one update an index", "updates %s do not fit indices %s", shape_text(&updates, a),
+                         shape_text(&indices, b));
     }
     return infer_same_shape(graph, node, error);
 }
@@ -252,8 +270,8 @@ static bool check_tuples(const Node *node, const Tensor *indices, const Shape *d
     for (int64_t i = 0, count = tensor_count(indices); i < count; i++) {
         int64_t index = tensor_get_integer(indices, i), dim = data->dims[first_axis + i % width];
         if (index < -dim || index >= dim) {
-            return fail_node(error, node, "indices run from 0, or from the end with -1", "index %lld (element %lld) is outside of an axis of %lld",
-                             (long long)index, (long long)i, (long long)dim);
+            return fail_node(error, node, "indices run from 0, or from the end with -1",
+                             "index %lld (element %lld) is outside of an axis of %lld", (long long)index, (long long)i, (long long)dim);
         }
     }
     return true;
@@ -277,16 +295,20 @@ static bool gather_nd_infer(Graph *graph, Node *node, Error *error)
     if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error)) return false;
     int64_t batch = node_integer(node, "batch_dims", 0), width = indices.rank > 0 ? indices.dims[indices.rank - 1] : 0;
     bool fits = indices.rank > 0 && batch >= 0 && batch < indices.rank && width >= 1 && batch + width <= data.rank;
-    for (int i = 0; i < batch && fits; i++) fits = data.dims[i] == indices.dims[i];
+    for (int i = 0; i < batch && fits; i++)
+        fits = data.dims[i] == indices.dims[i];
     int64_t rank = indices.rank - 1 + data.rank - batch - width;
     if (!fits || rank > ESPQ_MAX_RANK) {
         char a[160], b[160];
         return fail_node(error, node, "the last axis of the indices counts the axes of the data that it points into",
-                         "indices %s with batch_dims %lld do not fit data %s", shape_text(&indices, b), (long long)batch, shape_text(&data, a));
+                         "indices %s with batch_dims %lld do not fit data %s", shape_text(&indices, b), (long long)batch,
+                         shape_text(&data, a));
     }
     if (!check_tuples(node, node->inputs[1]->constant, &data, (int)batch, error)) return false;
-    for (int i = 0; i < indices.rank - 1; i++) to.dims[to.rank++] = indices.dims[i];
-    for (int i = (int)(batch + width); i < data.rank; i++) to.dims[to.rank++] = data.dims[i];
+    for (int i = 0; i < indices.rank - 1; i++)
+        to.dims[to.rank++] = indices.dims[i];
+    for (int i = (int)(batch + width); i < data.rank; i++)
+        to.dims[to.rank++] = data.dims[i];
     set_output(node, 0, node->inputs[0]->dtype, &to);
     return true;
 }
@@ -297,9 +319,12 @@ static void gather_nd_run(const Run *run)
     Tensor *y = run->outputs[0];
     int batch = (int)node_integer(run->node, "batch_dims", 0);
     int64_t width = indices->shape.dims[indices->shape.rank - 1], batches = 1, slices = 1, inner = 1;
-    for (int i = 0; i < batch; i++) batches *= data->shape.dims[i];
-    for (int i = batch; i < batch + width; i++) slices *= data->shape.dims[i];
-    for (int i = batch + (int)width; i < data->shape.rank; i++) inner *= data->shape.dims[i];
+    for (int i = 0; i < batch; i++)
+        batches *= data->shape.dims[i];
+    for (int i = batch; i < batch + width; i++)
+        slices *= data->shape.dims[i];
+    for (int i = batch + (int)width; i < data->shape.rank; i++)
+        inner *= data->shape.dims[i];
     if (tensor_count(y) == 0 || tensor_count(data) == 0) return;
     int64_t tuples = tensor_count(indices) / width, tuples_a_batch = tuples / batches;
     size_t bytes = (size_t)inner * dtype_bytes(data->dtype);
@@ -312,17 +337,22 @@ static void gather_nd_run(const Run *run)
 static bool scatter_nd_infer(Graph *graph, Node *node, Error *error)
 {
     Shape data, indices, updates, wanted = {0};
-    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) || !input_shape(node, 2, &updates, error)) return false;
+    if (!input_shape(node, 0, &data, error) || !indices_input(node, 1, &indices, error) || !input_shape(node, 2, &updates, error))
+        return false;
     int64_t width = indices.rank > 0 ? indices.dims[indices.rank - 1] : 0;
     bool fits = width >= 1 && width <= data.rank && indices.rank - 1 + data.rank - width <= ESPQ_MAX_RANK;
-    for (int i = 0; fits && i < indices.rank - 1; i++) wanted.dims[wanted.rank++] = indices.dims[i];
-    for (int i = (int)width; fits && i < data.rank; i++) wanted.dims[wanted.rank++] = data.dims[i];
+    for (int i = 0; fits && i < indices.rank - 1; i++)
+        wanted.dims[wanted.rank++] = indices.dims[i];
+    for (int i = (int)width; fits && i < data.rank; i++)
+        wanted.dims[wanted.rank++] = data.dims[i];
     if (!fits || !shape_equal(&wanted, &updates)) {
         char a[160], b[160], c[160];
-        return fail_node(error, node, "updates are indices.shape without its last axis, followed by the axes of the data that are not indexed",
-                         "data %s, indices %s and updates %s do not fit", shape_text(&data, a), shape_text(&indices, b), shape_text(&updates, c));
+        return fail_node(
+            error, node, "updates are indices.shape without its last axis, followed by the axes of the data that are not indexed",
+            "data %s, indices %s and updates %s do not fit", shape_text(&data, a), shape_text(&indices, b), shape_text(&updates, c));
     }
-    if (!check_kind(node, error) || !same_type_updates(node, error) || !check_tuples(node, node->inputs[1]->constant, &data, 0, error)) return false;
+    if (!check_kind(node, error) || !same_type_updates(node, error) || !check_tuples(node, node->inputs[1]->constant, &data, 0, error))
+        return false;
     return infer_same_shape(graph, node, error);
 }
 
@@ -331,7 +361,8 @@ static void scatter_nd_run(const Run *run)
     const Tensor *data = run->inputs[0], *indices = run->inputs[1];
     ScatterKind kind = scatter_kind(run->node);
     int64_t width = indices->shape.dims[indices->shape.rank - 1], inner = 1;
-    for (int i = (int)width; i < data->shape.rank; i++) inner *= data->shape.dims[i];
+    for (int i = (int)width; i < data->shape.rank; i++)
+        inner *= data->shape.dims[i];
     run_copy(run);
     if (tensor_count(data) == 0) return;
     for (int64_t i = 0, tuples = tensor_count(indices) / width; i < tuples; i++) {
@@ -342,33 +373,76 @@ static void scatter_nd_run(const Run *run)
 /* ---- rows ---- */
 
 const Operator op_gather = {
-    .name = "Gather", .help = "Entries of one axis by index.", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
-    .infer = gather_infer, .prepare = gather_prepare, .release = release_nothing, .run = gather_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "Gather",
+    .help = "Entries of one axis by index.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
+    .infer = gather_infer,
+    .prepare = gather_prepare,
+    .release = release_nothing,
+    .run = gather_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_gather_elements = {
-    .name = "GatherElements", .help = "One element an index, along one axis.", .inputs = {2, 2}, .outputs = {1, 1},
-    .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}}, .infer = gather_elements_infer, .run = gather_elements_run, .float_inputs = 1 << 1,
-    .layout = LAYOUT_OTHER, .cost = cost_elementwise, .module_cure = "use Gather where all rows take the same indices, or cut the model before it",
+    .name = "GatherElements",
+    .help = "One element an index, along one axis.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
+    .infer = gather_elements_infer,
+    .run = gather_elements_run,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
+    .module_cure = "use Gather where all rows take the same indices, or cut the model before it",
 };
 
 const Operator op_gather_nd = {
-    .name = "GatherND", .help = "Slices by index tuples.", .inputs = {2, 2}, .outputs = {1, 1}, .attributes = {{"batch_dims", ATTRIBUTE_INT, .number = 0}},
-    .infer = gather_nd_infer, .run = gather_nd_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
+    .name = "GatherND",
+    .help = "Slices by index tuples.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .attributes = {{"batch_dims", ATTRIBUTE_INT, .number = 0}},
+    .infer = gather_nd_infer,
+    .run = gather_nd_run,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
     .module_cure = "use Gather or Slice, or cut the model before it",
 };
 
 const Operator op_scatter_elements = {
-    .name = "ScatterElements", .help = "One element an index put in, along one axis.", .inputs = {3, 3}, .outputs = {1, 1},
+    .name = "ScatterElements",
+    .help = "One element an index put in, along one axis.",
+    .inputs = {3, 3},
+    .outputs = {1, 1},
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}, {"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
-    .infer = scatter_elements_infer, .run = scatter_elements_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
+    .infer = scatter_elements_infer,
+    .run = scatter_elements_run,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
     .module_cure = "use ScatterND, or Concat of parts",
 };
 
 const Operator op_scatter_nd = {
-    .name = "ScatterND", .help = "Slices put in by index tuples.", .inputs = {3, 3}, .outputs = {1, 1},
+    .name = "ScatterND",
+    .help = "Slices put in by index tuples.",
+    .inputs = {3, 3},
+    .outputs = {1, 1},
     .attributes = {{"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
-    .infer = scatter_nd_infer, .run = scatter_nd_run, .flags = OPERATOR_QUANTIZABLE, .float_inputs = 1 << 1, .align = ALIGN_CONCAT,
-    .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = scatter_nd_infer,
+    .run = scatter_nd_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_inputs = 1 << 1,
+    .align = ALIGN_CONCAT,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

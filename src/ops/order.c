@@ -19,7 +19,8 @@ static bool arg_infer(Graph *graph, Node *node, Error *error)
     (void)graph;
     Shape shape, to = {0};
     int axis;
-    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "axis", 0), shape.rank, &axis, error)) return false;
+    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "axis", 0), shape.rank, &axis, error))
+        return false;
     if (shape.dims[axis] == 0) return fail_node(error, node, "check the model's shapes", "axis %d has no elements", axis);
     bool keep = node_integer(node, "keepdims", 1) != 0;
     for (int i = 0; i < shape.rank; i++) {
@@ -70,8 +71,14 @@ static void arg_run(const Run *run, bool smallest)
     if (count > 0) threads_for(count, OPS_GRAIN / arg.view.length + 1, arg_part, &arg);
 }
 
-static void arg_max_run(const Run *run) { arg_run(run, false); }
-static void arg_min_run(const Run *run) { arg_run(run, true); }
+static void arg_max_run(const Run *run)
+{
+    arg_run(run, false);
+}
+static void arg_min_run(const Run *run)
+{
+    arg_run(run, true);
+}
 
 /* ---- TopK ---- */
 
@@ -81,7 +88,8 @@ static bool top_k_count(const Node *node, int64_t length, int64_t *k, Error *err
     if (!input_integers(node, 1, k, 1, &count, error)) return false;
     if (count < 1) *k = node_integer(node, "k", -1);
     if (*k >= 0 && *k <= length) return true;
-    return fail_node(error, node, "K is a number up to the size of the axis", "K is %lld, the axis has %lld elements", (long long)*k, (long long)length);
+    return fail_node(error, node, "K is a number up to the size of the axis", "K is %lld, the axis has %lld elements", (long long)*k,
+                     (long long)length);
 }
 
 static bool top_k_infer(Graph *graph, Node *node, Error *error)
@@ -90,7 +98,8 @@ static bool top_k_infer(Graph *graph, Node *node, Error *error)
     Shape shape;
     int axis;
     int64_t k;
-    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "axis", -1), shape.rank, &axis, error)) return false;
+    if (!input_shape(node, 0, &shape, error) || !normalize_axis(node, node_integer(node, "axis", -1), shape.rank, &axis, error))
+        return false;
     if (!top_k_count(node, shape.dims[axis], &k, error)) return false;
     shape.dims[axis] = k;
     set_output(node, 0, node->inputs[0]->dtype, &shape);
@@ -109,7 +118,7 @@ static bool top_k_prepare(Prepare *prepare, Error *error)
 
 typedef struct Ranking {
     const Tensor *x;
-    int64_t first, step;   /* of the elements ranked */
+    int64_t first, step; /* of the elements ranked */
     bool smallest;
 } Ranking;
 
@@ -140,14 +149,16 @@ static void sift_down(const Ranking *ranking, int64_t *heap, int64_t count, int6
 
 static void rank_first(const Ranking *ranking, int64_t length, int64_t k, int64_t *heap)
 {
-    for (int64_t i = 0; i < k; i++) heap[i] = i;
-    for (int64_t i = k / 2 - 1; i >= 0; i--) sift_down(ranking, heap, k, i);
+    for (int64_t i = 0; i < k; i++)
+        heap[i] = i;
+    for (int64_t i = k / 2 - 1; i >= 0; i--)
+        sift_down(ranking, heap, k, i);
     for (int64_t i = k; i < length; i++) {
         if (!ranks_before(ranking, i, heap[0])) continue;
         heap[0] = i;
         sift_down(ranking, heap, k, 0);
     }
-    for (int64_t rest = k - 1; rest > 0; rest--) {   /* the last-ranking goes to the end */
+    for (int64_t rest = k - 1; rest > 0; rest--) { /* the last-ranking goes to the end */
         int64_t swap = heap[0];
         heap[0] = heap[rest];
         heap[rest] = swap;
@@ -225,7 +236,9 @@ static void cum_sum_run(const Run *run)
 
 #define ARG_ROW                                                                                                                            \
     .inputs = {1, 1}, .outputs = {1, 1},                                                                                                   \
-    .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}, {"keepdims", ATTRIBUTE_INT, .number = 1}, {"select_last_index", ATTRIBUTE_INT, .number = 0}}, \
+    .attributes = {{"axis", ATTRIBUTE_INT, .number = 0},                                                                                   \
+                   {"keepdims", ATTRIBUTE_INT, .number = 1},                                                                               \
+                   {"select_last_index", ATTRIBUTE_INT, .number = 0}},                                                                     \
     .infer = arg_infer, .layout = LAYOUT_OTHER, .cost = cost_elementwise,                                                                  \
     .module_cure = "cut the model before it (outputs): the application finds the index in the output"
 
@@ -233,15 +246,34 @@ const Operator op_arg_max = {.name = "ArgMax", .help = "Index of the largest.", 
 const Operator op_arg_min = {.name = "ArgMin", .help = "Index of the smallest.", ARG_ROW, .run = arg_min_run};
 
 const Operator op_top_k = {
-    .name = "TopK", .help = "The k largest or smallest, with their indices.", .inputs = {1, 2}, .outputs = {1, 2},
-    .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}, {"largest", ATTRIBUTE_INT, .number = 1}, {"sorted", ATTRIBUTE_INT, .number = 1}, {"k", ATTRIBUTE_INT}},
-    .infer = top_k_infer, .prepare = top_k_prepare, .run = top_k_run, .float_inputs = 1 << 1, .float_outputs = 1 << 1, .layout = LAYOUT_OTHER,
-    .cost = cost_elementwise, .module_cure = "cut the model before it (outputs) and sort in the application",
+    .name = "TopK",
+    .help = "The k largest or smallest, with their indices.",
+    .inputs = {1, 2},
+    .outputs = {1, 2},
+    .attributes = {{"axis", ATTRIBUTE_INT, .number = -1},
+                   {"largest", ATTRIBUTE_INT, .number = 1},
+                   {"sorted", ATTRIBUTE_INT, .number = 1},
+                   {"k", ATTRIBUTE_INT}},
+    .infer = top_k_infer,
+    .prepare = top_k_prepare,
+    .run = top_k_run,
+    .float_inputs = 1 << 1,
+    .float_outputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
+    .module_cure = "cut the model before it (outputs) and sort in the application",
 };
 
 const Operator op_cum_sum = {
-    .name = "CumSum", .help = "Running sum along an axis.", .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "CumSum",
+    .help = "Running sum along an axis.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
     .attributes = {{"exclusive", ATTRIBUTE_INT, .number = 0}, {"reverse", ATTRIBUTE_INT, .number = 0}},
-    .infer = cum_sum_infer, .run = cum_sum_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise,
+    .infer = cum_sum_infer,
+    .run = cum_sum_run,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
     .module_cure = "write it as MatMul with a triangle of ones",
 };

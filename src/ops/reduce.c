@@ -23,8 +23,10 @@ static bool reduced_axes(const Node *node, const Shape *shape, bool *reduced, Er
     int axes[ESPQ_MAX_RANK], count;
     if (!input_or_attribute_axes(node, 1, shape->rank, axes, &count, error)) return false;
     bool all = count <= 0 && node_integer(node, "noop_with_empty_axes", 0) == 0;
-    for (int i = 0; i < shape->rank; i++) reduced[i] = all;
-    for (int i = 0; i < count; i++) reduced[axes[i]] = true;
+    for (int i = 0; i < shape->rank; i++)
+        reduced[i] = all;
+    for (int i = 0; i < count; i++)
+        reduced[axes[i]] = true;
     return true;
 }
 
@@ -80,7 +82,7 @@ typedef struct Reduce {
     Reduction what;
     const Tensor *x;
     Tensor *y;
-    Axes kept, reduced;   /* the reduced ones' last is a run of elements `run_step` apart */
+    Axes kept, reduced; /* the reduced ones' last is a run of elements `run_step` apart */
 } Reduce;
 
 /* ---- float ---- */
@@ -95,33 +97,40 @@ static double neutral(Accumulation accumulation)
     }
 }
 
-static double larger(double a, double b) { return a > b || a != a ? a : b; }     /* NaN wins */
-static double smaller(double a, double b) { return a < b || a != a ? a : b; }
+static double larger(double a, double b)
+{
+    return a > b || a != a ? a : b;
+} /* NaN wins */
+static double smaller(double a, double b)
+{
+    return a < b || a != a ? a : b;
+}
 
 /* One run of elements joined to `sum`. Neighbours are added in eight lanes (element i in lane i mod 8), the lanes in one order: the
  * sums do not wait for each other, and the order is the same on every machine. */
 #define LANES 8
-#define JOIN(one, both)                                                                     \
-    do {                                                                                    \
-        int64_t i = 0;                                                                      \
-        if (step == 1 && count >= 2 * LANES) {                                              \
-            double lanes[LANES];                                                            \
-            for (int k = 0; k < LANES; k++) lanes[k] = neutral(accumulation);               \
-            for (; i + LANES <= count; i += LANES) {                                        \
-                for (int k = 0; k < LANES; k++) {                                           \
-                    const double a = lanes[k], v = (double)x[i + k];                        \
-                    lanes[k] = (one);                                                       \
-                }                                                                           \
-            }                                                                               \
-            for (int k = 0; k < LANES; k++) {                                               \
-                const double a = sum, v = lanes[k];                                         \
-                sum = (both);                                                               \
-            }                                                                               \
-        }                                                                                   \
-        for (; i < count; i++) {                                                            \
-            const double a = sum, v = (double)x[i * step];                                  \
-            sum = (one);                                                                    \
-        }                                                                                   \
+#define JOIN(one, both)                                                                                                                    \
+    do {                                                                                                                                   \
+        int64_t i = 0;                                                                                                                     \
+        if (step == 1 && count >= 2 * LANES) {                                                                                             \
+            double lanes[LANES];                                                                                                           \
+            for (int k = 0; k < LANES; k++)                                                                                                \
+                lanes[k] = neutral(accumulation);                                                                                          \
+            for (; i + LANES <= count; i += LANES) {                                                                                       \
+                for (int k = 0; k < LANES; k++) {                                                                                          \
+                    const double a = lanes[k], v = (double)x[i + k];                                                                       \
+                    lanes[k] = (one);                                                                                                      \
+                }                                                                                                                          \
+            }                                                                                                                              \
+            for (int k = 0; k < LANES; k++) {                                                                                              \
+                const double a = sum, v = lanes[k];                                                                                        \
+                sum = (both);                                                                                                              \
+            }                                                                                                                              \
+        }                                                                                                                                  \
+        for (; i < count; i++) {                                                                                                           \
+            const double a = sum, v = (double)x[i * step];                                                                                 \
+            sum = (one);                                                                                                                   \
+        }                                                                                                                                  \
     } while (0)
 
 static double join(Accumulation accumulation, const float *x, int64_t step, int64_t count, double sum)
@@ -133,7 +142,7 @@ static double join(Accumulation accumulation, const float *x, int64_t step, int6
     case REDUCE_PRODUCT: JOIN(a * v, a * v); break;
     case REDUCE_MAX: JOIN(larger(a, v), larger(a, v)); break;
     case REDUCE_MIN: JOIN(smaller(a, v), smaller(a, v)); break;
-    case REDUCE_EXP: break;   /* in log_sum_exp: it needs the largest element first */
+    case REDUCE_EXP: break; /* in log_sum_exp: it needs the largest element first */
     }
     return sum;
 }
@@ -156,7 +165,8 @@ static double log_sum_exp(const Reduce *reduce, const float *x)
     double most = reduce_all(reduce, REDUCE_MAX, x), sum = 0;
     if (!isfinite(most)) return most;
     int64_t count = axes->rank ? axes->count : 1;
-    for (int64_t i = 0; i < count; i++) sum += espq_exp((double)x[axes_offset(axes, i)] - most);
+    for (int64_t i = 0; i < count; i++)
+        sum += espq_exp((double)x[axes_offset(axes, i)] - most);
     return most + espq_log(sum);
 }
 
@@ -178,19 +188,20 @@ static void reduce_floats(void *context, int64_t begin, int64_t end, int thread)
     int64_t count = reduce->reduced.rank ? reduce->reduced.count : 1;
     for (int64_t i = begin; i < end; i++) {
         const float *x = tensor_floats(reduce->x) + axes_offset(&reduce->kept, i);
-        double result = reduce->what.accumulation == REDUCE_EXP ? log_sum_exp(reduce, x)
-                                                                 : finished(reduce->what.finish, reduce_all(reduce, reduce->what.accumulation, x), count);
+        double result = reduce->what.accumulation == REDUCE_EXP
+                            ? log_sum_exp(reduce, x)
+                            : finished(reduce->what.finish, reduce_all(reduce, reduce->what.accumulation, x), count);
         tensor_floats(reduce->y)[i] = (float)result;
     }
 }
 
 /* Where neighbours in memory are kept, a block of columns is reduced at once, each in the order of its elements. */
 #define COLUMNS_AT_ONCE 128
-#define ADD_COLUMNS(expression)                                          \
-    for (int64_t i = 0; i < width; i++) {                                \
-        const double v = (double)x[i];                                   \
-        sums[i] = (expression);                                          \
-    }                                                                    \
+#define ADD_COLUMNS(expression)                                                                                                            \
+    for (int64_t i = 0; i < width; i++) {                                                                                                  \
+        const double v = (double)x[i];                                                                                                     \
+        sums[i] = (expression);                                                                                                            \
+    }                                                                                                                                      \
     break
 
 static void reduce_columns(void *context, int64_t begin, int64_t end, int thread)
@@ -200,11 +211,12 @@ static void reduce_columns(void *context, int64_t begin, int64_t end, int thread
     double sums[COLUMNS_AT_ONCE];
     int64_t columns = reduce->kept.dims[reduce->kept.rank - 1], count = reduce->reduced.count, width;
     for (int64_t at = begin; at < end; at += width) {
-        width = columns - at % columns;   /* up to the end of this row of columns */
+        width = columns - at % columns; /* up to the end of this row of columns */
         if (width > end - at) width = end - at;
         if (width > COLUMNS_AT_ONCE) width = COLUMNS_AT_ONCE;
         const float *first = tensor_floats(reduce->x) + axes_offset(&reduce->kept, at);
-        for (int64_t i = 0; i < width; i++) sums[i] = neutral(reduce->what.accumulation);
+        for (int64_t i = 0; i < width; i++)
+            sums[i] = neutral(reduce->what.accumulation);
         for (int64_t row = 0; row < count; row++) {
             const float *x = first + axes_offset(&reduce->reduced, row);
             switch (reduce->what.accumulation) {
@@ -217,7 +229,8 @@ static void reduce_columns(void *context, int64_t begin, int64_t end, int thread
             case REDUCE_EXP: break;
             }
         }
-        for (int64_t i = 0; i < width; i++) tensor_floats(reduce->y)[at + i] = (float)finished(reduce->what.finish, sums[i], count);
+        for (int64_t i = 0; i < width; i++)
+            tensor_floats(reduce->y)[at + i] = (float)finished(reduce->what.finish, sums[i], count);
     }
 }
 
@@ -288,9 +301,10 @@ static void reduce_run(const Run *run, Reduction what)
     bool reduced[ESPQ_MAX_RANK];
     int64_t strides[ESPQ_MAX_RANK];
     Reduce reduce = {.what = what, .x = x, .y = y};
-    if (!reduced_axes(run->node, &x->shape, reduced, NULL)) return;   /* infer has refused this */
+    if (!reduced_axes(run->node, &x->shape, reduced, NULL)) return; /* infer has refused this */
     contiguous_strides(&x->shape, strides);
-    for (int i = 0; i < x->shape.rank; i++) axes_add(reduced[i] ? &reduce.reduced : &reduce.kept, x->shape.dims[i], strides[i]);
+    for (int i = 0; i < x->shape.rank; i++)
+        axes_add(reduced[i] ? &reduce.reduced : &reduce.kept, x->shape.dims[i], strides[i]);
     int64_t outputs = tensor_count(y), inputs = reduce.reduced.rank ? reduce.reduced.count : 1;
     if (outputs == 0) return;
     int64_t grain = inputs > OPS_GRAIN ? 1 : OPS_GRAIN / (inputs ? inputs : 1) + 1;
@@ -309,8 +323,11 @@ static void reduce_run(const Run *run, Reduction what)
 
 /* ---- rows ---- */
 
-#define REDUCTION(stem, accumulation, finish) \
-    static void stem##_run(const Run *run) { reduce_run(run, (Reduction){accumulation, finish}); }
+#define REDUCTION(stem, accumulation, finish)                                                                                              \
+    static void stem##_run(const Run *run)                                                                                                 \
+    {                                                                                                                                      \
+        reduce_run(run, (Reduction){accumulation, finish});                                                                                \
+    }
 REDUCTION(reduce_l1, REDUCE_ABS, FINISH_NOTHING)
 REDUCTION(reduce_l2, REDUCE_SQUARE, FINISH_ROOT)
 REDUCTION(reduce_log_sum, REDUCE_SUM, FINISH_LOG)
@@ -322,28 +339,56 @@ REDUCTION(reduce_prod, REDUCE_PRODUCT, FINISH_NOTHING)
 REDUCTION(reduce_sum, REDUCE_SUM, FINISH_NOTHING)
 REDUCTION(reduce_sum_square, REDUCE_SQUARE, FINISH_NOTHING)
 
-#define REDUCTION_ROW                                                                                                                       \
-    .inputs = {1, 2}, .outputs = {1, 1},                                                                                                    \
-    .attributes = {{"axes", ATTRIBUTE_INTS}, {"keepdims", ATTRIBUTE_INT, .number = 1}, {"noop_with_empty_axes", ATTRIBUTE_INT, .number = 0}}, \
-    .infer = reduce_infer, .float_inputs = 1 << 1, .layout = LAYOUT_AXIS, .becomes_input = "axes", .module = MODULE_ALL, .cost = cost_elementwise
+#define REDUCTION_ROW                                                                                                                      \
+    .inputs = {1, 2}, .outputs = {1, 1},                                                                                                   \
+    .attributes = {{"axes", ATTRIBUTE_INTS},                                                                                               \
+                   {"keepdims", ATTRIBUTE_INT, .number = 1},                                                                               \
+                   {"noop_with_empty_axes", ATTRIBUTE_INT, .number = 0}},                                                                  \
+    .infer = reduce_infer, .float_inputs = 1 << 1, .layout = LAYOUT_AXIS, .becomes_input = "axes", .module = MODULE_ALL,                   \
+    .cost = cost_elementwise
 
-const Operator op_reduce_l1 = {.name = "ReduceL1", .help = "Sum of magnitudes.", REDUCTION_ROW, .run = reduce_l1_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_l2 = {.name = "ReduceL2", .help = "Root of the sum of squares.", REDUCTION_ROW, .run = reduce_l2_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l1 = {
+    .name = "ReduceL1", .help = "Sum of magnitudes.", REDUCTION_ROW, .run = reduce_l1_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l2 = {
+    .name = "ReduceL2", .help = "Root of the sum of squares.", REDUCTION_ROW, .run = reduce_l2_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_log_sum = {
-    .name = "ReduceLogSum", .help = "Logarithm of the sum.", REDUCTION_ROW, .run = reduce_log_sum_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceLogSum",
+    .help = "Logarithm of the sum.",
+    REDUCTION_ROW,
+    .run = reduce_log_sum_run,
+    .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_log_sum_exp = {
-    .name = "ReduceLogSumExp", .help = "Logarithm of the sum of exponentials.", REDUCTION_ROW, .run = reduce_log_sum_exp_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceLogSumExp",
+    .help = "Logarithm of the sum of exponentials.",
+    REDUCTION_ROW,
+    .run = reduce_log_sum_exp_run,
+    .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_max = {
-    .name = "ReduceMax", .help = "The largest.", REDUCTION_ROW, .run = reduce_max_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .name = "ReduceMax",
+    .help = "The largest.",
+    REDUCTION_ROW,
+    .run = reduce_max_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_mean = {.name = "ReduceMean", .help = "The mean.", REDUCTION_ROW, .run = reduce_mean_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_mean = {
+    .name = "ReduceMean", .help = "The mean.", REDUCTION_ROW, .run = reduce_mean_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_min = {
-    .name = "ReduceMin", .help = "The smallest.", REDUCTION_ROW, .run = reduce_min_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .name = "ReduceMin",
+    .help = "The smallest.",
+    REDUCTION_ROW,
+    .run = reduce_min_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_prod = {.name = "ReduceProd", .help = "The product.", REDUCTION_ROW, .run = reduce_prod_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_sum = {.name = "ReduceSum", .help = "The sum.", REDUCTION_ROW, .run = reduce_sum_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_prod = {
+    .name = "ReduceProd", .help = "The product.", REDUCTION_ROW, .run = reduce_prod_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_sum = {
+    .name = "ReduceSum", .help = "The sum.", REDUCTION_ROW, .run = reduce_sum_run, .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_sum_square = {
-    .name = "ReduceSumSquare", .help = "The sum of squares.", REDUCTION_ROW, .run = reduce_sum_square_run, .flags = OPERATOR_QUANTIZABLE,
+    .name = "ReduceSumSquare",
+    .help = "The sum of squares.",
+    REDUCTION_ROW,
+    .run = reduce_sum_square_run,
+    .flags = OPERATOR_QUANTIZABLE,
 };

@@ -95,8 +95,10 @@ static bool constant_infer(Graph *graph, Node *node, Error *error)
         Dtype dtype;
         int rank;
     } forms[] = {
-        {"value_float", ATTRIBUTE_FLOAT, DTYPE_FLOAT32, 0}, {"value_int", ATTRIBUTE_INT, DTYPE_INT64, 0},
-        {"value_floats", ATTRIBUTE_FLOATS, DTYPE_FLOAT32, 1}, {"value_ints", ATTRIBUTE_INTS, DTYPE_INT64, 1},
+        {"value_float", ATTRIBUTE_FLOAT, DTYPE_FLOAT32, 0},
+        {"value_int", ATTRIBUTE_INT, DTYPE_INT64, 0},
+        {"value_floats", ATTRIBUTE_FLOATS, DTYPE_FLOAT32, 1},
+        {"value_ints", ATTRIBUTE_INTS, DTYPE_INT64, 1},
     };
     const Tensor *value = tensor_attribute(node, "value");
     if (value) {
@@ -109,7 +111,8 @@ static bool constant_infer(Graph *graph, Node *node, Error *error)
         set_output(node, 0, forms[i].dtype, &(Shape){.rank = forms[i].rank, .dims = {attribute->count}});
         return true;
     }
-    return fail_node(error, node, "give it as a tensor (value) or as numbers", "it has none of value, value_float, value_floats, value_int, value_ints");
+    return fail_node(error, node, "give it as a tensor (value) or as numbers",
+                     "it has none of value, value_float, value_floats, value_int, value_ints");
 }
 
 static void constant_run(const Run *run)
@@ -146,15 +149,16 @@ static bool constant_number(const Node *node, int index, double *out, Error *err
         *out = tensor_get(value->constant, 0);
         return true;
     }
-    return fail_node(error, node, "make it an initializer, or export the model with fixed shapes", "input %d (%s) must be one constant number", index,
-                     value ? value->name : "missing");
+    return fail_node(error, node, "make it an initializer, or export the model with fixed shapes",
+                     "input %d (%s) must be one constant number", index, value ? value->name : "missing");
 }
 
 static bool range_infer(Graph *graph, Node *node, Error *error)
 {
     (void)graph;
     double start, limit, delta;
-    if (!constant_number(node, 0, &start, error) || !constant_number(node, 1, &limit, error) || !constant_number(node, 2, &delta, error)) return false;
+    if (!constant_number(node, 0, &start, error) || !constant_number(node, 1, &limit, error) || !constant_number(node, 2, &delta, error))
+        return false;
     double count = ceil((limit - start) / delta);
     if (delta == 0 || !(count < 0x1p40)) {
         return fail_node(error, node, "check the three inputs", "a range from %g to %g in steps of %g has no end", start, limit, delta);
@@ -204,7 +208,8 @@ static bool non_zero_infer(Graph *graph, Node *node, Error *error)
                          "how many elements come out depends on the data");
     }
     int64_t found = 0;
-    for (int64_t i = 0, count = tensor_count(constant); i < count; i++) found += is_set(constant, i);
+    for (int64_t i = 0, count = tensor_count(constant); i < count; i++)
+        found += is_set(constant, i);
     set_output(node, 0, DTYPE_INT64, &(Shape){.rank = 2, .dims = {shape.rank, found}});
     return true;
 }
@@ -243,7 +248,8 @@ static bool one_hot_infer(Graph *graph, Node *node, Error *error)
     to.rank = indices.rank + 1;
     if (!normalize_axis(node, node_integer(node, "axis", -1), to.rank, &axis, error)) return false;
     if (!(depth >= 0 && depth < 0x1p40)) return fail_node(error, node, "depth is 1 or more", "depth is %g", depth);
-    for (int i = 0, k = 0; i < to.rank; i++) to.dims[i] = i == axis ? (int64_t)depth : indices.dims[k++];
+    for (int i = 0, k = 0; i < to.rank; i++)
+        to.dims[i] = i == axis ? (int64_t)depth : indices.dims[k++];
     const Value *values = input_value(node, 2);
     if (!values || (values->shaped && shape_count(&values->shape) != 2)) {
         return fail_node(error, node, "values are [off, on]", "input 2 must have two elements");
@@ -262,7 +268,7 @@ static void one_hot_run(const Run *run)
     for (int64_t i = 0; i < view.outer * view.inner; i++) {
         int64_t index = tensor_get_integer(indices, i);
         if (index < 0) index += view.length;
-        if (index < 0 || index >= view.length) continue;   /* outside: all off, as ONNX says */
+        if (index < 0 || index >= view.length) continue; /* outside: all off, as ONNX says */
         int64_t place = (i / view.inner * view.length + index) * view.inner + i % view.inner;
         memcpy(y->data + (size_t)place * bytes, values->data + bytes, bytes);
     }
@@ -323,51 +329,125 @@ static void eye_like_run(const Run *run)
 #define ALL_ENDS UINT32_MAX
 
 const Operator op_shape = {
-    .name = "Shape", .help = "Sizes of its input.", .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "Shape",
+    .help = "Sizes of its input.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {{"start", ATTRIBUTE_INT, .number = 0}, {"end", ATTRIBUTE_INT}},
-    .infer = shape_infer, .run = shape_run, .flags = OPERATOR_SHAPE_ONLY, .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
+    .infer = shape_infer,
+    .run = shape_run,
+    .flags = OPERATOR_SHAPE_ONLY,
+    .float_outputs = 1,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_size = {
-    .name = "Size", .help = "Number of elements.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = size_infer, .run = size_run,
-    .flags = OPERATOR_SHAPE_ONLY, .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
+    .name = "Size",
+    .help = "Number of elements.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .infer = size_infer,
+    .run = size_run,
+    .flags = OPERATOR_SHAPE_ONLY,
+    .float_outputs = 1,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_constant_of_shape = {
-    .name = "ConstantOfShape", .help = "One number in a given shape.", .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{"value", ATTRIBUTE_TENSOR}},
-    .infer = constant_of_shape_infer, .run = constant_of_shape_run, .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER, FOLDED,
+    .name = "ConstantOfShape",
+    .help = "One number in a given shape.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{"value", ATTRIBUTE_TENSOR}},
+    .infer = constant_of_shape_infer,
+    .run = constant_of_shape_run,
+    .float_inputs = ALL_ENDS,
+    .float_outputs = ALL_ENDS,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_constant = {
-    .name = "Constant", .help = "A constant.", .inputs = {0, 0}, .outputs = {1, 1},
-    .attributes = {{"value", ATTRIBUTE_TENSOR}, {"value_float", ATTRIBUTE_FLOAT}, {"value_floats", ATTRIBUTE_FLOATS}, {"value_int", ATTRIBUTE_INT},
+    .name = "Constant",
+    .help = "A constant.",
+    .inputs = {0, 0},
+    .outputs = {1, 1},
+    .attributes = {{"value", ATTRIBUTE_TENSOR},
+                   {"value_float", ATTRIBUTE_FLOAT},
+                   {"value_floats", ATTRIBUTE_FLOATS},
+                   {"value_int", ATTRIBUTE_INT},
                    {"value_ints", ATTRIBUTE_INTS}},
-    .infer = constant_infer, .run = constant_run, .layout = LAYOUT_OTHER, FOLDED,
+    .infer = constant_infer,
+    .run = constant_run,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_range = {
-    .name = "Range", .help = "From start to limit in steps of delta.", .inputs = {3, 3}, .outputs = {1, 1}, .infer = range_infer, .run = range_run,
-    .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER, FOLDED,
+    .name = "Range",
+    .help = "From start to limit in steps of delta.",
+    .inputs = {3, 3},
+    .outputs = {1, 1},
+    .infer = range_infer,
+    .run = range_run,
+    .float_inputs = ALL_ENDS,
+    .float_outputs = ALL_ENDS,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_non_zero = {
-    .name = "NonZero", .help = "Places of the elements that are not 0.", .inputs = {1, 1}, .outputs = {1, 1}, .infer = non_zero_infer, .run = non_zero_run,
-    .float_outputs = 1, .layout = LAYOUT_OTHER, FOLDED,
+    .name = "NonZero",
+    .help = "Places of the elements that are not 0.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .infer = non_zero_infer,
+    .run = non_zero_run,
+    .float_outputs = 1,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };
 
 const Operator op_one_hot = {
-    .name = "OneHot", .help = "One element of an axis on, by index.", .inputs = {3, 3}, .outputs = {1, 1}, .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}},
-    .infer = one_hot_infer, .run = one_hot_run, .float_inputs = ALL_ENDS, .float_outputs = ALL_ENDS, .layout = LAYOUT_OTHER,
-    .cost = cost_elementwise, .module_cure = "cut the model behind it (inputs) and hand in the vectors",
+    .name = "OneHot",
+    .help = "One element of an axis on, by index.",
+    .inputs = {3, 3},
+    .outputs = {1, 1},
+    .attributes = {{"axis", ATTRIBUTE_INT, .number = -1}},
+    .infer = one_hot_infer,
+    .run = one_hot_run,
+    .float_inputs = ALL_ENDS,
+    .float_outputs = ALL_ENDS,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
+    .module_cure = "cut the model behind it (inputs) and hand in the vectors",
 };
 
 const Operator op_trilu = {
-    .name = "Trilu", .help = "Upper or lower triangle.", .inputs = {1, 2}, .outputs = {1, 1}, .attributes = {{"upper", ATTRIBUTE_INT, .number = 1}},
-    .infer = trilu_infer, .run = trilu_run, .float_inputs = 1 << 1, .layout = LAYOUT_OTHER, .cost = cost_elementwise, .module_cure = "write it as Mul with a constant mask",
+    .name = "Trilu",
+    .help = "Upper or lower triangle.",
+    .inputs = {1, 2},
+    .outputs = {1, 1},
+    .attributes = {{"upper", ATTRIBUTE_INT, .number = 1}},
+    .infer = trilu_infer,
+    .run = trilu_run,
+    .float_inputs = 1 << 1,
+    .layout = LAYOUT_OTHER,
+    .cost = cost_elementwise,
+    .module_cure = "write it as Mul with a constant mask",
 };
 
 const Operator op_eye_like = {
-    .name = "EyeLike", .help = "Ones on a diagonal.", .inputs = {1, 1}, .outputs = {1, 1},
-    .attributes = {{"dtype", ATTRIBUTE_INT}, {"k", ATTRIBUTE_INT, .number = 0}}, .infer = eye_like_infer, .run = eye_like_run,
-    .flags = OPERATOR_SHAPE_ONLY, .layout = LAYOUT_OTHER, FOLDED,
+    .name = "EyeLike",
+    .help = "Ones on a diagonal.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{"dtype", ATTRIBUTE_INT}, {"k", ATTRIBUTE_INT, .number = 0}},
+    .infer = eye_like_infer,
+    .run = eye_like_run,
+    .flags = OPERATOR_SHAPE_ONLY,
+    .layout = LAYOUT_OTHER,
+    FOLDED,
 };

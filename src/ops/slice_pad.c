@@ -19,7 +19,10 @@ static bool slice_list(const Node *node, int index, const char *attribute, int64
     return *count <= ESPQ_MAX_RANK || fail_node(error, node, "check the model", "%s has %d entries", attribute, *count);
 }
 
-static int64_t within(int64_t value, int64_t least, int64_t most) { return value < least ? least : value > most ? most : value; }
+static int64_t within(int64_t value, int64_t least, int64_t most)
+{
+    return value < least ? least : value > most ? most : value;
+}
 
 /* The part of each axis, as NumPy cuts. */
 static bool slice_cut(const Node *node, const Shape *shape, Cut *cut, Error *error)
@@ -30,10 +33,11 @@ static bool slice_cut(const Node *node, const Shape *shape, Cut *cut, Error *err
         !slice_list(node, 3, "axes", axes, &axis_count, error) || !slice_list(node, 4, "steps", steps, &step_count, error)) {
         return false;
     }
-    if (start_count < 0 || end_count != start_count || (axis_count >= 0 && axis_count != start_count) || (step_count >= 0 && step_count != start_count) ||
-        start_count > shape->rank) {
-        return fail_node(error, node, "starts, ends, axes and steps are equally long", "starts, ends, axes and steps have %d, %d, %d and %d entries (-1: absent)",
-                         start_count, end_count, axis_count, step_count);
+    if (start_count < 0 || end_count != start_count || (axis_count >= 0 && axis_count != start_count) ||
+        (step_count >= 0 && step_count != start_count) || start_count > shape->rank) {
+        return fail_node(error, node, "starts, ends, axes and steps are equally long",
+                         "starts, ends, axes and steps have %d, %d, %d and %d entries (-1: absent)", start_count, end_count, axis_count,
+                         step_count);
     }
     for (int i = 0; i < shape->rank; i++) {
         cut->start[i] = 0;
@@ -111,7 +115,7 @@ static PadMode pad_mode(const Node *node)
 
 typedef struct Pad {
     PadMode mode;
-    int64_t before[ESPQ_MAX_RANK], after[ESPQ_MAX_RANK];   /* negative: cut away */
+    int64_t before[ESPQ_MAX_RANK], after[ESPQ_MAX_RANK]; /* negative: cut away */
 } Pad;
 
 static bool pad_sizes(const Node *node, const Shape *shape, Pad *pad, Error *error)
@@ -121,18 +125,20 @@ static bool pad_sizes(const Node *node, const Shape *shape, Pad *pad, Error *err
     memset(pad, 0, sizeof *pad);
     pad->mode = pad_mode(node);
     if (pad->mode == PAD_UNKNOWN) {
-        return fail_node(error, node, "known are constant, reflect, edge and wrap", "mode \"%s\" is not known", node_string(node, "mode", ""));
+        return fail_node(error, node, "known are constant, reflect, edge and wrap", "mode \"%s\" is not known",
+                         node_string(node, "mode", ""));
     }
     if (!input_integers(node, 1, pads, 2 * ESPQ_MAX_RANK, &count, error)) return false;
     if (count < 0) count = node_integers(node, "pads", pads, 2 * ESPQ_MAX_RANK);
     if (!input_or_attribute_axes(node, 3, shape->rank, axes, &axis_count, error)) return false;
     if (axis_count < 0) {
         axis_count = shape->rank;
-        for (int i = 0; i < shape->rank; i++) axes[i] = i;
+        for (int i = 0; i < shape->rank; i++)
+            axes[i] = i;
     }
     if (count != 2 * axis_count) {
-        return fail_node(error, node, "give the numbers before for all axes, then the numbers behind", "pads has %d entries, wanted are %d", count < 0 ? 0 : count,
-                         2 * axis_count);
+        return fail_node(error, node, "give the numbers before for all axes, then the numbers behind", "pads has %d entries, wanted are %d",
+                         count < 0 ? 0 : count, 2 * axis_count);
     }
     for (int i = 0; i < axis_count; i++) {
         int axis = axes[i];
@@ -140,12 +146,12 @@ static bool pad_sizes(const Node *node, const Shape *shape, Pad *pad, Error *err
         pad->before[axis] = before;
         pad->after[axis] = after;
         bool bad = __builtin_add_overflow(dim, before, &size) || __builtin_add_overflow(size, after, &size) || size < 0;
-        int64_t most = pad->mode == PAD_REFLECT ? dim - 1 : dim;   /* as far as there is something to mirror */
+        int64_t most = pad->mode == PAD_REFLECT ? dim - 1 : dim; /* as far as there is something to mirror */
         bool far = (pad->mode == PAD_REFLECT || pad->mode == PAD_WRAP) && (before > most || after > most);
         if (bad || far || (pad->mode == PAD_EDGE && dim == 0 && (before > 0 || after > 0))) {
             char text[160];
-            return fail_node(error, node, "make the pads smaller", "pads %lld and %lld do not fit axis %d of input %s in mode %s", (long long)before,
-                             (long long)after, axis, shape_text(shape, text), node_string(node, "mode", "constant"));
+            return fail_node(error, node, "make the pads smaller", "pads %lld and %lld do not fit axis %d of input %s in mode %s",
+                             (long long)before, (long long)after, axis, shape_text(shape, text), node_string(node, "mode", "constant"));
         }
     }
     return true;
@@ -159,9 +165,11 @@ static bool pad_infer(Graph *graph, Node *node, Error *error)
     if (!input_shape(node, 0, &shape, error) || !pad_sizes(node, &shape, &pad, error)) return false;
     const Value *value = input_value(node, 2);
     if (value && value->shaped && shape_count(&value->shape) > 1) {
-        return fail_node(error, node, "the value to pad with is one number", "input 2 (%s) has %lld elements", value->name, (long long)shape_count(&value->shape));
+        return fail_node(error, node, "the value to pad with is one number", "input 2 (%s) has %lld elements", value->name,
+                         (long long)shape_count(&value->shape));
     }
-    for (int i = 0; i < shape.rank; i++) shape.dims[i] += pad.before[i] + pad.after[i];
+    for (int i = 0; i < shape.rank; i++)
+        shape.dims[i] += pad.before[i] + pad.after[i];
     set_output(node, 0, node->inputs[0]->dtype, &shape);
     return true;
 }
@@ -229,7 +237,7 @@ static void pad_rows(void *context, int64_t begin, int64_t end, int thread)
         char *target = rows->y->data + (size_t)(row * width) * bytes;
         for (int64_t i = 0; i < width; i++) {
             int64_t index = i - before;
-            if (index >= 0 && index < dim) {   /* the middle at once */
+            if (index >= 0 && index < dim) { /* the middle at once */
                 int64_t count = dim - index < width - i ? dim - index : width - i;
                 memcpy(target + (size_t)i * bytes, source + (size_t)index * bytes, (size_t)count * bytes);
                 i += count - 1;
@@ -282,15 +290,36 @@ static void pad_run(const Run *run)
 /* ---- rows ---- */
 
 const Operator op_slice = {
-    .name = "Slice", .help = "A part of some axes.", .inputs = {1, 5}, .outputs = {1, 1},
+    .name = "Slice",
+    .help = "A part of some axes.",
+    .inputs = {1, 5},
+    .outputs = {1, 1},
     .attributes = {{"starts", ATTRIBUTE_INTS}, {"ends", ATTRIBUTE_INTS}, {"axes", ATTRIBUTE_INTS}, {"steps", ATTRIBUTE_INTS}},
-    .infer = slice_infer, .prepare = slice_prepare, .run = slice_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
-    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = slice_infer,
+    .prepare = slice_prepare,
+    .run = slice_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_pad = {
-    .name = "Pad", .help = "Elements before and behind.", .inputs = {1, 4}, .outputs = {1, 1},
-    .attributes = {{"mode", ATTRIBUTE_STRING, .text = "constant", .words = "constant|reflect|edge|wrap"}, {"pads", ATTRIBUTE_INTS}, {"value", ATTRIBUTE_FLOAT}},
-    .infer = pad_infer, .prepare = pad_prepare, .run = pad_run, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
-    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3, .scaled_inputs = 1 << 2, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "Pad",
+    .help = "Elements before and behind.",
+    .inputs = {1, 4},
+    .outputs = {1, 1},
+    .attributes = {{"mode", ATTRIBUTE_STRING, .text = "constant", .words = "constant|reflect|edge|wrap"},
+                   {"pads", ATTRIBUTE_INTS},
+                   {"value", ATTRIBUTE_FLOAT}},
+    .infer = pad_infer,
+    .prepare = pad_prepare,
+    .run = pad_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .float_inputs = 1 << 1 | 1 << 2 | 1 << 3,
+    .scaled_inputs = 1 << 2,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

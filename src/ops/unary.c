@@ -7,10 +7,22 @@
 #include "ops/elementwise.h"
 #include "ops/rows.h"
 
-static int64_t same_integer(int64_t x) { return x; }
-static int64_t abs_integer(int64_t x) { return x < 0 ? (int64_t)(0 - (uint64_t)x) : x; }
-static int64_t neg_integer(int64_t x) { return (int64_t)(0 - (uint64_t)x); }
-static int64_t sign_integer(int64_t x) { return (x > 0) - (x < 0); }
+static int64_t same_integer(int64_t x)
+{
+    return x;
+}
+static int64_t abs_integer(int64_t x)
+{
+    return x < 0 ? (int64_t)(0 - (uint64_t)x) : x;
+}
+static int64_t neg_integer(int64_t x)
+{
+    return (int64_t)(0 - (uint64_t)x);
+}
+static int64_t sign_integer(int64_t x)
+{
+    return (x > 0) - (x < 0);
+}
 
 FLOAT_KERNEL(abs_floats, fabsf(v))
 ELEMENT(abs_element, fabs(v))
@@ -73,7 +85,7 @@ ELEMENT(erf_element, espq_erf(v))
 static const UnaryKernel erf_kernel = {erf_floats, erf_element, NULL};
 COLUMNS(erf, "", 0, "", 0)
 
-FLOAT_KERNEL(sign_floats, v > 0 ? 1 : v < 0 ? -1 : v)   /* zeros and NaN stay */
+FLOAT_KERNEL(sign_floats, v > 0 ? 1 : v < 0 ? -1 : v) /* zeros and NaN stay */
 ELEMENT(sign_element, v > 0 ? 1 : v < 0 ? -1 : v)
 static const UnaryKernel sign_kernel = {sign_floats, sign_element, sign_integer};
 COLUMNS(sign, "", 0, "", 0)
@@ -83,27 +95,53 @@ COLUMNS(sign, "", 0, "", 0)
 
 const Operator op_abs = {.name = "Abs", .help = "Magnitude.", ONE_TO_ONE, .run = abs_run, .table = abs_table, TABLE_CURE};
 const Operator op_neg = {
-    .name = "Neg", .help = "-x.", ONE_TO_ONE, .run = neg_run, .flags = OPERATOR_QUANTIZABLE, .table = neg_table, .module = MODULE_ALL,
+    .name = "Neg",
+    .help = "-x.",
+    ONE_TO_ONE,
+    .run = neg_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .table = neg_table,
+    .module = MODULE_ALL,
 };
 const Operator op_exp = {
-    .name = "Exp", .help = "e to the power of x.", ONE_TO_ONE, .run = exp_run, .flags = OPERATOR_QUANTIZABLE, .table = exp_table, .module = MODULE_ALL,
+    .name = "Exp",
+    .help = "e to the power of x.",
+    ONE_TO_ONE,
+    .run = exp_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .table = exp_table,
+    .module = MODULE_ALL,
 };
 const Operator op_log = {.name = "Log", .help = "Natural logarithm.", ONE_TO_ONE, .run = log_run, .table = log_table, .module = MODULE_ALL};
 const Operator op_sqrt = {.name = "Sqrt", .help = "Square root.", ONE_TO_ONE, .run = sqrt_run, .table = sqrt_table, .module = MODULE_ALL};
 const Operator op_reciprocal = {
-    .name = "Reciprocal", .help = "1 / x.", ONE_TO_ONE, .run = reciprocal_run, .table = reciprocal_table,
+    .name = "Reciprocal",
+    .help = "1 / x.",
+    ONE_TO_ONE,
+    .run = reciprocal_run,
+    .table = reciprocal_table,
     .module_cure = "write it as Div with the constant 1 as dividend",
 };
 const Operator op_floor = {.name = "Floor", .help = "Round down.", ONE_TO_ONE, .run = floor_run, .table = floor_table, TABLE_CURE};
 const Operator op_ceil = {.name = "Ceil", .help = "Round up.", ONE_TO_ONE, .run = ceil_run, .table = ceil_table, TABLE_CURE};
 const Operator op_round = {
-    .name = "Round", .help = "Round to the nearest integer, halves to even.", ONE_TO_ONE, .run = round_run, .table = round_table, TABLE_CURE,
+    .name = "Round",
+    .help = "Round to the nearest integer, halves to even.",
+    ONE_TO_ONE,
+    .run = round_run,
+    .table = round_table,
+    TABLE_CURE,
 };
 const Operator op_sin = {.name = "Sin", .help = "Sine.", ONE_TO_ONE, .run = sin_run, .table = sin_table, TABLE_CURE};
 const Operator op_cos = {.name = "Cos", .help = "Cosine.", ONE_TO_ONE, .run = cos_run, .table = cos_table, TABLE_CURE};
 const Operator op_tan = {.name = "Tan", .help = "Tangent.", ONE_TO_ONE, .run = tan_run, .table = tan_table, TABLE_CURE};
 const Operator op_erf = {
-    .name = "Erf", .help = "Error function.", ONE_TO_ONE, .run = erf_run, .table = erf_table, .swaps_transpose = true,
+    .name = "Erf",
+    .help = "Error function.",
+    ONE_TO_ONE,
+    .run = erf_run,
+    .table = erf_table,
+    .swaps_transpose = true,
     .module_cure = "it runs as a table at 8 bits; as part of a Gelu export with opset 20 (Gelu), or replace it by Swish",
 };
 const Operator op_sign = {.name = "Sign", .help = "-1, 0 or 1.", ONE_TO_ONE, .run = sign_run, .table = sign_table, TABLE_CURE};

@@ -24,7 +24,8 @@ static Shape companion(Random *random, const Shape *shape)
 {
     int skip = (int)(random_next(random) % (uint32_t)(shape->rank + 1));
     Shape out = {.rank = shape->rank - skip};
-    for (int i = 0; i < out.rank; i++) out.dims[i] = random_next(random) % 3 == 0 ? 1 : shape->dims[skip + i];
+    for (int i = 0; i < out.rank; i++)
+        out.dims[i] = random_next(random) % 3 == 0 ? 1 : shape->dims[skip + i];
     return out;
 }
 
@@ -37,7 +38,7 @@ static float two(const char *type, float a, float b)
     if (strcmp(type, "Mod") == 0) return fmodf(a, b);
     if (strcmp(type, "Max") == 0) return a > b ? a : b;
     if (strcmp(type, "Min") == 0) return a < b ? a : b;
-    return (a + b) / 2;   /* Mean */
+    return (a + b) / 2; /* Mean */
 }
 
 /* Promise: operators of two tensors give what a loop over the broadcast index space gives, bit for bit, whatever is broadcast. */
@@ -49,7 +50,7 @@ TEST(two_operands_broadcast)
     for (int round = 0; round < 400; round++) {
         const char *type = types[round % 9];
         Shape a = random_shape(&random, 6), b = companion(&random, &a);
-        if (round % 11 == 0) a = (Shape){.rank = 2, .dims = {3, 20000}};   /* several threads */
+        if (round % 11 == 0) a = (Shape){.rank = 2, .dims = {3, 20000}}; /* several threads */
         if (round % 11 == 0) b = companion(&random, &a);
         OperatorRun run;
         REQUIRE(operator_open(&run, type, 1), "no row");
@@ -61,7 +62,8 @@ TEST(two_operands_broadcast)
         const Tensor *x = run.inputs[0], *z = run.inputs[1], *y = run.outputs[0];
         CHECK(shape_equal(&y->shape, &a), "%s: wrong shape", type);
         for (int64_t i = 0; i < tensor_count(y); i++) {
-            float p = tensor_floats(x)[broadcast_index(&x->shape, &y->shape, i)], q = tensor_floats(z)[broadcast_index(&z->shape, &y->shape, i)];
+            float p = tensor_floats(x)[broadcast_index(&x->shape, &y->shape, i)],
+                  q = tensor_floats(z)[broadcast_index(&z->shape, &y->shape, i)];
             if (tensor_floats(y)[i] == two(type, p, q)) continue;
             CHECK(false, "%s element %lld: %g, %g -> %g", type, (long long)i, (double)p, (double)q, (double)tensor_floats(y)[i]);
             break;
@@ -78,9 +80,18 @@ TEST(integers_follow_onnx)
         int fmod;
         int64_t a, b, result;
     } rows[] = {
-        {"Add", 0, 9007199254740993, 1, 9007199254740994}, {"Mul", 0, 3037000500, 3, 9111001500}, {"Div", 0, -7, 2, -3}, {"Div", 0, 7, -2, -3},
-        {"Div", 0, 5, 0, 0}, {"Mod", 0, -7, 3, 2}, {"Mod", 1, -7, 3, -1}, {"Mod", 0, 7, -3, -2}, {"Sub", 0, 3, 5, -2}, {"Max", 0, -1, -2, -1},
-        {"Pow", 0, 3, 4, 81}, {"Min", 0, 4, 2, 2},
+        {"Add", 0, 9007199254740993, 1, 9007199254740994},
+        {"Mul", 0, 3037000500, 3, 9111001500},
+        {"Div", 0, -7, 2, -3},
+        {"Div", 0, 7, -2, -3},
+        {"Div", 0, 5, 0, 0},
+        {"Mod", 0, -7, 3, 2},
+        {"Mod", 1, -7, 3, -1},
+        {"Mod", 0, 7, -3, -2},
+        {"Sub", 0, 3, 5, -2},
+        {"Max", 0, -1, -2, -1},
+        {"Pow", 0, 3, 4, 81},
+        {"Min", 0, 4, 2, 2},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         for (int narrow = 0; narrow < 2; narrow++) {
@@ -99,7 +110,8 @@ TEST(integers_follow_onnx)
             node_set_integer(run.graph, run.node, "fmod", rows[i].fmod);
             REQUIRE(operator_run(&run), "%s: %s", rows[i].type, run.error.what);
             int64_t result = tensor_get_integer(run.outputs[0], 1);
-            CHECK(result == wrapped, "%s of %lld and %lld is %lld", rows[i].type, (long long)rows[i].a, (long long)rows[i].b, (long long)result);
+            CHECK(result == wrapped, "%s of %lld and %lld is %lld", rows[i].type, (long long)rows[i].a, (long long)rows[i].b,
+                  (long long)result);
             operator_close(&run);
             tensor_release(a);
             tensor_release(b);
@@ -124,13 +136,40 @@ TEST(nan_wins)
 static double exact(const char *type, double v)
 {
     const double a = 0.25, sqrt2 = 1.41421356237309504880;
-    struct { const char *type; double y; } rows[] = {
-        {"Relu", v > 0 ? v : 0}, {"LeakyRelu", v < 0 ? a * v : v}, {"Elu", v > 0 ? v : a * (exp(v) - 1)}, {"Sigmoid", 1 / (1 + exp(-v))},
-        {"Tanh", tanh(v)}, {"HardSigmoid", fmin(1, fmax(0, a * v + 0.5))}, {"HardSwish", v * fmin(6, fmax(0, v + 3)) / 6},
-        {"Swish", v / (1 + exp(-v))}, {"Gelu", 0.5 * v * (1 + erf(v / sqrt2))}, {"Softplus", log1p(exp(v))}, {"Mish", v * tanh(log1p(exp(v)))},
-        {"Celu", v > 0 ? v : a * (exp(v / a) - 1)}, {"ThresholdedRelu", v > a ? v : 0}, {"Softsign", v / (1 + fabs(v))}, {"Abs", fabs(v)},
-        {"Neg", -v}, {"Exp", exp(v)}, {"Log", log(v)}, {"Sqrt", sqrt(v)}, {"Reciprocal", 1 / v}, {"Floor", floor(v)}, {"Ceil", ceil(v)},
-        {"Round", nearbyint(v)}, {"Sin", sin(v)}, {"Cos", cos(v)}, {"Tan", tan(v)}, {"Erf", erf(v)}, {"Sign", v > 0 ? 1 : v < 0 ? -1 : 0},
+    struct {
+        const char *type;
+        double y;
+    } rows[] = {
+        {"Relu", v > 0 ? v : 0},
+        {"LeakyRelu", v < 0 ? a * v : v},
+        {"Elu", v > 0 ? v : a * (exp(v) - 1)},
+        {"Sigmoid", 1 / (1 + exp(-v))},
+        {"Tanh", tanh(v)},
+        {"HardSigmoid", fmin(1, fmax(0, a * v + 0.5))},
+        {"HardSwish", v * fmin(6, fmax(0, v + 3)) / 6},
+        {"Swish", v / (1 + exp(-v))},
+        {"Gelu", 0.5 * v * (1 + erf(v / sqrt2))},
+        {"Softplus", log1p(exp(v))},
+        {"Mish", v * tanh(log1p(exp(v)))},
+        {"Celu", v > 0 ? v : a * (exp(v / a) - 1)},
+        {"ThresholdedRelu", v > a ? v : 0},
+        {"Softsign", v / (1 + fabs(v))},
+        {"Abs", fabs(v)},
+        {"Neg", -v},
+        {"Exp", exp(v)},
+        {"Log", log(v)},
+        {"Sqrt", sqrt(v)},
+        {"Reciprocal", 1 / v},
+        {"Floor", floor(v)},
+        {"Ceil", ceil(v)},
+        {"Round", nearbyint(v)},
+        {"Sin", sin(v)},
+        {"Cos", cos(v)},
+        {"Tan", tan(v)},
+        {"Erf", erf(v)},
+        {"Sign", v > 0   ? 1
+                 : v < 0 ? -1
+                         : 0},
         {"Identity", v},
         {"Selu", 1.05070102214813232421875 * (v > 0 ? v : a * (exp(v) - 1))},
     };
@@ -143,16 +182,44 @@ static double exact(const char *type, double v)
 /* Promise: functions of one element are within a few last places of the exact value, and the table column says the same. */
 TEST(one_operand_and_its_table)
 {
-    static const char *const types[] = {
-        "Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Swish", "Gelu", "Softplus", "Mish", "Celu", "ThresholdedRelu",
-        "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt", "Reciprocal", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan", "Erf", "Sign", "Identity", "Selu"};
+    static const char *const types[] = {"Relu",
+                                        "LeakyRelu",
+                                        "Elu",
+                                        "Sigmoid",
+                                        "Tanh",
+                                        "HardSigmoid",
+                                        "HardSwish",
+                                        "Swish",
+                                        "Gelu",
+                                        "Softplus",
+                                        "Mish",
+                                        "Celu",
+                                        "ThresholdedRelu",
+                                        "Softsign",
+                                        "Abs",
+                                        "Neg",
+                                        "Exp",
+                                        "Log",
+                                        "Sqrt",
+                                        "Reciprocal",
+                                        "Floor",
+                                        "Ceil",
+                                        "Round",
+                                        "Sin",
+                                        "Cos",
+                                        "Tan",
+                                        "Erf",
+                                        "Sign",
+                                        "Identity",
+                                        "Selu"};
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
         Random random;
         random_seed(&random, t);
         OperatorRun run;
         REQUIRE(operator_open(&run, types[t], 1), "no row");
         operator_input(&run, random_tensor(&random, 3, 333), false);
-        for (int i = 0; i < 999; i++) tensor_floats(run.inputs[0])[i] *= 3;
+        for (int i = 0; i < 999; i++)
+            tensor_floats(run.inputs[0])[i] *= 3;
         tensor_floats(run.inputs[0])[7] = 2.5f;
         bool has_beta = strcmp(types[t], "Identity") != 0;
         if (has_beta) node_set_number(run.graph, run.node, "alpha", strcmp(types[t], "Swish") == 0 ? 1 : 0.25f);
@@ -228,8 +295,9 @@ TEST(comparisons)
 {
     static const struct {
         const char *type;
-        int wanted[3];   /* for 1 against 2, 2 against 2, 3 against 2 */
-    } rows[] = {{"Equal", {0, 1, 0}}, {"Greater", {0, 0, 1}}, {"GreaterOrEqual", {0, 1, 1}}, {"Less", {1, 0, 0}}, {"LessOrEqual", {1, 1, 0}}};
+        int wanted[3]; /* for 1 against 2, 2 against 2, 3 against 2 */
+    } rows[] = {
+        {"Equal", {0, 1, 0}}, {"Greater", {0, 0, 1}}, {"GreaterOrEqual", {0, 1, 1}}, {"Less", {1, 0, 0}}, {"LessOrEqual", {1, 1, 0}}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         for (int floats = 0; floats < 2; floats++) {
             OperatorRun run;
@@ -239,7 +307,8 @@ TEST(comparisons)
             operator_input(&run, tensor_convert(b, floats ? DTYPE_FLOAT32 : DTYPE_INT64, &run.error), false);
             REQUIRE(operator_run(&run), "%s", run.error.what);
             CHECK(run.outputs[0]->dtype == DTYPE_BOOL, "%s makes %s", rows[i].type, dtype_name(run.outputs[0]->dtype));
-            for (int k = 0; k < 3; k++) CHECK(run.outputs[0]->data[k] == rows[i].wanted[k], "%s of %d and 2", rows[i].type, k + 1);
+            for (int k = 0; k < 3; k++)
+                CHECK(run.outputs[0]->data[k] == rows[i].wanted[k], "%s of %d and 2", rows[i].type, k + 1);
             operator_close(&run);
             tensor_release(a);
             tensor_release(b);
@@ -260,7 +329,8 @@ TEST(where_broadcasts)
     operator_input(&run, random_tensor(&random, 2, 1, 5), false);
     REQUIRE(operator_run(&run), "%s", run.error.what);
     for (int i = 0; i < 30; i++) {
-        float wanted = tensor_get(mask, i % 5) != 0 ? tensor_floats(run.inputs[1])[i / 5 % 3] : tensor_floats(run.inputs[2])[i / 15 * 5 + i % 5];
+        float wanted =
+            tensor_get(mask, i % 5) != 0 ? tensor_floats(run.inputs[1])[i / 5 % 3] : tensor_floats(run.inputs[2])[i / 15 * 5 + i % 5];
         CHECK(tensor_floats(run.outputs[0])[i] == wanted, "element %d", i);
     }
     tensor_release(mask);
@@ -277,8 +347,8 @@ TEST(broadcasts_that_do_not_fit)
     operator_input(&run, random_tensor(&random, 2, 3), false);
     operator_input(&run, random_tensor(&random, 2, 4), false);
     CHECK(!operator_run(&run), "[2, 3] and [2, 4] were added");
-    CHECK(strstr(run.error.what, "[2, 3]") && strstr(run.error.what, "[2, 4]") && strstr(run.error.where, "the_node"), "%s: %s", run.error.where,
-          run.error.what);
+    CHECK(strstr(run.error.what, "[2, 3]") && strstr(run.error.what, "[2, 4]") && strstr(run.error.where, "the_node"), "%s: %s",
+          run.error.where, run.error.what);
     operator_close(&run);
 }
 
@@ -290,8 +360,9 @@ TEST(cast_rules)
         Dtype dtype;
         int64_t wanted;
     } rows[] = {
-        {2.9, DTYPE_INT64, 2}, {-2.9, DTYPE_INT32, -2}, {1e20, DTYPE_INT32, INT32_MAX}, {-1e20, DTYPE_INT64, INT64_MIN}, {300, DTYPE_UINT8, 255},
-        {-1, DTYPE_UINT8, 0}, {0.5, DTYPE_BOOL, 1}, {0, DTYPE_BOOL, 0}, {(double)NAN, DTYPE_INT64, 0},
+        {2.9, DTYPE_INT64, 2},         {-2.9, DTYPE_INT32, -2}, {1e20, DTYPE_INT32, INT32_MAX}, {-1e20, DTYPE_INT64, INT64_MIN},
+        {300, DTYPE_UINT8, 255},       {-1, DTYPE_UINT8, 0},    {0.5, DTYPE_BOOL, 1},           {0, DTYPE_BOOL, 0},
+        {(double)NAN, DTYPE_INT64, 0},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         OperatorRun run;
@@ -300,7 +371,8 @@ TEST(cast_rules)
         node_set_integer(run.graph, run.node, "to", dtype_rows[rows[i].dtype].onnx);
         REQUIRE(operator_run(&run), "%s", run.error.what);
         int64_t got = tensor_get_integer(run.outputs[0], 0);
-        CHECK(run.outputs[0]->dtype == rows[i].dtype && got == rows[i].wanted, "%g to %s is %lld", rows[i].from, dtype_name(rows[i].dtype), (long long)got);
+        CHECK(run.outputs[0]->dtype == rows[i].dtype && got == rows[i].wanted, "%g to %s is %lld", rows[i].from, dtype_name(rows[i].dtype),
+              (long long)got);
         operator_close(&run);
     }
     OperatorRun run;

@@ -15,7 +15,8 @@ static void place_of(const Shape *shape, int64_t flat, int64_t *place)
 static int64_t flat_of(const Shape *shape, const int64_t *place)
 {
     int64_t flat = 0;
-    for (int i = 0; i < shape->rank; i++) flat = flat * shape->dims[i] + place[i];
+    for (int i = 0; i < shape->rank; i++)
+        flat = flat * shape->dims[i] + place[i];
     return flat;
 }
 
@@ -28,7 +29,8 @@ TEST(transpose_any_order)
         Shape shape = random_shape(&random, 6);
         if (round % 20 == 0) shape = (Shape){.rank = 3, .dims = {3, 150, 131}};
         int64_t perm[ESPQ_MAX_RANK];
-        for (int i = 0; i < shape.rank; i++) perm[i] = i;
+        for (int i = 0; i < shape.rank; i++)
+            perm[i] = i;
         for (int i = shape.rank - 1; i > 0; i--) {
             int k = (int)(random_next(&random) % (uint32_t)(i + 1));
             int64_t swap = perm[i];
@@ -44,7 +46,8 @@ TEST(transpose_any_order)
         for (int64_t i = 0; i < tensor_count(y); i++) {
             int64_t to[ESPQ_MAX_RANK], from[ESPQ_MAX_RANK];
             place_of(&y->shape, i, to);
-            for (int k = 0; k < shape.rank; k++) from[perm[k]] = to[k];
+            for (int k = 0; k < shape.rank; k++)
+                from[perm[k]] = to[k];
             if (tensor_floats(y)[i] == tensor_floats(run.inputs[0])[flat_of(&shape, from)]) continue;
             CHECK(false, "round %d element %lld", round, (long long)i);
             break;
@@ -74,7 +77,8 @@ TEST(split_and_concat)
         node_set_integer(split.graph, split.node, "axis", named);
         node_set_integer(concat.graph, concat.node, "axis", named);
         REQUIRE(operator_run(&split), "%s", split.error.what);
-        for (int i = 0; i < 3; i++) operator_input(&concat, tensor_retain(split.outputs[i]), false);
+        for (int i = 0; i < 3; i++)
+            operator_input(&concat, tensor_retain(split.outputs[i]), false);
         REQUIRE(operator_run(&concat), "%s", concat.error.what);
         CHECK(tensor_equal(concat.outputs[0], split.inputs[0]), "round %d", round);
         CHECK(split.outputs[0]->shape.dims[axis] == (round % 3 == 0 ? 3 : 1), "size of the first part");
@@ -105,9 +109,10 @@ TEST(slice_as_numpy)
 {
     static const struct {
         int64_t start, end, step, count, first;
-    } rows[] = {   /* of an axis of 5 */
-        {1, 4, 1, 3, 1}, {-3, 100, 1, 3, 2}, {0, -1, 2, 2, 0}, {-1, INT64_MIN, -1, 5, 4}, {3, 0, -2, 2, 3}, {100, -100, -1, 5, 4}, {4, 2, 1, 0, 0},
-        {0, INT64_MAX, 3, 2, 0},
+    } rows[] = {
+        /* of an axis of 5 */
+        {1, 4, 1, 3, 1},  {-3, 100, 1, 3, 2},    {0, -1, 2, 2, 0}, {-1, INT64_MIN, -1, 5, 4},
+        {3, 0, -2, 2, 3}, {100, -100, -1, 5, 4}, {4, 2, 1, 0, 0},  {0, INT64_MAX, 3, 2, 0},
     };
     for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
         for (int attributes = 0; attributes < 2; attributes++) {
@@ -137,7 +142,8 @@ TEST(slice_as_numpy)
                 int64_t at[3];
                 place_of(&y->shape, i, at);
                 at[1] = rows[r].first + at[1] * rows[r].step;
-                CHECK(tensor_floats(y)[i] == tensor_floats(run.inputs[0])[flat_of(&run.inputs[0]->shape, at)], "row %zu element %lld", r, (long long)i);
+                CHECK(tensor_floats(y)[i] == tensor_floats(run.inputs[0])[flat_of(&run.inputs[0]->shape, at)], "row %zu element %lld", r,
+                      (long long)i);
             }
             operator_close(&run);
         }
@@ -152,7 +158,8 @@ TEST(pad_modes)
     random_seed(&random, 4);
     for (int round = 0; round < 200; round++) {
         const char *mode = modes[round % 4];
-        int64_t dims[4] = {1 + random_next(&random) % 3, 3 + random_next(&random) % 5, 3 + random_next(&random) % 5, 3 + random_next(&random) % 5};
+        int64_t dims[4] = {1 + random_next(&random) % 3, 3 + random_next(&random) % 5, 3 + random_next(&random) % 5,
+                           3 + random_next(&random) % 5};
         int64_t before[4] = {0}, after[4] = {0};
         bool by_axes = round % 3 == 0;
         for (int i = 1; i < 4; i++) {
@@ -163,8 +170,9 @@ TEST(pad_modes)
         OperatorRun run;
         REQUIRE(operator_open(&run, "Pad", 1), "no row");
         operator_input(&run, random_tensor(&random, dims[0], dims[1], dims[2], dims[3]), false);
-        operator_constant(&run, by_axes ? integer_tensor(before[3], before[2], after[3], after[2])
-                                        : integer_tensor(before[0], before[1], before[2], before[3], after[0], after[1], after[2], after[3]));
+        operator_constant(&run, by_axes
+                                    ? integer_tensor(before[3], before[2], after[3], after[2])
+                                    : integer_tensor(before[0], before[1], before[2], before[3], after[0], after[1], after[2], after[3]));
         operator_constant(&run, float_scalar(7));
         if (by_axes) operator_constant(&run, integer_tensor(-1, 2));
         node_set_string(run.graph, run.node, "mode", mode);
@@ -218,14 +226,16 @@ TEST(expand_and_tile)
     operator_input(&run, random_tensor(&random, 3, 1), false);
     operator_constant(&run, integer_tensor(2, 1, 4));
     REQUIRE(operator_run(&run), "%s", run.error.what);
-    for (int i = 0; i < 24; i++) CHECK(tensor_floats(run.outputs[0])[i] == tensor_floats(run.inputs[0])[i / 4 % 3], "Expand element %d", i);
+    for (int i = 0; i < 24; i++)
+        CHECK(tensor_floats(run.outputs[0])[i] == tensor_floats(run.inputs[0])[i / 4 % 3], "Expand element %d", i);
     operator_close(&run);
 
     REQUIRE(operator_open(&run, "Tile", 1), "no row");
     operator_input(&run, random_tensor(&random, 2, 3), false);
     operator_constant(&run, integer_tensor(3, 2));
     REQUIRE(operator_run(&run), "%s", run.error.what);
-    for (int i = 0; i < 36; i++) CHECK(tensor_floats(run.outputs[0])[i] == tensor_floats(run.inputs[0])[i / 6 % 2 * 3 + i % 3], "Tile element %d", i);
+    for (int i = 0; i < 36; i++)
+        CHECK(tensor_floats(run.outputs[0])[i] == tensor_floats(run.inputs[0])[i / 6 % 2 * 3 + i % 3], "Tile element %d", i);
     operator_close(&run);
 }
 
@@ -247,7 +257,8 @@ TEST(gather_entries)
             int64_t at[3];
             place_of(&y->shape, i, at);
             at[axis] = index[at[axis]];
-            CHECK(tensor_floats(y)[i] == tensor_floats(run.inputs[0])[flat_of(&run.inputs[0]->shape, at)], "axis %d element %lld", axis, (long long)i);
+            CHECK(tensor_floats(y)[i] == tensor_floats(run.inputs[0])[flat_of(&run.inputs[0]->shape, at)], "axis %d element %lld", axis,
+                  (long long)i);
         }
         operator_close(&run);
     }
@@ -320,7 +331,7 @@ TEST(reverse_sequence)
     random_seed(&random, 9);
     OperatorRun run;
     REQUIRE(operator_open(&run, "ReverseSequence", 1), "no row");
-    operator_input(&run, random_tensor(&random, 4, 2, 3), false);   /* [time, batch, …] */
+    operator_input(&run, random_tensor(&random, 4, 2, 3), false); /* [time, batch, …] */
     operator_constant(&run, integer_tensor(3, 1));
     REQUIRE(operator_run(&run), "%s", run.error.what);
     for (int i = 0; i < 24; i++) {

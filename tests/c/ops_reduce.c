@@ -29,14 +29,14 @@ static double finish(const char *type, double sum, int64_t count)
 /* Promise: each reduction over any set of axes, kept or not, gives what a plain loop gives, to the last places of float32. */
 TEST(ten_reductions)
 {
-    static const char *const types[] = {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-                                        "ReduceSum", "ReduceSumSquare"};
+    static const char *const types[] = {"ReduceL1",   "ReduceL2",  "ReduceLogSum", "ReduceLogSumExp", "ReduceMax",
+                                        "ReduceMean", "ReduceMin", "ReduceProd",   "ReduceSum",       "ReduceSumSquare"};
     Random random;
     random_seed(&random, 1);
     for (int round = 0; round < 600; round++) {
         const char *type = types[round % 10];
         Shape shape = random_shape(&random, 6), out = {0};
-        if (round % 50 < 10) shape = (Shape){.rank = 3, .dims = {2, 300, 190}};   /* columns in threads */
+        if (round % 50 < 10) shape = (Shape){.rank = 3, .dims = {2, 300, 190}}; /* columns in threads */
         int64_t axes[ESPQ_MAX_RANK];
         int count = 0;
         uint32_t chosen = random_next(&random);
@@ -50,7 +50,8 @@ TEST(ten_reductions)
         REQUIRE(operator_open(&run, type, 1), "no row");
         operator_input(&run, random_shaped(&random, &shape), false);
         if (strstr(type, "LogSum")) {
-            for (int64_t i = 0; i < tensor_count(run.inputs[0]); i++) tensor_floats(run.inputs[0])[i] = fabsf(tensor_floats(run.inputs[0])[i]) + 0.1f;
+            for (int64_t i = 0; i < tensor_count(run.inputs[0]); i++)
+                tensor_floats(run.inputs[0])[i] = fabsf(tensor_floats(run.inputs[0])[i]) + 0.1f;
         }
         if (count && round % 2) node_set_integers(run.graph, run.node, "axes", axes, count);
         if (count && round % 2 == 0) operator_constant(&run, tensor_from_integers(axes, count, &run.error));
@@ -63,7 +64,8 @@ TEST(ten_reductions)
         REQUIRE(shape_equal(&out, &y->shape), "%s: wrong shape in round %d", type, round);
         int64_t outputs = tensor_count(y), inputs = tensor_count(x) / outputs;
         double *sums = memory_new_array((size_t)outputs, sizeof *sums);
-        for (int64_t i = 0; i < outputs; i++) sums[i] = begin_with(type);
+        for (int64_t i = 0; i < outputs; i++)
+            sums[i] = begin_with(type);
         for (int64_t i = 0; i < tensor_count(x); i++) {
             int64_t rest = i, to = 0, stride = 1;
             for (int axis = shape.rank - 1; axis >= 0; axis--) {
@@ -136,7 +138,8 @@ TEST(arg_of_equals)
         node_set_integer(run.graph, run.node, "select_last_index", rows[i].last);
         REQUIRE(operator_run(&run), "%s", run.error.what);
         CHECK(run.outputs[0]->shape.rank == 1, "keepdims");
-        for (int k = 0; k < 2; k++) CHECK(tensor_get_integer(run.outputs[0], k) == rows[i].wanted[k], "%s, last %d, row %d", rows[i].type, rows[i].last, k);
+        for (int k = 0; k < 2; k++)
+            CHECK(tensor_get_integer(run.outputs[0], k) == rows[i].wanted[k], "%s, last %d, row %d", rows[i].type, rows[i].last, k);
         operator_close(&run);
     }
 }
@@ -152,7 +155,8 @@ TEST(top_k_ranks)
         OperatorRun run;
         REQUIRE(operator_open(&run, "TopK", 2), "no row");
         operator_input(&run, random_tensor(&random, 2, 9, 3), false);
-        for (int i = 0; i < 54; i++) tensor_floats(run.inputs[0])[i] = rintf(2 * tensor_floats(run.inputs[0])[i]);   /* many equals */
+        for (int i = 0; i < 54; i++)
+            tensor_floats(run.inputs[0])[i] = rintf(2 * tensor_floats(run.inputs[0])[i]); /* many equals */
         operator_constant(&run, integer_tensor(k));
         node_set_integer(run.graph, run.node, "axis", 1);
         node_set_integer(run.graph, run.node, "largest", !smallest);
@@ -167,8 +171,8 @@ TEST(top_k_ranks)
                     float other = x[(outer * 9 + i) * 3 + inner];
                     before += (smallest ? other < v : other > v) || (other == v && i < index);
                 }
-                CHECK(values[at] == v && before == n, "round %d: place %lld holds index %lld of rank %lld", round, (long long)n, (long long)index,
-                      (long long)before);
+                CHECK(values[at] == v && before == n, "round %d: place %lld holds index %lld of rank %lld", round, (long long)n,
+                      (long long)index, (long long)before);
             }
         }
         operator_close(&run);
@@ -187,7 +191,8 @@ TEST(cum_sum_directions)
         node_set_integer(run.graph, run.node, "exclusive", form & 1);
         node_set_integer(run.graph, run.node, "reverse", form >> 1);
         REQUIRE(operator_run(&run), "%s", run.error.what);
-        for (int i = 0; i < 3; i++) CHECK(tensor_get_integer(run.outputs[0], i) == wanted[form][i], "form %d element %d", form, i);
+        for (int i = 0; i < 3; i++)
+            CHECK(tensor_get_integer(run.outputs[0], i) == wanted[form][i], "form %d element %d", form, i);
         operator_close(&run);
     }
 }

@@ -35,11 +35,19 @@ TEST(shapes_of_the_same_elements)
         const char *attribute;
         int64_t value;
         const char *wanted;
-    } rows[] = {   /* of [2, 1, 3, 4] */
-        {"Reshape", {0, -1}, 2, NULL, 0, "[2, 12]"}, {"Reshape", {-1}, 1, NULL, 0, "[24]"}, {"Reshape", {6, 0, 2, 2}, 4, NULL, 0, "[6, 1, 2, 2]"},
-        {"Flatten", {0}, 0, NULL, 0, "[2, 12]"}, {"Flatten", {0}, 0, "axis", 0, "[1, 24]"}, {"Flatten", {0}, 0, "axis", -1, "[6, 4]"},
-        {"Flatten", {0}, 0, "axis", 4, "[24, 1]"}, {"Squeeze", {1}, 1, NULL, 0, "[2, 3, 4]"}, {"Squeeze", {-3}, 1, NULL, 0, "[2, 3, 4]"},
-        {"Squeeze", {0}, 0, NULL, 0, "[2, 3, 4]"}, {"Unsqueeze", {0, -1}, 2, NULL, 0, "[1, 2, 1, 3, 4, 1]"},
+    } rows[] = {
+        /* of [2, 1, 3, 4] */
+        {"Reshape", {0, -1}, 2, NULL, 0, "[2, 12]"},
+        {"Reshape", {-1}, 1, NULL, 0, "[24]"},
+        {"Reshape", {6, 0, 2, 2}, 4, NULL, 0, "[6, 1, 2, 2]"},
+        {"Flatten", {0}, 0, NULL, 0, "[2, 12]"},
+        {"Flatten", {0}, 0, "axis", 0, "[1, 24]"},
+        {"Flatten", {0}, 0, "axis", -1, "[6, 4]"},
+        {"Flatten", {0}, 0, "axis", 4, "[24, 1]"},
+        {"Squeeze", {1}, 1, NULL, 0, "[2, 3, 4]"},
+        {"Squeeze", {-3}, 1, NULL, 0, "[2, 3, 4]"},
+        {"Squeeze", {0}, 0, NULL, 0, "[2, 3, 4]"},
+        {"Unsqueeze", {0, -1}, 2, NULL, 0, "[1, 2, 1, 3, 4, 1]"},
         {"Unsqueeze", {5, 1}, 2, NULL, 0, "[2, 1, 1, 3, 4, 1]"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -59,12 +67,14 @@ TEST(impossible_reshapes)
         int64_t allow_zero;
         const char *named;
     } rows[] = {
-        {{5, 5}, 2, 0, "[5, 5]"}, {{-1, -1}, 2, 0, "two dimensions are -1"}, {{5, -1}, 2, 0, "[5, -1]"}, {{2, 3, 0}, 3, 0, "no dimension 2"},
+        {{5, 5}, 2, 0, "[5, 5]"},   {{-1, -1}, 2, 0, "two dimensions are -1"},
+        {{5, -1}, 2, 0, "[5, -1]"}, {{2, 3, 0}, 3, 0, "no dimension 2"},
         {{0, -1}, 2, 1, "[0, -1]"}, {{-2, 3}, 2, 0, "[-2, 3]"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char text[160];
-        shape_after("Reshape", SHAPE(4, 6), tensor_from_integers(rows[i].asked, rows[i].count, &(Error){0}), "allowzero", rows[i].allow_zero, text);
+        shape_after("Reshape", SHAPE(4, 6), tensor_from_integers(rows[i].asked, rows[i].count, &(Error){0}), "allowzero",
+                    rows[i].allow_zero, text);
         CHECK(strstr(text, "[4, 6]") && strstr(text, rows[i].named), "row %zu: %s", i, text);
     }
 }
@@ -108,7 +118,8 @@ TEST(made_constants)
 
     REQUIRE(operator_open(&run, "Range", 1), "no row");
     const int64_t range[3] = {10, 3, -3};
-    for (int i = 0; i < 3; i++) operator_constant(&run, tensor_scalar(DTYPE_INT64, (double)range[i], &run.error));
+    for (int i = 0; i < 3; i++)
+        operator_constant(&run, tensor_scalar(DTYPE_INT64, (double)range[i], &run.error));
     REQUIRE(operator_run(&run), "%s", run.error.what);
     CHECK(tensor_count(run.outputs[0]) == 3 && only_number(&run, 2) == 4, "Range");
     operator_close(&run);
@@ -116,7 +127,8 @@ TEST(made_constants)
     REQUIRE(operator_open(&run, "NonZero", 1), "no row");
     operator_constant(&run, tensor_from_data(DTYPE_INT64, SHAPE(2, 2), (int64_t[]){0, 5, 7, 0}, &run.error));
     REQUIRE(operator_run(&run), "%s", run.error.what);
-    CHECK(tensor_count(run.outputs[0]) == 4 && only_number(&run, 0) == 0 && only_number(&run, 1) == 1 && only_number(&run, 2) == 1 && only_number(&run, 3) == 0,
+    CHECK(tensor_count(run.outputs[0]) == 4 && only_number(&run, 0) == 0 && only_number(&run, 1) == 1 && only_number(&run, 2) == 1 &&
+              only_number(&run, 3) == 0,
           "NonZero");
     operator_close(&run);
 
@@ -141,12 +153,15 @@ TEST(made_constants)
 /* Promise: the quantizable types are exactly those of QUANT §4.4 that espq has rows for. */
 TEST(quantizable_types)
 {
-    static const char listed[] =
-        " Conv ConvTranspose Gemm GRU LSTM Relu PRelu Clip Pad Resize MaxPool AveragePool GlobalMaxPool GlobalAveragePool Softmax LogSoftmax "
-        "LpNormalization Mul Add Max Sub Div Neg Reshape LeakyRelu Concat Sigmoid Interp ReduceL1 ReduceL2 ReduceMean ReduceMin ReduceMax ReduceProd "
-        "ReduceSum ReduceSumSquare ReduceLogSum ReduceLogSumExp Transpose Slice Flatten HardSwish HardSigmoid MatMul Attention LayerNormalization "
-        "RMSNormalization Gelu PPQBiasFusedMatMul Split Gather ScatterND Tanh Elu Greater Less Equal GreaterOrEqual LessOrEqual ReverseSequence Identity "
-        "Swish Squeeze Unsqueeze Exp DepthToSpace SpaceToDepth InsertZeros Mod ";
+    static const char listed[] = " Conv ConvTranspose Gemm GRU LSTM Relu PRelu Clip Pad Resize MaxPool AveragePool GlobalMaxPool "
+                                 "GlobalAveragePool Softmax LogSoftmax "
+                                 "LpNormalization Mul Add Max Sub Div Neg Reshape LeakyRelu Concat Sigmoid Interp ReduceL1 ReduceL2 "
+                                 "ReduceMean ReduceMin ReduceMax ReduceProd "
+                                 "ReduceSum ReduceSumSquare ReduceLogSum ReduceLogSumExp Transpose Slice Flatten HardSwish HardSigmoid "
+                                 "MatMul Attention LayerNormalization "
+                                 "RMSNormalization Gelu PPQBiasFusedMatMul Split Gather ScatterND Tanh Elu Greater Less Equal "
+                                 "GreaterOrEqual LessOrEqual ReverseSequence Identity "
+                                 "Swish Squeeze Unsqueeze Exp DepthToSpace SpaceToDepth InsertZeros Mod ";
     int quantizable = 0;
     for (int i = 0; operator_at(i); i++) {
         const Operator *row = operator_at(i);
@@ -155,5 +170,5 @@ TEST(quantizable_types)
         CHECK(!(row->flags & OPERATOR_QUANTIZABLE) == !strstr(listed, word), "%s", row->name);
         quantizable += (row->flags & OPERATOR_QUANTIZABLE) != 0;
     }
-    CHECK(quantizable >= 65, "only %d quantizable rows", quantizable);   /* 69 types less Interp, Attention, PPQBiasFusedMatMul */
+    CHECK(quantizable >= 65, "only %d quantizable rows", quantizable); /* 69 types less Interp, Attention, PPQBiasFusedMatMul */
 }
