@@ -7,7 +7,7 @@ local espq = {
    version = "0.1.0",
    tensor = core.tensor.tensor, zeros = core.tensor.zeros, ones = core.tensor.ones, full = core.tensor.full, arange = core.tensor.arange,
    randn = core.tensor.randn, rand = core.tensor.rand, from_npy = core.tensor.from_npy, image = core.tensor.image,
-   cat = core.tensor.cat, stack = core.tensor.stack, resize = core.tensor.resize,
+   cat = core.tensor.cat, stack = core.tensor.stack, where = core.tensor.where, resize = core.tensor.resize,
    is_tensor = core.tensor.is_tensor, is_error = core.error.is_error, is_worker = false,
 }
 

@@ -462,4 +462,5 @@ void open_tensor(lua_State *L)
     lua_pop(L, 2);
     lua_newtable(L);
     add_tensor_functions(L);
+    add_tensor_joins(L);
 }

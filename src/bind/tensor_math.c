@@ -350,6 +350,12 @@ void add_tensor_operators(lua_State *L)
     luaL_setfuncs(L, comparisons, 0);
 }
 
+void add_tensor_joins(lua_State *L)
+{
+    static const luaL_Reg functions[] = {{"cat", cat_lua}, {"stack", stack_lua}, {"where", where_lua}, {NULL, NULL}};
+    luaL_setfuncs(L, functions, 0);
+}
+
 void add_tensor_methods(lua_State *L)
 {
     static const Kind binaries[] = {{"eq", BINARY_EQUAL}, {"ne", BINARY_NOT_EQUAL}, {"lt", BINARY_LESS}, {"le", BINARY_LESS_EQUAL}, {"gt", BINARY_GREATER},

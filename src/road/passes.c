@@ -13,6 +13,27 @@ static const Pass own_steps[] = {
     {.name = "export", .help = "write .espdl, .info, .json, read back, verify"},
 };
 
+static bool when_weight_split(const Setting *setting) { return setting->weight_split; }
+static bool when_channel_split(const Setting *setting) { return setting->channel_split; }
+static bool when_equalization(const Setting *setting) { return setting->equalization; }
+static bool when_ssd_equalization(const Setting *setting) { return setting->ssd_equalization; }
+static bool when_bias_correct(const Setting *setting) { return setting->bias_correct; }
+static bool when_lsq(const Setting *setting) { return setting->lsq_optimization; }
+static bool when_tqt(const Setting *setting) { return setting->tqt_optimization; }
+static bool when_blockwise(const Setting *setting) { return setting->blockwise_reconstruction; }
+
+/* The reference's optimizations, in their places: asking for one that this version lacks is an error, not a silence. */
+static const struct { const char *after; Pass pass; } optimizations[] = {
+    {"dispatch", {.name = "weight_split", .help = "split weights that span too wide a range", .when_text = "weight_split", .when = when_weight_split}},
+    {"weight_split", {.name = "channel_split", .help = "split channels that span too wide a range", .when_text = "channel_split", .when = when_channel_split}},
+    {"channel_split", {.name = "equalization", .help = "even out the ranges of neighbouring layers", .when_text = "equalization", .when = when_equalization}},
+    {"slots", {.name = "ssd_equalization", .help = "equalization that is kept where it helps", .when_text = "ssd_equalization", .when = when_ssd_equalization}},
+    {"passive", {.name = "bias_correct", .help = "take the mean error out of biases", .when_text = "bias_correct", .when = when_bias_correct}},
+    {"bias_correct", {.name = "lsq", .help = "train weights and scales, block by block", .when_text = "lsq_optimization", .when = when_lsq}},
+    {"lsq", {.name = "tqt", .help = "train thresholds", .when_text = "tqt_optimization", .when = when_tqt}},
+    {"tqt", {.name = "blockwise", .help = "train the rounding of weights", .when_text = "blockwise_reconstruction", .when = when_blockwise}},
+};
+
 static RoadRow *rows;
 static size_t row_count, row_capacity;
 
@@ -27,12 +48,32 @@ static bool add_row(const Pass *pass, size_t position, void *lua, Error *error)
     return true;
 }
 
+static bool is_there(const char *name, size_t *position)
+{
+    for (size_t i = 0; i < row_count; i++) {
+        if (strcmp(rows[i].pass.name, name) != 0) continue;
+        *position = i;
+        return true;
+    }
+    return false;
+}
+
+static bool add_optimizations(Error *error)
+{
+    size_t position;
+    for (size_t i = 0; i < sizeof optimizations / sizeof optimizations[0]; i++) {
+        if (is_there(optimizations[i].pass.name, &position)) continue;
+        if (is_there(optimizations[i].after, &position) && !add_row(&optimizations[i].pass, position + 1, NULL, error)) return false;
+    }
+    return true;
+}
+
 bool road_rows(const RoadRow **list, size_t *count, Error *error)
 {
     if (row_count == 0) {
         bool fine = add_row(&own_steps[0], 0, NULL, error) && add_row(&own_steps[1], 1, NULL, error);
         for (const Pass *pass = quantization_passes; fine && pass->name; pass++) fine = add_row(pass, row_count, NULL, error);
-        fine = fine && add_row(&own_steps[2], row_count, NULL, error) && add_row(&own_steps[3], row_count, NULL, error);
+        fine = fine && add_optimizations(error) && add_row(&own_steps[2], row_count, NULL, error) && add_row(&own_steps[3], row_count, NULL, error);
         if (!fine) {
             row_count = 0;
             return false;

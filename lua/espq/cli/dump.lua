@@ -1,0 +1,50 @@
+--- espq dump
+local core = require "espq.core"
+local options = require "espq.cli.options"
+
+local spec = {
+   { "--after", value = "PASS", help = "stop behind this pass (load, simplify, dispatch …); `espq passes` lists them" },
+   { "--calib", value = "FILE", help = "data (.npy, .npz) for passes from calibrate on; random numbers without" },
+   { "--target", value = "T", help = "esp32p4 unless said otherwise" },
+   { "--bits", value = "N", help = "8 or 16" },
+   { "--input-shape", value = "SIZES", help = "1,3,224,224 or a=1,3;b=1,10" },
+   { "--set", value = "PATH=VALUE", help = "a setting", many = true },
+}
+
+return function(arguments)
+   local words, given = options.parse({ usage = "dump M.onnx|M.espdl [--after PASS]", help = "print a model, one line a node", words = 1 }, spec, arguments)
+   if not words then return 0 end
+   local path = words[1]
+   if path:lower():find "%.espdl$" then
+      io.stdout:write(core.espdl.text(core.espdl.load(path)), "\n")
+      return 0
+   end
+   local data, quantize, setting_tree = require "espq.data", require "espq.quantize", require "espq.setting"
+   local setting = setting_tree.espdl()
+   for _, pair in ipairs(given.set or {}) do
+      local name, value = pair:match "^([^=]+)=(.*)$"
+      if not name then options.usage(("--set needs PATH=VALUE, not '%s'"):format(pair)) end
+      setting_tree.set(setting, name, value)
+   end
+   local after = given.after or "load"
+   local known, names = {}, {}
+   for i, pass in ipairs(core.road.passes()) do known[pass.name], names[i] = i, pass.name end
+   if not known[after] then options.usage(("unknown pass '%s'%s"):format(after, require("espq.check").hint(after, names))) end
+   if after == "lower" or after == "export" then options.usage(("a model behind '%s' is a device graph: export it and dump the .espdl"):format(after)) end
+   local bits = given.bits and options.number("--bits", given.bits)
+   local road = quantize.road_options("dump", { target = given.target, num_of_bits = bits }, setting)
+   road.after = after
+   local shapes = require("espq.graph").shapes_of(given.input_shape and options.shape("--input-shape", given.input_shape))
+   local graph = core.road.load(path, shapes, road)
+   if known[after] > known.simplify then
+      local loader = given.calib and data.loader { dataset = given.calib:lower():find "%.npz$" and data.npz(given.calib) or data.npy(given.calib) }
+      if not loader then
+         core.base.note "note: no --calib: random numbers stand for the data"
+         loader = data.random(graph, 4, 0)
+      end
+      road.walk = data.walk("dump", loader, graph, { limit = 32 })
+      core.road.quantize(graph, road)
+   end
+   io.stdout:write(tostring(graph), "\n")
+   return 0
+end
