@@ -9,6 +9,7 @@
 enum { AXES = ESPQ_MAX_RANK - 2 };
 
 typedef struct Transposed {
+    bool exact;                /* false: as the reference, which forgets dilations, and output_padding without strides (QUANT D21) */
     int axes;
     int64_t group, kernel[AXES], stride[AXES], dilation[AXES], padding[AXES], begin[AXES], end[AXES];
 } Transposed;
@@ -121,16 +122,21 @@ static bool insert_zeros(Graph *graph, Node *node, const Transposed *t, Error *e
     return graph_insert_before_use(graph, zeros, node->inputs[0], (Use){node, 0}, made, error);
 }
 
+static int64_t reach_of(const Transposed *t, int axis)
+{
+    return (t->exact ? t->dilation[axis] : 1) * (t->kernel[axis] - 1);
+}
+
 static bool become_convolution(Graph *graph, Node *node, const Transposed *t, Error *error)
 {
     int64_t ones[AXES], pads[2 * AXES];
     bool strided = false;
     for (int i = 0; i < t->axes; i++) strided = strided || t->stride[i] != 1;
     for (int i = 0; i < t->axes; i++) {
-        int64_t reach = t->dilation[i] * (t->kernel[i] - 1);   /* the reference forgets the dilation (QUANT D21) */
+        int64_t reach = reach_of(t, i);
         ones[i] = 1;
         pads[i] = reach - t->begin[i];
-        pads[i + t->axes] = reach - t->end[i] + (strided ? 0 : t->padding[i]);
+        pads[i + t->axes] = reach - t->end[i] + (strided || !t->exact ? 0 : t->padding[i]);
     }
     while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
     node->type = "Conv";
@@ -147,7 +153,7 @@ static bool become_convolution(Graph *graph, Node *node, const Transposed *t, Er
 static bool pads_are_reached(const Transposed *t)
 {
     for (int i = 0; i < t->axes; i++) {
-        int64_t reach = t->dilation[i] * (t->kernel[i] - 1);
+        int64_t reach = reach_of(t, i);
         if (t->begin[i] > reach || t->end[i] > reach) return false;
     }
     return true;
@@ -155,11 +161,10 @@ static bool pads_are_reached(const Transposed *t)
 
 bool pass_convtranspose(Graph *graph, PassContext *context, Error *error)
 {
-    (void)context;
     int changes = 0, count = graph->node_count;   /* nodes made here are appended */
     for (int i = 0; i < count; i++) {
         Node *node = graph->nodes[i];
-        Transposed t;
+        Transposed t = {.exact = context->setting->switches.convtranspose_exact};
         if (strcmp(node->type, "ConvTranspose") != 0) continue;
         if (!read_transposed(node, &t, error)) return false;
         if (!pads_are_reached(&t)) {

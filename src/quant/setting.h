@@ -80,7 +80,7 @@ typedef struct Setting {
     char *version, *signature;
     struct {
         /* QUANT §15 */
-        bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, link_passive_inputs, dead_channels_follow;
+        bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, convtranspose_exact, link_passive_inputs, dead_channels_follow;
         /* EXPORT §15 */
         bool requantize_inputs, requantize_exact, exact_shapes, split_sizes, write_defaults, ceil_mode_pads, unary_as_lut, lut16_only_used, split_groups,
              reference_order, dynamic_width_requantize;

@@ -89,6 +89,7 @@
     SWITCH(mse_fixed, "false", "false", "QUANT D7", "calibration mse with enough bins at 16 bits") \
     SWITCH(keep_output_names, "false", "false", "QUANT D16", "graph outputs keep the model's names when a node is fused away") \
     SWITCH(onnx_exact_ops, "true", "false", "QUANT D19", "operators compute as ONNX says where the chip does") \
+    SWITCH(convtranspose_exact, "true", "false", "QUANT D21", "decomposed ConvTranspose keeps dilations and output_padding") \
     SWITCH(link_passive_inputs, "false", "false", "QUANT D23", "operators that only move numbers share the graph input's slot") \
     SWITCH(dead_channels_follow, "true", "false", "CASES C18", "channels whose weights are all zero take the exponent of the others") \
     SWITCH(requantize_inputs, "true", "false", "EXPORT E3", "requantize graph inputs where consumers differ") \
