@@ -39,12 +39,13 @@ static bool infer_one(Graph *graph, Node *node, Faults *faults, Error *error)
     return true;
 }
 
-/* One fault is said as the row said it; several, or together with unknown operators, as a list. */
-static bool report_faults(const Graph *graph, int bits, Faults *faults, Error *error)
+/* One fault is said as the row said it; several, or together with unknown operators, as a list. (What the chip lacks is not asked yet:
+ * most of it is rewritten.) */
+static bool report_faults(const Graph *graph, Faults *faults, Error *error)
 {
     if (faults->count == 0) return true;
     int before = faults->count;
-    list_unsupported(graph, bits, &faults->lines, &faults->count);
+    list_unsupported(graph, 0, &faults->lines, &faults->count);
     if (faults->count == 1 && before == 1) return false;   /* error still holds it */
     if (faults->lines.failed) return fail_memory(error, 0);
     return fail(error, graph->source, "mend these nodes where the model is made, or cut the model before them (outputs = { … })",
@@ -139,7 +140,7 @@ static bool is_shape_question(const Graph *graph, const Node *node)
            node->outputs[0] && only_input(node, 0) && node->inputs[0]->shaped && !value_is_output(graph, node->outputs[0]);
 }
 
-static bool walk(Graph *graph, const SimplifyOptions *options, bool fold, int *changes, Error *error)
+static bool walk(Graph *graph, bool fold, int *changes, Error *error)
 {
     Node **order = NULL;
     Faults faults = {0};
@@ -161,20 +162,21 @@ static bool walk(Graph *graph, const SimplifyOptions *options, bool fold, int *c
     }
     if (!ok && said != error) *error = later;
     memory_free(order);
-    ok = ok && report_faults(graph, options->extra_rewrites ? 8 : 0, &faults, error);
+    ok = ok && report_faults(graph, &faults, error);
     text_free(&faults.lines);
     return ok;
 }
 
-bool infer_all(Graph *graph, const SimplifyOptions *options, Error *error)
+bool infer_all(Graph *graph, Error *error)
 {
     int changes = 0;
-    return walk(graph, options, false, &changes, error);
+    return walk(graph, false, &changes, error);
 }
 
 bool simplify_fold(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
-    return walk(graph, options, true, changes, error);
+    (void)options;
+    return walk(graph, true, changes, error);
 }
 
 bool rewrite_constants(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)

@@ -55,7 +55,7 @@ void drop_node(Graph *graph, Node *node);
 bool bypass_node(Graph *graph, Node *node, const SimplifyOptions *options, bool *removed, Error *error);
 
 /* Infer every value's shape; all nodes that cannot be are named in one error, unknown operators among them. */
-bool infer_all(Graph *graph, const SimplifyOptions *options, Error *error);
+bool infer_all(Graph *graph, Error *error);
 bool inputs_shaped(const Node *node);
 /* Lines about nodes that cannot run and, with bits not 0, that the chip cannot take at that width. */
 void list_unsupported(const Graph *graph, int bits, Text *lines, int *count);

@@ -48,7 +48,7 @@ static bool run_row(Graph *graph, const Rewrite *row, const SimplifyOptions *opt
 {
     int changes = 0;
     if (!row->apply(graph, options, &changes, error)) return false;
-    return changes == 0 || infer_all(graph, options, error);
+    return changes == 0 || infer_all(graph, error);
 }
 
 bool simplify_graph(Graph *graph, const SimplifyOptions *options, Error *error)
@@ -58,5 +58,5 @@ bool simplify_graph(Graph *graph, const SimplifyOptions *options, Error *error)
         if (!run_row(graph, row, options, error)) return false;
     }
     graph_remove_unused(graph);
-    return infer_all(graph, options, error);
+    return infer_all(graph, error);
 }
