@@ -16,6 +16,9 @@ bool fail_node(Error *error, const Node *node, const char *cure, const char *wha
     return fail(error, node_where(node, where), cure, "%s", message);
 }
 
+/* No tensor of any model that a chip takes comes near. */
+#define MOST_ELEMENTS ((int64_t)1 << 40)
+
 Value *input_value(const Node *node, int index)
 {
     return index < node->input_count ? node->inputs[index] : NULL;
@@ -28,6 +31,17 @@ bool input_shape(const Node *node, int index, Shape *shape, Error *error)
     if (!value->shaped) {
         return fail_node(error, node, "give input_shape for every graph input; shapes that depend on data cannot be planned",
                          "the shape of input %d (%s) is not known", index, value->name);
+    }
+    /* Sums and products of sizes below never overflow, whatever a file claims. */
+    int64_t count = 1;
+    for (int i = 0; i < value->shape.rank; i++) {
+        int64_t size = value->shape.dims[i];
+        if (size < 0 || size > INT32_MAX || (size > 0 && count > MOST_ELEMENTS / size)) {
+            char text[160];
+            return fail_node(error, node, "check the model's shapes and input_shape", "input %d (%s) has an impossible size: %s", index,
+                             value->name, shape_text(&value->shape, text));
+        }
+        if (size > 0) count *= size;
     }
     *shape = value->shape;
     return true;
@@ -92,8 +106,8 @@ static bool broadcast_inputs(const Node *node, Dtype *dtype, Shape *shape, Error
         Dtype type = node->inputs[i]->dtype;
         if (*dtype == DTYPE_NONE) *dtype = type;
         if (type != DTYPE_NONE && type != *dtype) {
-            return fail_node(error, node, "put a Cast before one of them", "inputs are %s and %s; both must be of one type", dtype_name(*dtype),
-                             dtype_name(type));
+            return fail_node(error, node, "put a Cast before one of them", "inputs are %s and %s; both must be of one type",
+                             dtype_name(*dtype), dtype_name(type));
         }
     }
     return true;
@@ -126,18 +140,20 @@ bool input_integers(const Node *node, int index, int64_t *out, int capacity, int
     if (!value) return true;
     const Tensor *constant = value->constant;
     if (!constant) {
-        return fail_node(error, node, "make it an initializer, or export the model with fixed shapes", "input %d (%s) must be a constant", index,
-                         value->name);
+        return fail_node(error, node, "make it an initializer, or export the model with fixed shapes", "input %d (%s) must be a constant",
+                         index, value->name);
     }
     if (!dtype_rows[constant->dtype].is_integer) {
-        return fail_node(error, node, "give it as int64", "input %d (%s) is %s, wanted are integers", index, value->name, dtype_name(constant->dtype));
+        return fail_node(error, node, "give it as int64", "input %d (%s) is %s, wanted are integers", index, value->name,
+                         dtype_name(constant->dtype));
     }
     int64_t elements = tensor_count(constant);
     if (elements > capacity) {
-        return fail_node(error, node, "check the model", "input %d (%s) has %lld elements, at most %d fit", index, value->name, (long long)elements,
-                         capacity);
+        return fail_node(error, node, "check the model", "input %d (%s) has %lld elements, at most %d fit", index, value->name,
+                         (long long)elements, capacity);
     }
-    for (int64_t i = 0; i < elements; i++) out[i] = tensor_get_integer(constant, i);
+    for (int64_t i = 0; i < elements; i++)
+        out[i] = tensor_get_integer(constant, i);
     *count = (int)elements;
     return true;
 }
@@ -145,7 +161,8 @@ bool input_integers(const Node *node, int index, int64_t *out, int capacity, int
 bool normalize_axis(const Node *node, int64_t axis, int rank, int *out, Error *error)
 {
     if (axis < -rank || axis >= rank) {
-        return fail_node(error, node, "an axis counts from 0, or from the end with -1", "axis %lld is outside of rank %d", (long long)axis, rank);
+        return fail_node(error, node, "an axis counts from 0, or from the end with -1", "axis %lld is outside of rank %d", (long long)axis,
+                         rank);
     }
     *out = (int)(axis < 0 ? axis + rank : axis);
     return true;
@@ -157,7 +174,8 @@ bool input_or_attribute_axes(const Node *node, int index, int rank, int *axes, i
     if (!input_integers(node, index, values, ESPQ_MAX_RANK, count, error)) return false;
     if (*count < 0) {
         const Attribute *attribute = node_attribute(node, "axes");
-        if (attribute && attribute->count > ESPQ_MAX_RANK) return fail_node(error, node, "check the model", "axes has %d entries", attribute->count);
+        if (attribute && attribute->count > ESPQ_MAX_RANK)
+            return fail_node(error, node, "check the model", "axes has %d entries", attribute->count);
         *count = node_integers(node, "axes", values, ESPQ_MAX_RANK);
     }
     for (int i = 0; i < *count; i++) {
@@ -173,10 +191,12 @@ bool attribute_integers(const Node *node, const char *name, int64_t otherwise, i
 {
     const Attribute *attribute = node_attribute(node, name);
     if (!attribute || attribute->kind != ATTRIBUTE_INTS || attribute->count == 0) {
-        for (int i = 0; i < count; i++) out[i] = otherwise;
+        for (int i = 0; i < count; i++)
+            out[i] = otherwise;
         return true;
     }
-    if (attribute->count != count) return fail_node(error, node, "one entry an axis is wanted", "%s has %d entries, wanted are %d", name, attribute->count, count);
+    if (attribute->count != count)
+        return fail_node(error, node, "one entry an axis is wanted", "%s has %d entries, wanted are %d", name, attribute->count, count);
     memcpy(out, attribute->integers, (size_t)count * sizeof *out);
     return true;
 }
@@ -196,8 +216,10 @@ size_t scratch_add(Prepare *prepare, size_t bytes)
 AxisView axis_view(const Shape *shape, int axis)
 {
     AxisView view = {1, shape->dims[axis], 1};
-    for (int i = 0; i < axis; i++) view.outer *= shape->dims[i];
-    for (int i = axis + 1; i < shape->rank; i++) view.inner *= shape->dims[i];
+    for (int i = 0; i < axis; i++)
+        view.outer *= shape->dims[i];
+    for (int i = axis + 1; i < shape->rank; i++)
+        view.inner *= shape->dims[i];
     return view;
 }
 

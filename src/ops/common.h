@@ -14,8 +14,11 @@ bool fail_node(Error *error, const Node *node, const char *cure, const char *wha
 
 /* ---- inputs and outputs in infer ---- */
 
-Value *input_value(const Node *node, int index);                  /* NULL: absent, or left out */
-static inline bool has_input(const Node *node, int index) { return input_value(node, index) != NULL; }
+Value *input_value(const Node *node, int index); /* NULL: absent, or left out */
+static inline bool has_input(const Node *node, int index)
+{
+    return input_value(node, index) != NULL;
+}
 
 /* Shape of an input that must be there. Fails when it is absent or not known. */
 bool input_shape(const Node *node, int index, Shape *shape, Error *error);
@@ -30,10 +33,10 @@ bool require_rank(const Node *node, const Shape *shape, int least, int most, con
 void set_output(Node *node, int index, Dtype dtype, const Shape *shape);
 
 /* Ready-made infer columns. */
-bool infer_same_shape(Graph *graph, Node *node, Error *error);        /* output 0 = dtype and shape of input 0 */
-bool infer_same_shape_float(Graph *graph, Node *node, Error *error);  /* the same, float32 only */
-bool infer_broadcast(Graph *graph, Node *node, Error *error);         /* all inputs broadcast; one dtype, the output's */
-bool infer_broadcast_bool(Graph *graph, Node *node, Error *error);    /* the same, output bool */
+bool infer_same_shape(Graph *graph, Node *node, Error *error);       /* output 0 = dtype and shape of input 0 */
+bool infer_same_shape_float(Graph *graph, Node *node, Error *error); /* the same, float32 only */
+bool infer_broadcast(Graph *graph, Node *node, Error *error);        /* all inputs broadcast; one dtype, the output's */
+bool infer_broadcast_bool(Graph *graph, Node *node, Error *error);   /* the same, output bool */
 
 /* ---- constants and attributes ---- */
 

@@ -10,9 +10,9 @@
 typedef struct ConvState {
     ConvF32 conv;
     bool wide;
-    float *packed;                     /* NULL: the weights come at run time */
-    int64_t crop[2], whole[2];         /* negative leading pads: rows and columns cut off before, and the sizes before the cut */
-    size_t crop_at, packed_at, kernel_at;   /* in scratch */
+    float *packed;                        /* NULL: the weights come at run time */
+    int64_t crop[2], whole[2];            /* negative leading pads: rows and columns cut off before, and the sizes before the cut */
+    size_t crop_at, packed_at, kernel_at; /* in scratch */
 } ConvState;
 
 static bool check_bias(const Node *node, int64_t channels, Error *error)
@@ -22,7 +22,8 @@ static bool check_bias(const Node *node, int64_t channels, Error *error)
     if (!input_shape(node, 2, &bias, error)) return false;
     if (bias.rank == 1 && bias.dims[0] == channels) return true;
     char text[160];
-    return fail_node(error, node, "a bias has one number an output channel", "bias %s does not fit %lld output channels", shape_text(&bias, text), (long long)channels);
+    return fail_node(error, node, "a bias has one number an output channel", "bias %s does not fit %lld output channels",
+                     shape_text(&bias, text), (long long)channels);
 }
 
 static bool check_kernel_shape(const Node *node, const Shape *weights, Error *error)
@@ -33,7 +34,8 @@ static bool check_kernel_shape(const Node *node, const Shape *weights, Error *er
     char text[160];
     for (int i = 0; i < weights->rank - 2; i++) {
         if (kernel[i] != weights->dims[i + 2])
-            return fail_node(error, node, "repair the attribute in the model", "kernel_shape does not agree with the weights %s", shape_text(weights, text));
+            return fail_node(error, node, "repair the attribute in the model", "kernel_shape does not agree with the weights %s",
+                             shape_text(weights, text));
     }
     return true;
 }
@@ -44,7 +46,8 @@ static bool conv_shapes(const Node *node, const Shape *x, const Shape *weights, 
     int64_t group = node_integer(node, "group", 1);
     if (!require_rank(node, x, 3, 5, "input", error)) return false;
     if (weights->rank != x->rank) {
-        return fail_node(error, node, "weights are [out, in / group, kernel]", "input %s and weights %s have different ranks", shape_text(x, a), shape_text(weights, b));
+        return fail_node(error, node, "weights are [out, in / group, kernel]", "input %s and weights %s have different ranks",
+                         shape_text(x, a), shape_text(weights, b));
     }
     if (group < 1 || weights->dims[1] * group != x->dims[1] || weights->dims[0] % group != 0) {
         return fail_node(error, node, "input channels must be group * weights[1], output channels a multiple of group",
@@ -61,7 +64,9 @@ static bool conv_infer(Graph *graph, Node *node, Error *error)
     for (int i = 0; i < 3; i++) {
         if (!require_float32(node, i, error)) return false;
     }
-    if (!conv_shapes(node, &x, &weights, &window, error) || !check_kernel_shape(node, &weights, error) || !check_bias(node, weights.dims[0], error)) return false;
+    if (!conv_shapes(node, &x, &weights, &window, error) || !check_kernel_shape(node, &weights, error) ||
+        !check_bias(node, weights.dims[0], error))
+        return false;
     if (!window_settle(graph, node, &window, error)) return false;
     Shape out = window_output(x.dims[0], weights.dims[0], &window);
     set_output(node, 0, DTYPE_FLOAT32, &out);
@@ -112,7 +117,8 @@ static bool conv_prepare(Prepare *prepare, Error *error)
     set_axes(state, &window);
     state->wide = prepare->wide;
     if (state->crop[0] || state->crop[1])
-        state->crop_at = scratch_add(prepare, (size_t)(x->dims[0] * x->dims[1]) * (size_t)conv->in[0] * (size_t)conv->in[1] * sizeof(float));
+        state->crop_at =
+            scratch_add(prepare, (size_t)(x->dims[0] * x->dims[1]) * (size_t)conv->in[0] * (size_t)conv->in[1] * sizeof(float));
     if (prepare->wide) return true;
     state->kernel_at = scratch_add(prepare, conv_f32_scratch_bytes(conv));
     size_t bytes = conv_f32_packed_bytes(conv);
@@ -133,7 +139,8 @@ static const float *crop(const ConvState *state, const float *x, char *scratch)
     float *out = (float *)(void *)(scratch + state->crop_at), *to = out;
     for (int64_t plane = 0; plane < (int64_t)conv->batch * conv->groups * conv->channels_in; plane++) {
         for (int row = 0; row < conv->in[0]; row++, to += conv->in[1])
-            memcpy(to, x + (plane * state->whole[0] + state->crop[0] + row) * state->whole[1] + state->crop[1], (size_t)conv->in[1] * sizeof *to);
+            memcpy(to, x + (plane * state->whole[0] + state->crop[0] + row) * state->whole[1] + state->crop[1],
+                   (size_t)conv->in[1] * sizeof *to);
     }
     return out;
 }
@@ -168,15 +175,24 @@ static void conv_cost(const Node *node, Cost *cost)
 }
 
 const Operator op_conv = {
-    .name = "Conv", .help = "Convolution over one or two axes, with groups, strides, dilations and pads.",
-    .inputs = {2, 3}, .outputs = {1, 1},
+    .name = "Conv",
+    .help = "Convolution over one or two axes, with groups, strides, dilations and pads.",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
     .attributes = {{.name = "auto_pad", .kind = ATTRIBUTE_STRING, .text = "NOTSET", .words = "NOTSET|SAME_UPPER|SAME_LOWER|VALID"},
                    {.name = "dilations", .kind = ATTRIBUTE_INTS},
                    {.name = "group", .kind = ATTRIBUTE_INT, .number = 1},
                    {.name = "kernel_shape", .kind = ATTRIBUTE_INTS},
                    {.name = "pads", .kind = ATTRIBUTE_INTS},
                    {.name = "strides", .kind = ATTRIBUTE_INTS}},
-    .infer = conv_infer, .prepare = conv_prepare, .release = conv_release, .run = conv_run,
+    .infer = conv_infer,
+    .prepare = conv_prepare,
+    .release = conv_release,
+    .run = conv_run,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
-    .layout = LAYOUT_CONV, .pack = PACK_CONV, .fuses_relu = true, .module = MODULE_S8 | MODULE_S16, .cost = conv_cost,
+    .layout = LAYOUT_CONV,
+    .pack = PACK_CONV,
+    .fuses_relu = true,
+    .module = MODULE_S8 | MODULE_S16,
+    .cost = conv_cost,
 };

@@ -17,8 +17,8 @@ typedef struct Taps {
 
 typedef struct TransposedState {
     Window window;
-    int64_t batch, groups, channels_in, channels_out;   /* channels a group */
-    Taps *taps[ESPQ_MAX_SPATIAL];                        /* one an output position */
+    int64_t batch, groups, channels_in, channels_out; /* channels a group */
+    Taps *taps[ESPQ_MAX_SPATIAL];                     /* one an output position */
     int64_t k_step[ESPQ_MAX_SPATIAL], index_step[ESPQ_MAX_SPATIAL];
     bool wide;
 } TransposedState;
@@ -29,11 +29,12 @@ static bool transposed_shapes(const Node *node, const Shape *x, const Shape *wei
     int64_t group = node_integer(node, "group", 1);
     if (!require_rank(node, x, 3, 5, "input", error)) return false;
     if (weights->rank != x->rank) {
-        return fail_node(error, node, "weights are [in, out / group, kernel]", "input %s and weights %s have different ranks", shape_text(x, a), shape_text(weights, b));
+        return fail_node(error, node, "weights are [in, out / group, kernel]", "input %s and weights %s have different ranks",
+                         shape_text(x, a), shape_text(weights, b));
     }
     if (group < 1 || weights->dims[0] != x->dims[1] || weights->dims[0] % group != 0) {
-        return fail_node(error, node, "input channels must equal weights[0] and be a multiple of group", "input %s, weights %s and group %lld do not fit", shape_text(x, a),
-                         shape_text(weights, b), (long long)group);
+        return fail_node(error, node, "input channels must equal weights[0] and be a multiple of group",
+                         "input %s, weights %s and group %lld do not fit", shape_text(x, a), shape_text(weights, b), (long long)group);
     }
     return window_resolve_transposed(node, x, weights->dims + 2, window, error);
 }
@@ -52,7 +53,8 @@ static bool settle_transposed(Graph *graph, Node *node, const Window *window, Er
         int64_t extent = (window->kernel[i] - 1) * window->dilation[i] + 1;
         padding[i] = window->out[i] + pads[i] + pads[i + window->spatial] - window->stride[i] * (window->in[i] - 1) - extent;
     }
-    if (!node_set_integers(graph, node, "pads", pads, 2 * window->spatial) || !node_set_integers(graph, node, "output_padding", padding, window->spatial))
+    if (!node_set_integers(graph, node, "pads", pads, 2 * window->spatial) ||
+        !node_set_integers(graph, node, "output_padding", padding, window->spatial))
         return fail_memory(error, sizeof pads);
     node_remove_attribute(node, "auto_pad");
     node_remove_attribute(node, "output_shape");
@@ -73,8 +75,8 @@ static bool transposed_infer(Graph *graph, Node *node, Error *error)
     if (has_input(node, 2)) {
         if (!input_shape(node, 2, &bias, error)) return false;
         if (bias.rank != 1 || bias.dims[0] != channels) {
-            return fail_node(error, node, "a bias has one number an output channel", "bias %s does not fit %lld output channels", shape_text(&bias, text),
-                             (long long)channels);
+            return fail_node(error, node, "a bias has one number an output channel", "bias %s does not fit %lld output channels",
+                             shape_text(&bias, text), (long long)channels);
         }
     }
     if (!settle_transposed(graph, node, &window, error)) return false;
@@ -86,11 +88,12 @@ static bool transposed_infer(Graph *graph, Node *node, Error *error)
 static void transposed_release(void *pointer)
 {
     TransposedState *state = pointer;
-    for (int axis = 0; axis < ESPQ_MAX_SPATIAL; axis++) memory_free(state->taps[axis]);
+    for (int axis = 0; axis < ESPQ_MAX_SPATIAL; axis++)
+        memory_free(state->taps[axis]);
     memory_free(state);
 }
 
-/* Output position p meets input i by kernel element k when p + pad = i * stride + k * dilation. Solutions lie stride / gcd elements apart. */
+/* Output position p meets input i by kernel element k when p + pad = i * stride + k * dilation; solutions lie stride / gcd apart. */
 static bool find_taps(TransposedState *state, int axis, Error *error)
 {
     const Window *window = &state->window;
@@ -141,7 +144,8 @@ typedef struct TransposedTask {
 } TransposedTask;
 
 /* Sum of one output element: bias first, then input channel, kernel plane, row, column. */
-static float transposed_element(const TransposedState *state, const float *x, const float *weights, float start, const Taps *depth, const Taps *row, const Taps *column)
+static float transposed_element(const TransposedState *state, const float *x, const float *weights, float start, const Taps *depth,
+                                const Taps *row, const Taps *column)
 {
     const Window *window = &state->window;
     int64_t in_plane = window->in[0] * window->in[1] * window->in[2], taps = window->kernel[0] * window->kernel[1] * window->kernel[2];
@@ -151,12 +155,15 @@ static float transposed_element(const TransposedState *state, const float *x, co
         for (int64_t d = 0; d < depth->count; d++) {
             int64_t kernel_plane = depth->k + d * state->k_step[0], plane = depth->index - d * state->index_step[0];
             for (int64_t i = 0; i < row->count; i++) {
-                const float *weight = weights + (kernel_plane * window->kernel[1] + row->k + i * state->k_step[1]) * window->kernel[2] + column->k;
+                const float *weight =
+                    weights + (kernel_plane * window->kernel[1] + row->k + i * state->k_step[1]) * window->kernel[2] + column->k;
                 const float *from = x + (plane * window->in[1] + row->index - i * state->index_step[1]) * window->in[2] + column->index;
                 for (int64_t j = 0; j < column->count; j++) {
                     float factor = weight[j * state->k_step[2]], value = from[-j * state->index_step[2]];
-                    if (state->wide) wide_sum += (double)factor * value;
-                    else sum = fmaf(factor, value, sum);
+                    if (state->wide)
+                        wide_sum += (double)factor * value;
+                    else
+                        sum = fmaf(factor, value, sum);
                 }
             }
         }
@@ -204,8 +211,10 @@ static void transposed_cost(const Node *node, Cost *cost)
 }
 
 const Operator op_conv_transpose = {
-    .name = "ConvTranspose", .help = "Transposed convolution; on the chip InsertZeros and Conv.",
-    .inputs = {2, 3}, .outputs = {1, 1},
+    .name = "ConvTranspose",
+    .help = "Transposed convolution; on the chip InsertZeros and Conv.",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
     .attributes = {{.name = "auto_pad", .kind = ATTRIBUTE_STRING, .text = "NOTSET", .words = "NOTSET|SAME_UPPER|SAME_LOWER|VALID"},
                    {.name = "dilations", .kind = ATTRIBUTE_INTS},
                    {.name = "group", .kind = ATTRIBUTE_INT, .number = 1},
@@ -214,22 +223,33 @@ const Operator op_conv_transpose = {
                    {.name = "output_shape", .kind = ATTRIBUTE_INTS},
                    {.name = "pads", .kind = ATTRIBUTE_INTS},
                    {.name = "strides", .kind = ATTRIBUTE_INTS}},
-    .infer = transposed_infer, .prepare = transposed_prepare, .release = transposed_release, .run = transposed_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED, .slots = slots_conv_transpose,
-    .layout = LAYOUT_CONV, .module_cure = "leave setting.convtranspose_decomposition on: it becomes InsertZeros and Conv", .cost = transposed_cost,
+    .infer = transposed_infer,
+    .prepare = transposed_prepare,
+    .release = transposed_release,
+    .run = transposed_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
+    .slots = slots_conv_transpose,
+    .layout = LAYOUT_CONV,
+    .module_cure = "leave setting.convtranspose_decomposition on: it becomes InsertZeros and Conv",
+    .cost = transposed_cost,
 };
 
 /* stride and output_padding: one entry for all spatial axes, or one each. */
 static bool zeros_attribute(const Node *node, const char *name, int64_t otherwise, int64_t least, int64_t *out, int spatial, Error *error)
 {
     const Attribute *attribute = node_attribute(node, name);
-    if (attribute && attribute->kind == ATTRIBUTE_INTS && attribute->count == 1) otherwise = attribute->integers[0];
-    else if (attribute && attribute->kind == ATTRIBUTE_INT) otherwise = attribute->integer;
-    else if (!attribute_integers(node, name, otherwise, out, spatial, error)) return false;
-    else attribute = NULL;
+    if (attribute && attribute->kind == ATTRIBUTE_INTS && attribute->count == 1)
+        otherwise = attribute->integers[0];
+    else if (attribute && attribute->kind == ATTRIBUTE_INT)
+        otherwise = attribute->integer;
+    else if (!attribute_integers(node, name, otherwise, out, spatial, error))
+        return false;
+    else
+        attribute = NULL;
     for (int i = 0; i < spatial; i++) {
         if (attribute) out[i] = otherwise;
-        if (out[i] < least || out[i] > INT32_MAX) return fail_node(error, node, "repair the attribute", "%s has an entry of %lld", name, (long long)out[i]);
+        if (out[i] < least || out[i] > INT32_MAX)
+            return fail_node(error, node, "repair the attribute", "%s has an entry of %lld", name, (long long)out[i]);
     }
     return true;
 }
@@ -283,16 +303,24 @@ static void zeros_run(const Run *run)
         for (int64_t d = 0; d < window->in[0]; d++) {
             for (int64_t i = 0; i < window->in[1]; i++) {
                 float *row = y + (d * window->stride[0] * window->out[1] + i * window->stride[1]) * window->out[2];
-                for (int64_t j = 0; j < window->in[2]; j++) row[j * window->stride[2]] = *x++;
+                for (int64_t j = 0; j < window->in[2]; j++)
+                    row[j * window->stride[2]] = *x++;
             }
         }
     }
 }
 
 const Operator op_insert_zeros = {
-    .name = "InsertZeros", .help = "Zeros between the elements of the spatial axes: the first half of a transposed convolution.",
-    .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "InsertZeros",
+    .help = "Zeros between the elements of the spatial axes: the first half of a transposed convolution.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {{.name = "stride", .kind = ATTRIBUTE_INTS}, {.name = "output_padding", .kind = ATTRIBUTE_INTS}},
-    .infer = zeros_infer, .prepare = zeros_prepare, .run = zeros_run,
-    .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_CONV, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = zeros_infer,
+    .prepare = zeros_prepare,
+    .run = zeros_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

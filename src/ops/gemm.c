@@ -10,11 +10,12 @@
 
 typedef struct GemmState {
     MatmulF32 matmul;
-    bool wide, transpose_a, transpose_b, bias_row, plain;   /* bias_row: C goes into the sums as their start; plain: nothing is left to do then */
+    bool wide, transpose_a, transpose_b, bias_row,
+        plain; /* bias_row: C goes into the sums as their start; plain: nothing is left to do then */
     float alpha, beta;
     Shape c;
-    float *packed;                             /* NULL: B comes at run time */
-    size_t a_at, b_at;                         /* in scratch: transposed copies, or packed B */
+    float *packed;     /* NULL: B comes at run time */
+    size_t a_at, b_at; /* in scratch: transposed copies, or packed B */
 } GemmState;
 
 static bool gemm_shapes(const Node *node, const Shape *a, const Shape *b, MatmulF32 *matmul, Error *error)
@@ -28,8 +29,9 @@ static bool gemm_shapes(const Node *node, const Shape *a, const Shape *b, Matmul
     matmul->lda = matmul->k;
     matmul->ldb = matmul->ldc = matmul->n;
     if (b->dims[transpose_b ? 1 : 0] == matmul->k) return true;
-    return fail_node(error, node, "columns of A must equal rows of B (after transA, transB)", "matrices %s (transA %d) and %s (transB %d) do not fit",
-                     shape_text(a, left), transpose_a, shape_text(b, right), transpose_b);
+    return fail_node(error, node, "columns of A must equal rows of B (after transA, transB)",
+                     "matrices %s (transA %d) and %s (transB %d) do not fit", shape_text(a, left), transpose_a, shape_text(b, right),
+                     transpose_b);
 }
 
 static bool gemm_infer(Graph *graph, Node *node, Error *error)
@@ -47,7 +49,8 @@ static bool gemm_infer(Graph *graph, Node *node, Error *error)
         if (!input_shape(node, 2, &c, error)) return false;
         if (!shape_broadcast(&c, &out, &together) || !shape_equal(&together, &out)) {
             char left[160], right[160];
-            return fail_node(error, node, "C must broadcast to the product", "C %s does not broadcast to %s", shape_text(&c, left), shape_text(&out, right));
+            return fail_node(error, node, "C must broadcast to the product", "C %s does not broadcast to %s", shape_text(&c, left),
+                             shape_text(&out, right));
         }
     }
     set_output(node, 0, DTYPE_FLOAT32, &out);
@@ -76,8 +79,8 @@ static bool gemm_prepare(Prepare *prepare, Error *error)
     state->beta = node_number(node, "beta", 1.0f);
     bool has_c = node->input_count > 2 && node->inputs[2];
     state->c = has_c ? prepare->input_shapes[2] : (Shape){.rank = 0};
-    state->bias_row = has_c && state->alpha == 1.0f && state->beta == 1.0f && state->c.rank > 0 && state->c.dims[state->c.rank - 1] == matmul->n &&
-                      shape_count(&state->c) == matmul->n;
+    state->bias_row = has_c && state->alpha == 1.0f && state->beta == 1.0f && state->c.rank > 0 &&
+                      state->c.dims[state->c.rank - 1] == matmul->n && shape_count(&state->c) == matmul->n;
     state->plain = state->alpha == 1.0f && (!has_c || state->bias_row);
     if (state->transpose_a) state->a_at = scratch_add(prepare, (size_t)(matmul->m * matmul->k) * sizeof(float));
     if (state->wide) {
@@ -91,7 +94,8 @@ static bool gemm_prepare(Prepare *prepare, Error *error)
     }
     state->packed = memory_new_aligned(bytes);
     if (!state->packed) return fail_memory(error, bytes);
-    matmul_f32_pack(matmul->k, matmul->n, tensor_floats(prepare->constants[1]), state->transpose_b ? 1 : matmul->n, state->transpose_b ? matmul->k : 1, state->packed);
+    matmul_f32_pack(matmul->k, matmul->n, tensor_floats(prepare->constants[1]), state->transpose_b ? 1 : matmul->n,
+                    state->transpose_b ? matmul->k : 1, state->packed);
     return true;
 }
 
@@ -99,7 +103,8 @@ static bool gemm_prepare(Prepare *prepare, Error *error)
 static const float *transpose(const float *from, int64_t rows, int64_t columns, float *to)
 {
     for (int64_t i = 0; i < rows; i++) {
-        for (int64_t j = 0; j < columns; j++) to[j * rows + i] = from[i * columns + j];
+        for (int64_t j = 0; j < columns; j++)
+            to[j * rows + i] = from[i * columns + j];
     }
     return to;
 }
@@ -124,7 +129,8 @@ static void gemm_run(const Run *run)
     const MatmulF32 *matmul = &state->matmul;
     char *scratch = run->scratch;
     const float *a = tensor_floats(run->inputs[0]), *b = tensor_floats(run->inputs[1]);
-    const float *c = run->node->input_count > 2 && run->inputs[2] ? tensor_floats(run->inputs[2]) : NULL, *bias = state->bias_row ? c : NULL;
+    const float *c = run->node->input_count > 2 && run->inputs[2] ? tensor_floats(run->inputs[2]) : NULL,
+                *bias = state->bias_row ? c : NULL;
     float *y = tensor_floats(run->outputs[0]);
     if (state->transpose_a) a = transpose(a, matmul->k, matmul->m, (float *)(void *)(scratch + state->a_at));
     if (state->wide) {
@@ -150,26 +156,36 @@ static void gemm_cost(const Node *node, Cost *cost)
 }
 
 const Operator op_gemm = {
-    .name = "Gemm", .help = "Matrix product with bias: alpha * A * B + beta * C.",
-    .inputs = {2, 3}, .outputs = {1, 1},
+    .name = "Gemm",
+    .help = "Matrix product with bias: alpha * A * B + beta * C.",
+    .inputs = {2, 3},
+    .outputs = {1, 1},
     .attributes = {{.name = "alpha", .kind = ATTRIBUTE_FLOAT, .number = 1},
                    {.name = "beta", .kind = ATTRIBUTE_FLOAT, .number = 1},
                    {.name = "transA", .kind = ATTRIBUTE_INT},
                    {.name = "transB", .kind = ATTRIBUTE_INT}},
-    .infer = gemm_infer, .prepare = gemm_prepare, .release = gemm_release, .run = gemm_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED, .slots = slots_gemm,
-    .layout = LAYOUT_OTHER, .pack = PACK_GEMM, .fuses_relu = true, .module = MODULE_S8 | MODULE_S16, .cost = gemm_cost,
+    .infer = gemm_infer,
+    .prepare = gemm_prepare,
+    .release = gemm_release,
+    .run = gemm_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
+    .slots = slots_gemm,
+    .layout = LAYOUT_OTHER,
+    .pack = PACK_GEMM,
+    .fuses_relu = true,
+    .module = MODULE_S8 | MODULE_S16,
+    .cost = gemm_cost,
 };
 
 typedef struct MatmulState {
     MatmulF32 matmul;
     bool wide;
-    float *packed;                             /* of every matrix of a constant second operand; NULL: it comes at run time */
-    int64_t packed_floats;                     /* of one matrix */
+    float *packed;         /* of every matrix of a constant second operand; NULL: it comes at run time */
+    int64_t packed_floats; /* of one matrix */
     int64_t batches;
-    Shape batch_shape;                         /* leading dimensions of the product */
-    int64_t a_strides[ESPQ_MAX_RANK], b_strides[ESPQ_MAX_RANK];   /* of the operands along them, in matrices */
-    int64_t lanes;                             /* parallel walks over the batches, each with scratch of its own */
+    Shape batch_shape;                                          /* leading dimensions of the product */
+    int64_t a_strides[ESPQ_MAX_RANK], b_strides[ESPQ_MAX_RANK]; /* of the operands along them, in matrices */
+    int64_t lanes;                                              /* parallel walks over the batches, each with scratch of its own */
     size_t lane_bytes;
 } MatmulState;
 
@@ -192,7 +208,8 @@ static bool matmul_shapes(const Node *node, const Shape *first, const Shape *sec
 {
     char left[160], right[160];
     Shape a = *first, b = *second;
-    if (!require_rank(node, &a, 1, ESPQ_MAX_RANK, "input", error) || !require_rank(node, &b, 1, ESPQ_MAX_RANK, "input 1", error)) return false;
+    if (!require_rank(node, &a, 1, ESPQ_MAX_RANK, "input", error) || !require_rank(node, &b, 1, ESPQ_MAX_RANK, "input 1", error))
+        return false;
     as_matrix(&a, true);
     as_matrix(&b, false);
     Shape a_batch = leading(&a), b_batch = leading(&b);
@@ -201,8 +218,8 @@ static bool matmul_shapes(const Node *node, const Shape *first, const Shape *sec
     matmul->lda = matmul->k;
     matmul->ldb = matmul->ldc = matmul->n;
     if (b.dims[b.rank - 2] != matmul->k || !shape_broadcast(&a_batch, &b_batch, &state->batch_shape)) {
-        return fail_node(error, node, "columns of the first must equal rows of the second, leading dimensions be equal or 1", "matrices %s and %s do not fit",
-                         shape_text(first, left), shape_text(second, right));
+        return fail_node(error, node, "columns of the first must equal rows of the second, leading dimensions be equal or 1",
+                         "matrices %s and %s do not fit", shape_text(first, left), shape_text(second, right));
     }
     *out = state->batch_shape;
     if (first->rank > 1) out->dims[out->rank++] = matmul->m;
@@ -286,9 +303,12 @@ static void matmul_one(const MatmulTask *task, int64_t batch, void *scratch)
     }
     const float *a = task->a + a_matrix * matmul->m * matmul->k, *b = task->b + b_matrix * matmul->k * matmul->n;
     float *y = task->y + batch * matmul->m * matmul->n;
-    if (state->wide) matmul_f64_reference(matmul, a, b, NULL, y);
-    else if (state->packed) matmul_f32_packed(matmul, a, state->packed + b_matrix * state->packed_floats, NULL, y);
-    else matmul_f32(matmul, a, b, NULL, y, scratch);
+    if (state->wide)
+        matmul_f64_reference(matmul, a, b, NULL, y);
+    else if (state->packed)
+        matmul_f32_packed(matmul, a, state->packed + b_matrix * state->packed_floats, NULL, y);
+    else
+        matmul_f32(matmul, a, b, NULL, y, scratch);
 }
 
 static void matmul_lanes(void *context, int64_t begin, int64_t end, int thread)
@@ -297,7 +317,8 @@ static void matmul_lanes(void *context, int64_t begin, int64_t end, int thread)
     const MatmulTask *task = context;
     const MatmulState *state = task->state;
     for (int64_t lane = begin; lane < end; lane++) {
-        for (int64_t batch = lane; batch < state->batches; batch += state->lanes) matmul_one(task, batch, task->scratch + (size_t)lane * state->lane_bytes);
+        for (int64_t batch = lane; batch < state->batches; batch += state->lanes)
+            matmul_one(task, batch, task->scratch + (size_t)lane * state->lane_bytes);
     }
 }
 
@@ -308,7 +329,8 @@ static void matmul_run(const Run *run)
     if (state->lanes > 1) {
         threads_for(state->lanes, 1, matmul_lanes, &task);
     } else {
-        for (int64_t batch = 0; batch < state->batches; batch++) matmul_one(&task, batch, task.scratch);
+        for (int64_t batch = 0; batch < state->batches; batch++)
+            matmul_one(&task, batch, task.scratch);
     }
 }
 
@@ -322,9 +344,18 @@ static void matmul_cost(const Node *node, Cost *cost)
 }
 
 const Operator op_matmul = {
-    .name = "MatMul", .help = "Matrix product over the last two axes; leading axes broadcast.",
-    .inputs = {2, 2}, .outputs = {1, 1},
-    .infer = matmul_infer, .prepare = matmul_prepare, .release = matmul_release, .run = matmul_run,
+    .name = "MatMul",
+    .help = "Matrix product over the last two axes; leading axes broadcast.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
+    .infer = matmul_infer,
+    .prepare = matmul_prepare,
+    .release = matmul_release,
+    .run = matmul_run,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING,
-    .layout = LAYOUT_OTHER, .pack = PACK_MATMUL, .fuses_relu = true, .module = MODULE_S8 | MODULE_S16, .cost = matmul_cost,
+    .layout = LAYOUT_OTHER,
+    .pack = PACK_MATMUL,
+    .fuses_relu = true,
+    .module = MODULE_S8 | MODULE_S16,
+    .cost = matmul_cost,
 };

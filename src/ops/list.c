@@ -34,7 +34,8 @@ const char *operator_nearest(const char *type)
     int count = BUILT_IN + (int)registered_count;
     const char **names = memory_new_array((size_t)count, sizeof *names);
     if (!names) return NULL;
-    for (int i = 0; i < count; i++) names[i] = operator_at(i)->name;
+    for (int i = 0; i < count; i++)
+        names[i] = operator_at(i)->name;
     int nearest = text_nearest(type, names, count);
     memory_free(names);
     return nearest < 0 ? NULL : operator_at(nearest)->name;

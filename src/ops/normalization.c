@@ -12,11 +12,11 @@
 typedef struct NormState {
     int64_t rows, length;
     double epsilon;
-    bool centered;                 /* subtract the mean (LayerNormalization) or not (RMSNormalization) */
-    Shape tail;                    /* the normalized axes */
+    bool centered; /* subtract the mean (LayerNormalization) or not (RMSNormalization) */
+    Shape tail;    /* the normalized axes */
     Shape scale, bias;
-    size_t scale_at, bias_at;      /* in scratch, broadcast to the tail */
-    int64_t channels;              /* InstanceNormalization, BatchNormalization: scale and bias by row */
+    size_t scale_at, bias_at; /* in scratch, broadcast to the tail */
+    int64_t channels;         /* InstanceNormalization, BatchNormalization: scale and bias by row */
 } NormState;
 
 typedef struct NormTask {
@@ -38,7 +38,8 @@ static void row_statistics(const NormState *state, const float *x, double *mean,
 {
     double sum = 0, squares = 0;
     if (state->centered) {
-        for (int64_t i = 0; i < state->length; i++) sum += x[i];
+        for (int64_t i = 0; i < state->length; i++)
+            sum += x[i];
     }
     *mean = sum / (double)state->length;
     for (int64_t i = 0; i < state->length; i++) {
@@ -67,7 +68,8 @@ static void layer_part(void *context, int64_t begin, int64_t end, int thread)
 
 static bool layer_axis(const Node *node, const Shape *x, int *axis, Error *error)
 {
-    return require_rank(node, x, 1, ESPQ_MAX_RANK, "input", error) && normalize_axis(node, node_integer(node, "axis", -1), x->rank, axis, error);
+    return require_rank(node, x, 1, ESPQ_MAX_RANK, "input", error) &&
+           normalize_axis(node, node_integer(node, "axis", -1), x->rank, axis, error);
 }
 
 static bool layer_infer(Graph *graph, Node *node, Error *error)
@@ -81,15 +83,19 @@ static bool layer_infer(Graph *graph, Node *node, Error *error)
         Shape shape, together;
         if (i > 1 && !has_input(node, i)) continue;
         if (!input_shape(node, i, &shape, error) || !require_float32(node, i, error)) return false;
-        while (shape.rank > tail.rank && shape.dims[0] == 1) shape = shape_of(shape.rank - 1, shape.dims + 1);
+        while (shape.rank > tail.rank && shape.dims[0] == 1)
+            shape = shape_of(shape.rank - 1, shape.dims + 1);
         if (!shape_broadcast(&shape, &tail, &together) || !shape_equal(&together, &tail)) {
             char a[160], b[160];
-            return fail_node(error, node, "scale and bias have the shape of the normalized axes", "input %d %s does not fit the normalized axes %s of the input", i,
-                             shape_text(&node->inputs[i]->shape, a), shape_text(&tail, b));
+            return fail_node(error, node, "scale and bias have the shape of the normalized axes",
+                             "input %d %s does not fit the normalized axes %s of the input", i, shape_text(&node->inputs[i]->shape, a),
+                             shape_text(&tail, b));
         }
     }
     for (int i = 1; i < node->output_count; i++) {
-        if (node->outputs[i]) return fail_node(error, node, "remove what reads mean and deviation, or write the normalization out", "output %d (%s) is not supported", i, node->outputs[i]->name);
+        if (node->outputs[i])
+            return fail_node(error, node, "remove what reads mean and deviation, or write the normalization out",
+                             "output %d (%s) is not supported", i, node->outputs[i]->name);
     }
     set_output(node, 0, DTYPE_FLOAT32, &x);
     return true;
@@ -104,7 +110,8 @@ static bool layer_prepare_as(Prepare *prepare, bool centered, Error *error)
     state->tail = shape_of(x->rank - axis, x->dims + axis);
     state->length = shape_count(&state->tail);
     state->rows = 1;
-    for (int i = 0; i < axis; i++) state->rows *= x->dims[i];
+    for (int i = 0; i < axis; i++)
+        state->rows *= x->dims[i];
     state->centered = centered;
     state->epsilon = node_number(prepare->node, "epsilon", 1e-5f);
     state->scale = prepare->input_shapes[1];
@@ -131,7 +138,8 @@ static const float *spread(const Tensor *tensor, const Shape *shape, const NormS
 {
     if (shape_count(shape) == state->length) return tensor_floats(tensor);
     Shape own = *shape;
-    while (own.rank > state->tail.rank) own = shape_of(own.rank - 1, own.dims + 1);
+    while (own.rank > state->tail.rank)
+        own = shape_of(own.rank - 1, own.dims + 1);
     broadcast_floats(tensor_floats(tensor), &own, &state->tail, scratch);
     return scratch;
 }
@@ -141,29 +149,46 @@ static void layer_run(const Run *run)
     const NormState *state = run->state;
     char *scratch = run->scratch;
     bool has_bias = run->node->input_count > 2 && run->inputs[2];
-    NormTask task = {state, tensor_floats(run->inputs[0]), spread(run->inputs[1], &state->scale, state, (float *)(void *)(scratch + state->scale_at)),
-                     has_bias ? spread(run->inputs[2], &state->bias, state, (float *)(void *)(scratch + state->bias_at)) : NULL, tensor_floats(run->outputs[0])};
+    NormTask task = {state, tensor_floats(run->inputs[0]),
+                     spread(run->inputs[1], &state->scale, state, (float *)(void *)(scratch + state->scale_at)),
+                     has_bias ? spread(run->inputs[2], &state->bias, state, (float *)(void *)(scratch + state->bias_at)) : NULL,
+                     tensor_floats(run->outputs[0])};
     if (state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / 4 / state->length, layer_part, &task);
 }
 
 const Operator op_layer_normalization = {
-    .name = "LayerNormalization", .help = "Mean 0 and deviation 1 over the last axes, then scale and bias.",
-    .inputs = {2, 3}, .outputs = {1, 3},
+    .name = "LayerNormalization",
+    .help = "Mean 0 and deviation 1 over the last axes, then scale and bias.",
+    .inputs = {2, 3},
+    .outputs = {1, 3},
     .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1},
                    {.name = "epsilon", .kind = ATTRIBUTE_FLOAT, .number = 1e-5f},
                    {.name = "stash_type", .kind = ATTRIBUTE_INT, .number = 1}},
-    .infer = layer_infer, .prepare = layer_prepare, .run = layer_run,
-    .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = layer_infer,
+    .prepare = layer_prepare,
+    .run = layer_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_rms_normalization = {
-    .name = "RMSNormalization", .help = "Divided by the root of the mean square over the last axes, then scaled.",
-    .inputs = {2, 2}, .outputs = {1, 1},
+    .name = "RMSNormalization",
+    .help = "Divided by the root of the mean square over the last axes, then scaled.",
+    .inputs = {2, 2},
+    .outputs = {1, 1},
     .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1},
                    {.name = "epsilon", .kind = ATTRIBUTE_FLOAT, .number = 1e-5f},
                    {.name = "stash_type", .kind = ATTRIBUTE_INT, .number = 1}},
-    .infer = layer_infer, .prepare = rms_prepare, .run = layer_run,
-    .flags = OPERATOR_QUANTIZABLE, .float_inputs = 1u << 1, .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = layer_infer,
+    .prepare = rms_prepare,
+    .run = layer_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_inputs = 1u << 1,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 /* ---- by channel ---- */
@@ -179,7 +204,8 @@ static bool channels_infer(Graph *graph, Node *node, Error *error)
         if (i == 0) continue;
         if (!input_shape(node, i, &shape, error)) return false;
         if (shape.rank != 1 || shape.dims[0] != x.dims[1]) {
-            return fail_node(error, node, "one number a channel (axis 1) is wanted", "input %d %s does not fit the channels of %s", i, shape_text(&shape, a), shape_text(&x, b));
+            return fail_node(error, node, "one number a channel (axis 1) is wanted", "input %d %s does not fit the channels of %s", i,
+                             shape_text(&shape, a), shape_text(&x, b));
         }
     }
     set_output(node, 0, DTYPE_FLOAT32, &x);
@@ -188,12 +214,15 @@ static bool channels_infer(Graph *graph, Node *node, Error *error)
 
 static bool batch_infer(Graph *graph, Node *node, Error *error)
 {
-    if (node_integer(node, "training_mode", 0) != 0) return fail_node(error, node, "export the model in evaluation mode (model.eval())", "training_mode is on");
-    if (node_integer(node, "spatial", 1) != 1) return fail_node(error, node, "export it with one statistic a channel", "spatial = 0 is not supported");
+    if (node_integer(node, "training_mode", 0) != 0)
+        return fail_node(error, node, "export the model in evaluation mode (model.eval())", "training_mode is on");
+    if (node_integer(node, "spatial", 1) != 1)
+        return fail_node(error, node, "export it with one statistic a channel", "spatial = 0 is not supported");
     for (int i = 1; i < node->output_count; i++) {
         const Value *value = node->outputs[i];
         if (value && (value->use_count > 0 || value_is_output(graph, value)))
-            return fail_node(error, node, "export the model in evaluation mode (model.eval())", "output %d (%s) exists in training only", i, value->name);
+            return fail_node(error, node, "export the model in evaluation mode (model.eval())", "output %d (%s) exists in training only", i,
+                             value->name);
     }
     return channels_infer(graph, node, error);
 }
@@ -219,7 +248,8 @@ static bool batch_prepare(Prepare *prepare, Error *error)
 /* The reference reads an attribute "eps" that ONNX does not have. */
 static bool instance_prepare(Prepare *prepare, Error *error)
 {
-    return rows_prepare(prepare, prepare->exact ? node_number(prepare->node, "epsilon", 1e-5f) : node_number(prepare->node, "eps", 1e-5f), error);
+    return rows_prepare(prepare, prepare->exact ? node_number(prepare->node, "epsilon", 1e-5f) : node_number(prepare->node, "eps", 1e-5f),
+                        error);
 }
 
 static void instance_part(void *context, int64_t begin, int64_t end, int thread)
@@ -232,14 +262,16 @@ static void instance_part(void *context, int64_t begin, int64_t end, int thread)
         float *y = task->y + row * state->length;
         double mean, factor, scale = task->scale[row % state->channels], bias = task->bias[row % state->channels];
         row_statistics(state, x, &mean, &factor);
-        for (int64_t i = 0; i < state->length; i++) y[i] = (float)((x[i] - mean) * factor * scale + bias);
+        for (int64_t i = 0; i < state->length; i++)
+            y[i] = (float)((x[i] - mean) * factor * scale + bias);
     }
 }
 
 static void instance_run(const Run *run)
 {
     const NormState *state = run->state;
-    NormTask task = {state, tensor_floats(run->inputs[0]), tensor_floats(run->inputs[1]), tensor_floats(run->inputs[2]), tensor_floats(run->outputs[0])};
+    NormTask task = {state, tensor_floats(run->inputs[0]), tensor_floats(run->inputs[1]), tensor_floats(run->inputs[2]),
+                     tensor_floats(run->outputs[0])};
     if (state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / 4 / state->length, instance_part, &task);
 }
 
@@ -260,35 +292,52 @@ static void batch_part(void *context, int64_t begin, int64_t end, int thread)
         double shift = task->bias[channel] - task->mean[channel] * factor;
         const float *x = task->x + row * state->length;
         float *y = task->y + row * state->length;
-        for (int64_t i = 0; i < state->length; i++) y[i] = (float)(x[i] * factor + shift);
+        for (int64_t i = 0; i < state->length; i++)
+            y[i] = (float)(x[i] * factor + shift);
     }
 }
 
 static void batch_run(const Run *run)
 {
     const NormState *state = run->state;
-    BatchTask task = {state, tensor_floats(run->inputs[0]), tensor_floats(run->inputs[1]), tensor_floats(run->inputs[2]), tensor_floats(run->inputs[3]),
-                      tensor_floats(run->inputs[4]), tensor_floats(run->outputs[0])};
+    BatchTask task = {state,
+                      tensor_floats(run->inputs[0]),
+                      tensor_floats(run->inputs[1]),
+                      tensor_floats(run->inputs[2]),
+                      tensor_floats(run->inputs[3]),
+                      tensor_floats(run->inputs[4]),
+                      tensor_floats(run->outputs[0])};
     if (state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / state->length, batch_part, &task);
 }
 
 const Operator op_batch_normalization = {
-    .name = "BatchNormalization", .help = "Scale and shift by channel, with statistics from training.",
-    .inputs = {5, 5}, .outputs = {1, 5},
+    .name = "BatchNormalization",
+    .help = "Scale and shift by channel, with statistics from training.",
+    .inputs = {5, 5},
+    .outputs = {1, 5},
     .attributes = {{.name = "epsilon", .kind = ATTRIBUTE_FLOAT, .number = 1e-5f},
                    {.name = "momentum", .kind = ATTRIBUTE_FLOAT, .number = 0.9f},
                    {.name = "training_mode", .kind = ATTRIBUTE_INT},
                    {.name = "spatial", .kind = ATTRIBUTE_INT, .number = 1}},
-    .infer = batch_infer, .prepare = batch_prepare, .run = batch_run,
-    .module_cure = "it is folded into a Conv, Gemm or ConvTranspose before it, or becomes a depthwise Conv; inputs 1 to 4 must be constants", .cost = cost_elementwise,
+    .infer = batch_infer,
+    .prepare = batch_prepare,
+    .run = batch_run,
+    .module_cure =
+        "it is folded into a Conv, Gemm or ConvTranspose before it, or becomes a depthwise Conv; inputs 1 to 4 must be constants",
+    .cost = cost_elementwise,
 };
 
 const Operator op_instance_normalization = {
-    .name = "InstanceNormalization", .help = "Mean 0 and deviation 1 of each sample's channel, then scale and bias.",
-    .inputs = {3, 3}, .outputs = {1, 1},
+    .name = "InstanceNormalization",
+    .help = "Mean 0 and deviation 1 of each sample's channel, then scale and bias.",
+    .inputs = {3, 3},
+    .outputs = {1, 1},
     .attributes = {{.name = "epsilon", .kind = ATTRIBUTE_FLOAT, .number = 1e-5f}},
-    .infer = channels_infer, .prepare = instance_prepare, .run = instance_run,
-    .module_cure = "train with BatchNormalization, or write it as Reshape and LayerNormalization", .cost = cost_elementwise,
+    .infer = channels_infer,
+    .prepare = instance_prepare,
+    .run = instance_run,
+    .module_cure = "train with BatchNormalization, or write it as Reshape and LayerNormalization",
+    .cost = cost_elementwise,
 };
 
 /* ---- LpNormalization ---- */
@@ -302,7 +351,8 @@ static bool lp_check(const Node *node, const Shape *x, int *axis, Error *error)
 {
     int64_t p = node_integer(node, "p", 2);
     if (p != 1 && p != 2) return fail_node(error, node, "use p 1 or 2", "p is %lld", (long long)p);
-    return require_rank(node, x, 1, ESPQ_MAX_RANK, "input", error) && normalize_axis(node, node_integer(node, "axis", -1), x->rank, axis, error);
+    return require_rank(node, x, 1, ESPQ_MAX_RANK, "input", error) &&
+           normalize_axis(node, node_integer(node, "axis", -1), x->rank, axis, error);
 }
 
 static bool lp_infer(Graph *graph, Node *node, Error *error)
@@ -344,7 +394,8 @@ static void lp_part(void *context, int64_t begin, int64_t end, int thread)
         }
         double norm = task->state->p == 1 ? sum : sqrt(sum);
         if (norm < 1e-12) norm = 1e-12;
-        for (int64_t i = 0; i < view->length; i++) task->y[at + i * view->inner] = (float)(task->x[at + i * view->inner] / norm);
+        for (int64_t i = 0; i < view->length; i++)
+            task->y[at + i * view->inner] = (float)(task->x[at + i * view->inner] / norm);
     }
 }
 
@@ -356,9 +407,16 @@ static void lp_run(const Run *run)
 }
 
 const Operator op_lp_normalization = {
-    .name = "LpNormalization", .help = "Divided by the 1-norm or 2-norm along an axis.",
-    .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "LpNormalization",
+    .help = "Divided by the 1-norm or 2-norm along an axis.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1}, {.name = "p", .kind = ATTRIBUTE_INT, .number = 2}},
-    .infer = lp_infer, .prepare = lp_prepare, .run = lp_run,
-    .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_AXIS, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = lp_infer,
+    .prepare = lp_prepare,
+    .run = lp_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_AXIS,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

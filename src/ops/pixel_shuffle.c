@@ -7,8 +7,8 @@
 #include "ops/rows.h"
 
 typedef struct ShuffleState {
-    int64_t channels, height, width, block;   /* channels, height and width of the side with the pixels, one image */
-    bool channel_first;                        /* the deep side's channel is c * block² + square (CRD, and the chip's SpaceToDepth) or square * channels + c */
+    int64_t channels, height, width, block; /* channels, height and width of the side with the pixels, one image */
+    bool channel_first; /* the deep side's channel is c * block² + square (CRD, and the chip's SpaceToDepth) or square * channels + c */
     bool to_space;
 } ShuffleState;
 
@@ -28,9 +28,11 @@ static bool to_space_infer(Graph *graph, Node *node, Error *error)
     char text[160];
     if (!input_shape(node, 0, &x, error) || !require_float32(node, 0, error) || !block_of(node, &x, &block, error)) return false;
     if (x.dims[1] % (block * block) != 0)
-        return fail_node(error, node, "channels must be a multiple of blocksize²", "input %s and blocksize %lld do not fit", shape_text(&x, text), (long long)block);
+        return fail_node(error, node, "channels must be a multiple of blocksize²", "input %s and blocksize %lld do not fit",
+                         shape_text(&x, text), (long long)block);
     const char *mode = node_string(node, "mode", "DCR");
-    if (strcmp(mode, "DCR") != 0 && strcmp(mode, "CRD") != 0) return fail_node(error, node, "known are DCR and CRD", "mode is \"%s\"", mode);
+    if (strcmp(mode, "DCR") != 0 && strcmp(mode, "CRD") != 0)
+        return fail_node(error, node, "known are DCR and CRD", "mode is \"%s\"", mode);
     Shape out = {.rank = 4, .dims = {x.dims[0], x.dims[1] / (block * block), x.dims[2] * block, x.dims[3] * block}};
     set_output(node, 0, node->inputs[0]->dtype, &out);
     return true;
@@ -44,7 +46,8 @@ static bool to_depth_infer(Graph *graph, Node *node, Error *error)
     char text[160];
     if (!input_shape(node, 0, &x, error) || !require_float32(node, 0, error) || !block_of(node, &x, &block, error)) return false;
     if (x.dims[2] % block != 0 || x.dims[3] % block != 0)
-        return fail_node(error, node, "height and width must be multiples of blocksize", "input %s and blocksize %lld do not fit", shape_text(&x, text), (long long)block);
+        return fail_node(error, node, "height and width must be multiples of blocksize", "input %s and blocksize %lld do not fit",
+                         shape_text(&x, text), (long long)block);
     Shape out = {.rank = 4, .dims = {x.dims[0], x.dims[1] * block * block, x.dims[2] / block, x.dims[3] / block}};
     set_output(node, 0, node->inputs[0]->dtype, &out);
     return true;
@@ -55,7 +58,8 @@ static bool shuffle_prepare(Prepare *prepare, const Shape *pixels, bool to_space
     ShuffleState *state = memory_new(sizeof *state);
     if (!state) return fail_memory(error, sizeof *state);
     prepare->state = state;
-    *state = (ShuffleState){pixels->dims[1], pixels->dims[2], pixels->dims[3], node_integer(prepare->node, "blocksize", 1), channel_first, to_space};
+    *state = (ShuffleState){pixels->dims[1], pixels->dims[2], pixels->dims[3], node_integer(prepare->node, "blocksize", 1),
+                            channel_first,   to_space};
     return true;
 }
 
@@ -81,7 +85,8 @@ static void shuffle_part(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const ShuffleTask *task = context;
     const ShuffleState *state = task->state;
-    int64_t block = state->block, deep_width = state->width / block, deep_plane = state->height / block * deep_width, deep_image = state->channels * block * block * deep_plane;
+    int64_t block = state->block, deep_width = state->width / block, deep_plane = state->height / block * deep_width,
+            deep_image = state->channels * block * block * deep_plane;
     for (int64_t item = begin; item < end; item++) {
         int64_t y = item % state->height, channel = item / state->height % state->channels, image = item / state->height / state->channels;
         int64_t pixel = item * state->width, base = image * deep_image + y / block * deep_width;
@@ -89,8 +94,10 @@ static void shuffle_part(void *context, int64_t begin, int64_t end, int thread)
             int64_t square = y % block * block + x % block;
             int64_t depth = state->channel_first ? channel * block * block + square : square * state->channels + channel;
             int64_t deep = base + depth * deep_plane + x / block;
-            if (state->to_space) task->y[pixel + x] = task->x[deep];
-            else task->y[deep] = task->x[pixel + x];
+            if (state->to_space)
+                task->y[pixel + x] = task->x[deep];
+            else
+                task->y[deep] = task->x[pixel + x];
         }
     }
 }
@@ -104,17 +111,32 @@ static void shuffle_run(const Run *run)
 }
 
 const Operator op_depth_to_space = {
-    .name = "DepthToSpace", .help = "Blocks of channels become squares of pixels.",
-    .inputs = {1, 1}, .outputs = {1, 1},
-    .attributes = {{.name = "blocksize", .kind = ATTRIBUTE_INT, .required = true}, {.name = "mode", .kind = ATTRIBUTE_STRING, .text = "DCR", .words = "DCR|CRD"}},
-    .infer = to_space_infer, .prepare = to_space_prepare, .run = shuffle_run,
-    .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_CONV, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "DepthToSpace",
+    .help = "Blocks of channels become squares of pixels.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{.name = "blocksize", .kind = ATTRIBUTE_INT, .required = true},
+                   {.name = "mode", .kind = ATTRIBUTE_STRING, .text = "DCR", .words = "DCR|CRD"}},
+    .infer = to_space_infer,
+    .prepare = to_space_prepare,
+    .run = shuffle_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_space_to_depth = {
-    .name = "SpaceToDepth", .help = "Squares of pixels become channels; the chip's order of them is not ONNX's.",
-    .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "SpaceToDepth",
+    .help = "Squares of pixels become channels; the chip's order of them is not ONNX's.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {{.name = "blocksize", .kind = ATTRIBUTE_INT, .required = true}},
-    .infer = to_depth_infer, .prepare = to_depth_prepare, .run = shuffle_run,
-    .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_CONV, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = to_depth_infer,
+    .prepare = to_depth_prepare,
+    .run = shuffle_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

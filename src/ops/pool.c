@@ -12,8 +12,8 @@ typedef struct PoolState {
     Window window;
     int64_t planes;
     bool maximum;
-    bool padding_counts;                       /* AveragePool: divide by taps in the padding too */
-    bool padding_is_zero;                      /* MaxPool: the reference's 1-D and 3-D with unequal pads (QUANT D19) */
+    bool padding_counts;  /* AveragePool: divide by taps in the padding too */
+    bool padding_is_zero; /* MaxPool: the reference's 1-D and 3-D with unequal pads (QUANT D19) */
 } PoolState;
 
 static bool pool_shapes(const Node *node, const Shape *x, Window *window, Error *error)
@@ -21,7 +21,8 @@ static bool pool_shapes(const Node *node, const Shape *x, Window *window, Error 
     int64_t kernel[ESPQ_MAX_SPATIAL];
     if (!require_rank(node, x, 3, 5, "input", error)) return false;
     const Attribute *attribute = node_attribute(node, "kernel_shape");
-    if (!attribute || attribute->kind != ATTRIBUTE_INTS || attribute->count == 0) return fail_node(error, node, "repair the model", "attribute kernel_shape is missing");
+    if (!attribute || attribute->kind != ATTRIBUTE_INTS || attribute->count == 0)
+        return fail_node(error, node, "repair the model", "attribute kernel_shape is missing");
     return attribute_integers(node, "kernel_shape", 1, kernel, x->rank - 2, error) && window_resolve(node, x, kernel, window, error);
 }
 
@@ -140,14 +141,16 @@ static float pool_maximum(const PoolState *state, const float *x, const Taps tap
 {
     const Window *window = &state->window;
     bool inside = true;
-    for (int axis = 0; axis < 3; axis++) inside = inside && taps[axis].end - taps[axis].first == taps[axis].counted;
+    for (int axis = 0; axis < 3; axis++)
+        inside = inside && taps[axis].end - taps[axis].first == taps[axis].counted;
     float best = state->padding_is_zero && !inside ? 0.0f : -INFINITY;
     for (int64_t d = taps[0].first; d < taps[0].end; d++) {
         for (int64_t i = taps[1].first; i < taps[1].end; i++) {
-            const float *row = x + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
+            const float *row =
+                x + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
             for (int64_t j = taps[2].first; j < taps[2].end; j++) {
                 float value = row[taps[2].start + j * window->dilation[2]];
-                if (value > best || isnan(value)) best = value;   /* NaN wins and stays, as in PyTorch */
+                if (value > best || isnan(value)) best = value; /* NaN wins and stays, as in PyTorch */
             }
         }
     }
@@ -160,11 +163,14 @@ static float pool_average(const PoolState *state, const float *x, const Taps tap
     const Window *window = &state->window;
     double sum = 0;
     int64_t area = 1;
-    for (int axis = 0; axis < 3; axis++) area *= state->padding_counts ? taps[axis].counted : taps[axis].end - taps[axis].first;
+    for (int axis = 0; axis < 3; axis++)
+        area *= state->padding_counts ? taps[axis].counted : taps[axis].end - taps[axis].first;
     for (int64_t d = taps[0].first; d < taps[0].end; d++) {
         for (int64_t i = taps[1].first; i < taps[1].end; i++) {
-            const float *row = x + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
-            for (int64_t j = taps[2].first; j < taps[2].end; j++) sum += row[taps[2].start + j * window->dilation[2]];
+            const float *row =
+                x + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
+            for (int64_t j = taps[2].first; j < taps[2].end; j++)
+                sum += row[taps[2].start + j * window->dilation[2]];
         }
     }
     return area > 0 ? (float)(sum / (double)area) : 0.0f;
@@ -206,39 +212,70 @@ static void pool_run(const Run *run)
     threads_for(state->planes, 1, pool_part, &task);
 }
 
-#define POOL_ATTRIBUTES                                                                                                                     \
-    {.name = "auto_pad", .kind = ATTRIBUTE_STRING, .text = "NOTSET", .words = "NOTSET|SAME_UPPER|SAME_LOWER|VALID"},                        \
-        {.name = "ceil_mode", .kind = ATTRIBUTE_INT}, {.name = "dilations", .kind = ATTRIBUTE_INTS},                                        \
-        {.name = "kernel_shape", .kind = ATTRIBUTE_INTS, .required = true}, {.name = "pads", .kind = ATTRIBUTE_INTS},                       \
-        {.name = "strides", .kind = ATTRIBUTE_INTS}
+#define POOL_ATTRIBUTES                                                                                                                    \
+    {.name = "auto_pad", .kind = ATTRIBUTE_STRING, .text = "NOTSET", .words = "NOTSET|SAME_UPPER|SAME_LOWER|VALID"},                       \
+        {.name = "ceil_mode", .kind = ATTRIBUTE_INT}, {.name = "dilations", .kind = ATTRIBUTE_INTS},                                       \
+        {.name = "kernel_shape", .kind = ATTRIBUTE_INTS, .required = true}, {.name = "pads", .kind = ATTRIBUTE_INTS},                      \
+    {                                                                                                                                      \
+        .name = "strides", .kind = ATTRIBUTE_INTS                                                                                          \
+    }
 
 const Operator op_max_pool = {
-    .name = "MaxPool", .help = "Largest element under a sliding window.",
-    .inputs = {1, 1}, .outputs = {1, 2},
+    .name = "MaxPool",
+    .help = "Largest element under a sliding window.",
+    .inputs = {1, 1},
+    .outputs = {1, 2},
     .attributes = {POOL_ATTRIBUTES, {.name = "storage_order", .kind = ATTRIBUTE_INT}},
-    .infer = pool_infer, .prepare = max_prepare, .run = pool_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .layout = LAYOUT_CONV, .module = MODULE_S8 | MODULE_S16, .cost = cost_elementwise,
+    .infer = pool_infer,
+    .prepare = max_prepare,
+    .run = pool_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_S8 | MODULE_S16,
+    .cost = cost_elementwise,
 };
 
 const Operator op_average_pool = {
-    .name = "AveragePool", .help = "Mean under a sliding window; on the chip the padding counts.",
-    .inputs = {1, 1}, .outputs = {1, 1},
+    .name = "AveragePool",
+    .help = "Mean under a sliding window; on the chip the padding counts.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
     .attributes = {POOL_ATTRIBUTES, {.name = "count_include_pad", .kind = ATTRIBUTE_INT}},
-    .infer = pool_infer, .prepare = average_prepare, .run = pool_run,
-    .flags = OPERATOR_QUANTIZABLE, .align = ALIGN_POOLING, .layout = LAYOUT_CONV, .module = MODULE_ALL, .cost = cost_elementwise,
+    .infer = pool_infer,
+    .prepare = average_prepare,
+    .run = pool_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .align = ALIGN_POOLING,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_global_average_pool = {
-    .name = "GlobalAveragePool", .help = "Mean over all spatial axes.",
-    .inputs = {1, 1}, .outputs = {1, 1},
-    .infer = global_infer, .prepare = global_average_prepare, .run = pool_run,
-    .flags = OPERATOR_QUANTIZABLE, .align = ALIGN_POOLING, .layout = LAYOUT_CONV, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "GlobalAveragePool",
+    .help = "Mean over all spatial axes.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .infer = global_infer,
+    .prepare = global_average_prepare,
+    .run = pool_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .align = ALIGN_POOLING,
+    .layout = LAYOUT_CONV,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_global_max_pool = {
-    .name = "GlobalMaxPool", .help = "Largest element over all spatial axes.",
-    .inputs = {1, 1}, .outputs = {1, 1},
-    .infer = global_infer, .prepare = global_max_prepare, .run = pool_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .layout = LAYOUT_CONV, .module_cure = "use MaxPool with the full size as kernel_shape, or ReduceMax over the spatial axes",
+    .name = "GlobalMaxPool",
+    .help = "Largest element over all spatial axes.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .infer = global_infer,
+    .prepare = global_max_prepare,
+    .run = pool_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
+    .layout = LAYOUT_CONV,
+    .module_cure = "use MaxPool with the full size as kernel_shape, or ReduceMax over the spatial axes",
     .cost = cost_elementwise,
 };

@@ -21,7 +21,8 @@ static bool wants(const Node *node, int index, const char *name, int rank, const
     if (!has_input(node, index)) return true;
     if (!input_shape(node, index, &shape, error) || !require_float32(node, index, error)) return false;
     if (shape_equal(&shape, &wanted)) return true;
-    return fail_node(error, node, "check hidden_size, direction and layout", "input %d (%s) has shape %s, wanted is %s", index, name, shape_text(&shape, a), shape_text(&wanted, b));
+    return fail_node(error, node, "check hidden_size, direction and layout", "input %d (%s) has shape %s, wanted is %s", index, name,
+                     shape_text(&shape, a), shape_text(&wanted, b));
 }
 
 /* Sizes from the shapes of X and R. */
@@ -40,7 +41,9 @@ static bool read_sizes(const Node *node, const Shape *x, const Shape *r, Recurre
     if (recurrent->directions == 1 && !recurrent->backward && strcmp(direction, "forward") != 0)
         return fail_node(error, node, "known are forward, reverse, bidirectional", "direction is \"%s\"", direction);
     int64_t hidden = node_integer(node, "hidden_size", recurrent->hidden);
-    if (hidden != recurrent->hidden) return fail_node(error, node, "repair the model", "hidden_size is %lld, the weights say %lld", (long long)hidden, (long long)recurrent->hidden);
+    if (hidden != recurrent->hidden)
+        return fail_node(error, node, "repair the model", "hidden_size is %lld, the weights say %lld", (long long)hidden,
+                         (long long)recurrent->hidden);
     return true;
 }
 
@@ -53,7 +56,8 @@ static bool check_activations(const Node *node, const Recurrent *recurrent, Erro
     if (!attribute || attribute->kind != ATTRIBUTE_STRINGS || attribute->count == 0) return true;
     for (int i = 0; i < attribute->count; i++) {
         if (strcasecmp(attribute->strings[i], usual[recurrent->gates == 4][i % each]) != 0)
-            return fail_node(error, node, "use the default activations (Sigmoid, Tanh)", "activation %d is %s: only the default ones are supported", i, attribute->strings[i]);
+            return fail_node(error, node, "use the default activations (Sigmoid, Tanh)",
+                             "activation %d is %s: only the default ones are supported", i, attribute->strings[i]);
     }
     return true;
 }
@@ -67,7 +71,8 @@ static bool check_lengths(const Node *node, const Recurrent *recurrent, Error *e
     if (!input_integers(node, INPUT_LENGTHS, lengths, 256, &count, error)) return false;
     for (int i = 0; i < count; i++) {
         if (lengths[i] != recurrent->steps)
-            return fail_node(error, node, "give whole sequences, without sequence_lens", "sequence_lens asks for %lld of %lld steps: the chip walks all", (long long)lengths[i],
+            return fail_node(error, node, "give whole sequences, without sequence_lens",
+                             "sequence_lens asks for %lld of %lld steps: the chip walks all", (long long)lengths[i],
                              (long long)recurrent->steps);
     }
     return true;
@@ -85,16 +90,20 @@ static bool recurrent_infer(Graph *graph, Node *node, Error *error)
     const int64_t state[3] = {s.batch_first ? s.batch : s.directions, s.batch_first ? s.directions : s.batch, s.hidden};
     if (!wants(node, INPUT_W, "W", 3, (const int64_t[]){s.directions, s.gates * s.hidden, s.inputs}, error) ||
         !wants(node, INPUT_R, "R", 3, (const int64_t[]){s.directions, s.gates * s.hidden, s.hidden}, error) ||
-        !wants(node, INPUT_B, "B", 2, (const int64_t[]){s.directions, 2 * s.gates * s.hidden}, error) || !wants(node, INPUT_H, "initial_h", 3, state, error))
+        !wants(node, INPUT_B, "B", 2, (const int64_t[]){s.directions, 2 * s.gates * s.hidden}, error) ||
+        !wants(node, INPUT_H, "initial_h", 3, state, error))
         return false;
     if (s.gates == 4 && !wants(node, INPUT_C, "initial_c", 3, state, error)) return false;
-    if (has_input(node, INPUT_PEEPHOLES)) return fail_node(error, node, "train without peepholes", "input 7 (P) is given: peepholes are not supported, the chip has none");
-    if (node_integer(node, "input_forget", 0) != 0) return fail_node(error, node, "train without it", "input_forget is on: the chip has none");
+    if (has_input(node, INPUT_PEEPHOLES))
+        return fail_node(error, node, "train without peepholes", "input 7 (P) is given: peepholes are not supported, the chip has none");
+    if (node_integer(node, "input_forget", 0) != 0)
+        return fail_node(error, node, "train without it", "input_forget is on: the chip has none");
     if (!check_activations(node, &s, error) || !check_lengths(node, &s, error)) return false;
     Shape y = {.rank = 4, .dims = {s.steps, s.directions, s.batch, s.hidden}}, last = shape_of(3, state);
     if (s.batch_first) y = (Shape){.rank = 4, .dims = {s.batch, s.steps, s.directions, s.hidden}};
     set_output(node, 0, DTYPE_FLOAT32, &y);
-    for (int i = 1; i < s.gates - 1; i++) set_output(node, i, DTYPE_FLOAT32, &last);
+    for (int i = 1; i < s.gates - 1; i++)
+        set_output(node, i, DTYPE_FLOAT32, &last);
     return true;
 }
 
@@ -104,10 +113,13 @@ static bool check_simulated(const Prepare *prepare, Recurrent *state, Error *err
     const Node *node = prepare->node;
     if (!state->simulated) return true;
     if (state->gates == 3 && !state->linear_before_reset)
-        return fail_node(error, node, "export it with linear_before_reset = 1 (PyTorch does), or dispatch it to float", "linear_before_reset is 0: the chip has only 1");
-    if (state->clip > 0) return fail_node(error, node, "train without clip, or dispatch it to float", "clip is %g: the chip has none", (double)state->clip);
+        return fail_node(error, node, "export it with linear_before_reset = 1 (PyTorch does), or dispatch it to float",
+                         "linear_before_reset is 0: the chip has only 1");
+    if (state->clip > 0)
+        return fail_node(error, node, "train without clip, or dispatch it to float", "clip is %g: the chip has none", (double)state->clip);
     if (state->backward && prepare->exact)
-        return fail_node(error, node, "reverse the sequence before and after it (Slice with step -1), or dispatch it to float", "direction is \"reverse\": the chip walks forward or both ways");
+        return fail_node(error, node, "reverse the sequence before and after it (Slice with step -1), or dispatch it to float",
+                         "direction is \"reverse\": the chip walks forward or both ways");
     state->backward = false;
     return true;
 }
@@ -140,12 +152,17 @@ static bool recurrent_prepare(Prepare *prepare, Error *error)
     state->x_at = scratch_add(prepare, (size_t)(state->steps * state->batch * rows) * sizeof(float));
     state->r_at = scratch_add(prepare, (size_t)(state->batch * rows) * sizeof(float));
     if (state->batch_first) state->room_at = scratch_add(prepare, (size_t)(state->batch * rows) * sizeof(float));
-    for (int i = 0; i < 3; i++) state->cell_at[i] = scratch_add(prepare, (size_t)cells * sizeof(float));
+    for (int i = 0; i < 3; i++)
+        state->cell_at[i] = scratch_add(prepare, (size_t)cells * sizeof(float));
     if (state->wide) return true;
-    if (!prepare->constants[INPUT_W]) state->w_packed_at = scratch_add(prepare, recurrent_packed_bytes(state, state->inputs));
-    else if (!pack_weights(state, prepare->constants[INPUT_W], state->inputs, &state->w, error)) return false;
-    if (!prepare->constants[INPUT_R]) state->r_packed_at = scratch_add(prepare, recurrent_packed_bytes(state, state->hidden));
-    else if (!pack_weights(state, prepare->constants[INPUT_R], state->hidden, &state->r, error)) return false;
+    if (!prepare->constants[INPUT_W])
+        state->w_packed_at = scratch_add(prepare, recurrent_packed_bytes(state, state->inputs));
+    else if (!pack_weights(state, prepare->constants[INPUT_W], state->inputs, &state->w, error))
+        return false;
+    if (!prepare->constants[INPUT_R])
+        state->r_packed_at = scratch_add(prepare, recurrent_packed_bytes(state, state->hidden));
+    else if (!pack_weights(state, prepare->constants[INPUT_R], state->hidden, &state->r, error))
+        return false;
     return true;
 }
 
@@ -169,26 +186,49 @@ static void recurrent_cost(const Node *node, Cost *cost)
     }
 }
 
-#define RECURRENT_ATTRIBUTES                                                                                                            \
-    {.name = "activation_alpha", .kind = ATTRIBUTE_FLOATS}, {.name = "activation_beta", .kind = ATTRIBUTE_FLOATS},                      \
-        {.name = "activations", .kind = ATTRIBUTE_STRINGS}, {.name = "clip", .kind = ATTRIBUTE_FLOAT},                                  \
-        {.name = "direction", .kind = ATTRIBUTE_STRING, .text = "forward", .words = "forward|reverse|bidirectional"},                   \
-        {.name = "hidden_size", .kind = ATTRIBUTE_INT}, {.name = "layout", .kind = ATTRIBUTE_INT}
+#define RECURRENT_ATTRIBUTES                                                                                                               \
+    {.name = "activation_alpha", .kind = ATTRIBUTE_FLOATS}, {.name = "activation_beta", .kind = ATTRIBUTE_FLOATS},                         \
+        {.name = "activations", .kind = ATTRIBUTE_STRINGS}, {.name = "clip", .kind = ATTRIBUTE_FLOAT},                                     \
+        {.name = "direction", .kind = ATTRIBUTE_STRING, .text = "forward", .words = "forward|reverse|bidirectional"},                      \
+        {.name = "hidden_size", .kind = ATTRIBUTE_INT},                                                                                    \
+    {                                                                                                                                      \
+        .name = "layout", .kind = ATTRIBUTE_INT                                                                                            \
+    }
 
 const Operator op_gru = {
-    .name = "GRU", .help = "Gated recurrent unit over a sequence, one or both ways.",
-    .inputs = {3, 6}, .outputs = {0, 2},
+    .name = "GRU",
+    .help = "Gated recurrent unit over a sequence, one or both ways.",
+    .inputs = {3, 6},
+    .outputs = {0, 2},
     .attributes = {RECURRENT_ATTRIBUTES, {.name = "linear_before_reset", .kind = ATTRIBUTE_INT}},
-    .infer = recurrent_infer, .prepare = recurrent_prepare, .release = recurrent_release, .run = recurrent_run,
-    .flags = OPERATOR_QUANTIZABLE, .float_inputs = 1u << INPUT_LENGTHS, .align = ALIGN_RECURRENT, .slots = slots_gru,
-    .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = recurrent_cost,
+    .infer = recurrent_infer,
+    .prepare = recurrent_prepare,
+    .release = recurrent_release,
+    .run = recurrent_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_inputs = 1u << INPUT_LENGTHS,
+    .align = ALIGN_RECURRENT,
+    .slots = slots_gru,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = recurrent_cost,
 };
 
 const Operator op_lstm = {
-    .name = "LSTM", .help = "Long short-term memory over a sequence, one or both ways.",
-    .inputs = {3, 8}, .outputs = {0, 3},
+    .name = "LSTM",
+    .help = "Long short-term memory over a sequence, one or both ways.",
+    .inputs = {3, 8},
+    .outputs = {0, 3},
     .attributes = {RECURRENT_ATTRIBUTES, {.name = "input_forget", .kind = ATTRIBUTE_INT}},
-    .infer = recurrent_infer, .prepare = recurrent_prepare, .release = recurrent_release, .run = recurrent_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING, .float_inputs = 1u << INPUT_LENGTHS, .align = ALIGN_RECURRENT, .slots = slots_lstm,
-    .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = recurrent_cost,
+    .infer = recurrent_infer,
+    .prepare = recurrent_prepare,
+    .release = recurrent_release,
+    .run = recurrent_run,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING,
+    .float_inputs = 1u << INPUT_LENGTHS,
+    .align = ALIGN_RECURRENT,
+    .slots = slots_lstm,
+    .layout = LAYOUT_OTHER,
+    .module = MODULE_ALL,
+    .cost = recurrent_cost,
 };

@@ -10,11 +10,11 @@
 /* One direction's walk. */
 typedef struct Walk {
     const Recurrent *recurrent;
-    const Slot *output;                    /* slot of Y (or Y_h): rounding, and the exponent of h when it is active */
-    const float *w, *r, *bias;             /* of this direction; bias NULL: none */
+    const Slot *output;        /* slot of Y (or Y_h): rounding, and the exponent of h when it is active */
+    const float *w, *r, *bias; /* of this direction; bias NULL: none */
     const float *w_packed, *r_packed;
     float *x_gates, *h_gates, *h, *c, *reset;
-    float *y;                              /* NULL: not wanted */
+    float *y; /* NULL: not wanted */
     bool backward;
     int64_t direction;
 } Walk;
@@ -25,7 +25,8 @@ size_t recurrent_packed_bytes(const Recurrent *recurrent, int64_t inputs)
 }
 
 /* out[row][gate] = sum over k of a[row][k] * weights[gate][k] */
-static void product(const Recurrent *recurrent, const float *a, int64_t rows, int64_t k, const float *weights, const float *packed, float *out)
+static void product(const Recurrent *recurrent, const float *a, int64_t rows, int64_t k, const float *weights, const float *packed,
+                    float *out)
 {
     int64_t gates = recurrent->gates * recurrent->hidden;
     if (!recurrent->wide) {
@@ -36,7 +37,8 @@ static void product(const Recurrent *recurrent, const float *a, int64_t rows, in
     for (int64_t row = 0; row < rows; row++) {
         for (int64_t gate = 0; gate < gates; gate++) {
             double sum = 0;
-            for (int64_t i = 0; i < k; i++) sum += (double)weights[gate * k + i] * a[row * k + i];
+            for (int64_t i = 0; i < k; i++)
+                sum += (double)weights[gate * k + i] * a[row * k + i];
             out[row * gates + gate] = (float)sum;
         }
     }
@@ -56,7 +58,8 @@ static void output_steps(const Walk *walk, float *values, int64_t count)
 {
     const Slot *slot = walk->output, *root = slot;
     if (!walk->recurrent->simulated || !slot || !slot_quantizes(slot)) return;
-    while (root->parent != root) root = root->parent;   /* slot_root shortens the path, and several plans may run at once */
+    while (root->parent != root)
+        root = root->parent; /* slot_root shortens the path, and several plans may run at once */
     fake_quantize_f32(values, values, count, root->exponents[0], slot->minimum, slot->maximum, slot->rounding);
 }
 
@@ -86,7 +89,8 @@ static float reset_product(const Walk *walk, const float *reset, int64_t j)
     int64_t hidden = walk->recurrent->hidden;
     const float *weights = walk->r + (2 * hidden + j) * hidden;
     float sum = 0;
-    for (int64_t k = 0; k < hidden; k++) sum = fmaf(weights[k], reset[k], sum);
+    for (int64_t k = 0; k < hidden; k++)
+        sum = fmaf(weights[k], reset[k], sum);
     return sum;
 }
 
@@ -100,18 +104,22 @@ static void gru_step(const Walk *walk, const float *x_gates)
         for (int64_t j = 0; j < hidden; j++) {
             float reset = espq_sigmoidf(gate_input(walk, x, r, 1, j));
             update[j] = espq_sigmoidf(gate_input(walk, x, r, 0, j));
-            if (s->linear_before_reset) candidate[j] = (x[2 * hidden + j] + bias_of(walk, 2, j, false)) + reset * (r[2 * hidden + j] + bias_of(walk, 2, j, true));
-            else candidate[j] = reset * h[j];
+            if (s->linear_before_reset)
+                candidate[j] = (x[2 * hidden + j] + bias_of(walk, 2, j, false)) + reset * (r[2 * hidden + j] + bias_of(walk, 2, j, true));
+            else
+                candidate[j] = reset * h[j];
         }
         if (!s->linear_before_reset) {
             /* The r gates' place is free by now and takes the sums, which need all of reset * h. */
             float *sums = walk->h_gates + n * s->gates * hidden;
             for (int64_t j = 0; j < hidden; j++)
-                sums[j] = (x[2 * hidden + j] + bias_of(walk, 2, j, false)) + (reset_product(walk, candidate, j) + bias_of(walk, 2, j, true));
+                sums[j] =
+                    (x[2 * hidden + j] + bias_of(walk, 2, j, false)) + (reset_product(walk, candidate, j) + bias_of(walk, 2, j, true));
             memcpy(candidate, sums, (size_t)hidden * sizeof *candidate);
         }
         gate_steps(walk, candidate, hidden);
-        for (int64_t j = 0; j < hidden; j++) h[j] = (1.0f - update[j]) * espq_tanhf(clipped(s, candidate[j])) + update[j] * h[j];
+        for (int64_t j = 0; j < hidden; j++)
+            h[j] = (1.0f - update[j]) * espq_tanhf(clipped(s, candidate[j])) + update[j] * h[j];
     }
 }
 
@@ -129,7 +137,8 @@ static void lstm_step(const Walk *walk, const float *x_gates)
             c[j] = forget * c[j] + in * espq_tanhf(gate_input(walk, x, r, 3, j));
         }
         gate_steps(walk, c, hidden);
-        for (int64_t j = 0; j < hidden; j++) h[j] = out[j] * espq_tanhf(c[j]);
+        for (int64_t j = 0; j < hidden; j++)
+            h[j] = out[j] * espq_tanhf(c[j]);
     }
 }
 
@@ -139,7 +148,8 @@ static const float *step_gates(const Walk *walk, int64_t step, float *room)
     const Recurrent *s = walk->recurrent;
     int64_t row = s->gates * s->hidden;
     if (!s->batch_first) return walk->x_gates + step * s->batch * row;
-    for (int64_t n = 0; n < s->batch; n++) memcpy(room + n * row, walk->x_gates + (n * s->steps + step) * row, (size_t)row * sizeof *room);
+    for (int64_t n = 0; n < s->batch; n++)
+        memcpy(room + n * row, walk->x_gates + (n * s->steps + step) * row, (size_t)row * sizeof *room);
     return room;
 }
 
@@ -154,11 +164,14 @@ static void walk_sequence(const Walk *walk, const float *x, float *room)
         product(s, walk->h, s->batch, s->hidden, walk->r, walk->r_packed, walk->h_gates);
         gate_steps(walk, walk->h_gates, s->batch * row);
         const float *gates = step_gates(walk, step, room);
-        if (s->gates == 3) gru_step(walk, gates);
-        else lstm_step(walk, gates);
+        if (s->gates == 3)
+            gru_step(walk, gates);
+        else
+            lstm_step(walk, gates);
         output_steps(walk, walk->h, s->batch * s->hidden);
         for (int64_t n = 0; walk->y && n < s->batch; n++) {
-            int64_t at = s->batch_first ? (n * s->steps + step) * s->directions + walk->direction : (step * s->directions + walk->direction) * s->batch + n;
+            int64_t at = s->batch_first ? (n * s->steps + step) * s->directions + walk->direction
+                                        : (step * s->directions + walk->direction) * s->batch + n;
             memcpy(walk->y + at * s->hidden, walk->h + n * s->hidden, (size_t)s->hidden * sizeof(float));
         }
     }
@@ -173,12 +186,14 @@ static int64_t state_at(const Recurrent *s, int64_t direction, int64_t n)
 static void load_state(const Recurrent *s, const Tensor *tensor, int64_t direction, float *to)
 {
     memset(to, 0, (size_t)(s->batch * s->hidden) * sizeof *to);
-    for (int64_t n = 0; tensor && n < s->batch; n++) memcpy(to + n * s->hidden, tensor_floats(tensor) + state_at(s, direction, n), (size_t)s->hidden * sizeof *to);
+    for (int64_t n = 0; tensor && n < s->batch; n++)
+        memcpy(to + n * s->hidden, tensor_floats(tensor) + state_at(s, direction, n), (size_t)s->hidden * sizeof *to);
 }
 
 static void store_state(const Recurrent *s, const float *from, int64_t direction, Tensor *tensor)
 {
-    for (int64_t n = 0; tensor && n < s->batch; n++) memcpy(tensor_floats(tensor) + state_at(s, direction, n), from + n * s->hidden, (size_t)s->hidden * sizeof *from);
+    for (int64_t n = 0; tensor && n < s->batch; n++)
+        memcpy(tensor_floats(tensor) + state_at(s, direction, n), from + n * s->hidden, (size_t)s->hidden * sizeof *from);
 }
 
 static const Tensor *optional(const Run *run, int index)
@@ -186,7 +201,8 @@ static const Tensor *optional(const Run *run, int index)
     return index < run->node->input_count ? run->inputs[index] : NULL;
 }
 
-static const float *packed_weights(const Recurrent *s, const float *packed, const float *weights, int64_t inputs, int64_t direction, char *scratch)
+static const float *packed_weights(const Recurrent *s, const float *packed, const float *weights, int64_t inputs, int64_t direction,
+                                   char *scratch)
 {
     size_t bytes = recurrent_packed_bytes(s, inputs);
     if (packed) return packed + (size_t)direction * bytes / sizeof(float);
@@ -203,7 +219,8 @@ void recurrent_run(const Run *run)
     int64_t rows = s->gates * s->hidden;
     const Tensor *bias = optional(run, 3);
     Tensor *outputs[3] = {NULL, NULL, NULL};
-    for (int i = 0; i < node->output_count && i < 3; i++) outputs[i] = run->outputs[i];
+    for (int i = 0; i < node->output_count && i < 3; i++)
+        outputs[i] = run->outputs[i];
     for (int64_t d = 0; d < s->directions; d++) {
         Walk walk = {.recurrent = s, .direction = d, .backward = s->backward || d == 1};
         /* h counts in the steps of Y, or of Y_h where the sequence is not wanted. */

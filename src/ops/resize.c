@@ -11,8 +11,8 @@
 enum { AXES = 3 };
 
 typedef struct Tap {
-    int64_t low, high;             /* input positions */
-    float fraction;                /* share of high */
+    int64_t low, high; /* input positions */
+    float fraction;    /* share of high */
 } Tap;
 
 typedef struct ResizeState {
@@ -23,7 +23,7 @@ typedef struct ResizeState {
 
 typedef struct Sizes {
     Shape out;
-    double factors[ESPQ_MAX_RANK];      /* out / in, as given or as the sizes say */
+    double factors[ESPQ_MAX_RANK]; /* out / in, as given or as the sizes say */
     bool by_sizes;
 } Sizes;
 
@@ -43,19 +43,28 @@ static bool read_scales(const Node *node, float *scales, int *count, Error *erro
     if (value && value->constant && tensor_count(value->constant) > 0) {
         const Tensor *constant = value->constant;
         if (constant->dtype != DTYPE_FLOAT32 || tensor_count(constant) > ESPQ_MAX_RANK)
-            return fail_node(error, node, "give scales as float32, one an axis", "scales (%s) are %lld numbers of %s", value->name, (long long)tensor_count(constant), dtype_name(constant->dtype));
+            return fail_node(error, node, "give scales as float32, one an axis", "scales (%s) are %lld numbers of %s", value->name,
+                             (long long)tensor_count(constant), dtype_name(constant->dtype));
         *count = (int)tensor_count(constant);
         memcpy(scales, constant->data, (size_t)*count * sizeof *scales);
     } else if (value && !value->constant && !(value->shaped && shape_count(&value->shape) == 0)) {
-        return fail_node(error, node, "make scales an initializer, or export the model with fixed shapes", "scales (%s) must be constant", value->name);
+        return fail_node(error, node, "make scales an initializer, or export the model with fixed shapes", "scales (%s) must be constant",
+                         value->name);
     } else if (!value && attribute && attribute->kind == ATTRIBUTE_FLOATS && attribute->count > 0 && attribute->count <= ESPQ_MAX_RANK) {
         *count = attribute->count;
         memcpy(scales, attribute->numbers, (size_t)*count * sizeof *scales);
     }
     for (int i = 0; i < *count; i++) {
-        if (!(scales[i] > 0) || !isfinite(scales[i])) return fail_node(error, node, "a factor is a positive number", "scale %d is %g", i, (double)scales[i]);
+        if (!(scales[i] > 0) || !isfinite(scales[i]))
+            return fail_node(error, node, "a factor is a positive number", "scale %d is %g", i, (double)scales[i]);
     }
     return true;
+}
+
+/* The size below; 0 for what is no size, which is refused at the end. */
+static int64_t whole(double size)
+{
+    return size >= 0 && size <= INT32_MAX ? (int64_t)size : 0;
 }
 
 /* sizes under keep_aspect_ratio_policy: one factor for all axes. */
@@ -64,7 +73,8 @@ static bool keep_aspect(const Node *node, const Shape *x, const int *axes, int c
     const char *policy = node_string(node, "keep_aspect_ratio_policy", "stretch");
     bool larger = strcmp(policy, "not_smaller") == 0;
     if (strcmp(policy, "stretch") == 0) return true;
-    if (!larger && strcmp(policy, "not_larger") != 0) return fail_node(error, node, "known are stretch, not_larger, not_smaller", "keep_aspect_ratio_policy is \"%s\"", policy);
+    if (!larger && strcmp(policy, "not_larger") != 0)
+        return fail_node(error, node, "known are stretch, not_larger, not_smaller", "keep_aspect_ratio_policy is \"%s\"", policy);
     double factor = larger ? 0 : INFINITY;
     for (int i = 0; i < count; i++) {
         double own = sizes->factors[axes[i]];
@@ -72,7 +82,7 @@ static bool keep_aspect(const Node *node, const Shape *x, const int *axes, int c
     }
     for (int i = 0; i < count; i++) {
         sizes->factors[axes[i]] = factor;
-        sizes->out.dims[axes[i]] = (int64_t)(factor * (double)x->dims[axes[i]] + 0.5);
+        sizes->out.dims[axes[i]] = whole(factor * (double)x->dims[axes[i]] + 0.5);
     }
     return true;
 }
@@ -87,7 +97,8 @@ static bool resize_sizes(const Node *node, const Shape *x, Sizes *sizes, Error *
     if (!input_or_attribute_axes(node, ESPQ_MAX_RANK, x->rank, axes, &axis_count, error)) return false;
     if (axis_count < 0) {
         axis_count = x->rank;
-        for (int i = 0; i < x->rank; i++) axes[i] = i;
+        for (int i = 0; i < x->rank; i++)
+            axes[i] = i;
     }
     if (!input_integers(node, scales_index(node) + 1, wanted, ESPQ_MAX_RANK, &size_count, error)) return false;
     sizes->by_sizes = size_count > 0;
@@ -95,21 +106,26 @@ static bool resize_sizes(const Node *node, const Shape *x, Sizes *sizes, Error *
     if (!sizes->by_sizes && !read_scales(node, scales, &scale_count, error)) return false;
     if (!sizes->by_sizes && scale_count < 0) return fail_node(error, node, cure_spatial, "neither scales nor sizes are given");
     if ((sizes->by_sizes ? size_count : scale_count) != axis_count) {
-        return fail_node(error, node, "one entry an axis is wanted", "%s have %d entries for input %s", sizes->by_sizes ? "sizes" : "scales",
-                         sizes->by_sizes ? size_count : scale_count, shape_text(x, text));
+        return fail_node(error, node, "one entry an axis is wanted", "%s have %d entries for input %s",
+                         sizes->by_sizes ? "sizes" : "scales", sizes->by_sizes ? size_count : scale_count, shape_text(x, text));
     }
+    if (shape_count(x) == 0) return fail_node(error, node, "give a larger input_shape", "the input %s is empty", shape_text(x, text));
     sizes->out = *x;
-    for (int i = 0; i < x->rank; i++) sizes->factors[i] = 1;
+    for (int i = 0; i < x->rank; i++)
+        sizes->factors[i] = 1;
     for (int i = 0; i < axis_count; i++) {
         int axis = axes[i];
-        if (sizes->by_sizes) sizes->out.dims[axis] = wanted[i];
-        else sizes->out.dims[axis] = (int64_t)floor((double)x->dims[axis] * (double)scales[i]);
+        if (sizes->by_sizes)
+            sizes->out.dims[axis] = wanted[i];
+        else
+            sizes->out.dims[axis] = whole((double)x->dims[axis] * (double)scales[i]);
         sizes->factors[axis] = sizes->by_sizes ? (double)wanted[i] / (double)x->dims[axis] : (double)scales[i];
     }
     if (sizes->by_sizes && !keep_aspect(node, x, axes, axis_count, sizes, error)) return false;
     for (int i = 0; i < x->rank; i++) {
         if (sizes->out.dims[i] < 1 || sizes->out.dims[i] > INT32_MAX)
-            return fail_node(error, node, "check scales and sizes", "axis %d of the output would have %lld elements", i, (long long)sizes->out.dims[i]);
+            return fail_node(error, node, "check scales and sizes", "axis %d of the output would have %lld elements", i,
+                             (long long)sizes->out.dims[i]);
     }
     return true;
 }
@@ -165,8 +181,10 @@ static void exact_taps(const Node *node, bool linear, double factor, int64_t in,
     const char *rounding = node_string(node, "nearest_mode", upsample || node->opset < 11 ? "floor" : "round_prefer_floor");
     for (int64_t i = 0; i < out; i++) {
         double at = coordinate(mode, (double)i, factor, (double)in, (double)out);
-        if (linear) taps[i] = between(at, in);
-        else taps[i] = (Tap){.low = nearest(rounding, at, in)};
+        if (linear)
+            taps[i] = between(at, in);
+        else
+            taps[i] = (Tap){.low = nearest(rounding, at, in)};
     }
 }
 
@@ -189,19 +207,24 @@ static void chip_taps(const Node *node, bool linear, bool by_sizes, double facto
 static void resize_release(void *pointer)
 {
     ResizeState *state = pointer;
-    for (int i = 0; i < AXES; i++) memory_free(state->taps[i]);
+    for (int i = 0; i < AXES; i++)
+        memory_free(state->taps[i]);
     memory_free(state);
 }
 
 static bool check_mode(const Node *node, bool *linear, Error *error)
 {
-    const char *mode = node_string(node, "mode", "nearest"), *coordinates = node_string(node, "coordinate_transformation_mode", "half_pixel");
+    const char *mode = node_string(node, "mode", "nearest"),
+               *coordinates = node_string(node, "coordinate_transformation_mode", "half_pixel");
     *linear = strcmp(mode, "linear") == 0 || strcmp(mode, "bilinear") == 0;
     if (!*linear && strcmp(mode, "nearest") != 0)
-        return fail_node(error, node, "use mode nearest or linear", "resizing with mode \"%s\" cannot be run or quantized: the chip has none", mode);
-    if (node_integer(node, "antialias", 0) != 0) return fail_node(error, node, "export without antialias", "antialias is not supported: the chip has none");
+        return fail_node(error, node, "use mode nearest or linear",
+                         "resizing with mode \"%s\" cannot be run or quantized: the chip has none", mode);
+    if (node_integer(node, "antialias", 0) != 0)
+        return fail_node(error, node, "export without antialias", "antialias is not supported: the chip has none");
     if (strcmp(coordinates, "tf_crop_and_resize") == 0)
-        return fail_node(error, node, "crop with Slice, then resize", "coordinate_transformation_mode \"tf_crop_and_resize\" is not supported");
+        return fail_node(error, node, "crop with Slice, then resize",
+                         "coordinate_transformation_mode \"tf_crop_and_resize\" is not supported");
     return true;
 }
 
@@ -214,7 +237,8 @@ static bool resize_prepare(Prepare *prepare, Error *error)
     if (!check_mode(node, &linear, error) || !resize_sizes(node, x, &sizes, error)) return false;
     for (int i = 0; i < 2; i++) {
         if (sizes.out.dims[i] != x->dims[i])
-            return fail_node(error, node, cure_spatial, "axis %d (%s) is resized from %lld to %lld: the chip cannot", i, i ? "channels" : "batch", (long long)x->dims[i], (long long)sizes.out.dims[i]);
+            return fail_node(error, node, cure_spatial, "axis %d (%s) is resized from %lld to %lld: the chip cannot", i,
+                             i ? "channels" : "batch", (long long)x->dims[i], (long long)sizes.out.dims[i]);
     }
     ResizeState *state = memory_new(sizeof *state);
     if (!state) return fail_memory(error, sizeof *state);
@@ -229,8 +253,10 @@ static bool resize_prepare(Prepare *prepare, Error *error)
         state->taps[i] = memory_new_array((size_t)state->out[i], sizeof(Tap));
         if (!state->taps[i]) return fail_memory(error, (size_t)state->out[i] * sizeof(Tap));
         if (!real) continue;
-        if (follows_chip(prepare)) chip_taps(node, linear, sizes.by_sizes, sizes.factors[axis], state->in[i], state->out[i], state->taps[i]);
-        else exact_taps(node, linear, sizes.factors[axis], state->in[i], state->out[i], state->taps[i]);
+        if (follows_chip(prepare))
+            chip_taps(node, linear, sizes.by_sizes, sizes.factors[axis], state->in[i], state->out[i], state->taps[i]);
+        else
+            exact_taps(node, linear, sizes.factors[axis], state->in[i], state->out[i], state->taps[i]);
     }
     return true;
 }
@@ -259,11 +285,13 @@ static void resize_part(void *context, int64_t begin, int64_t end, int thread)
     const ResizeTask *task = context;
     const ResizeState *state = task->state;
     for (int64_t item = begin; item < end; item++) {
-        int64_t row_at = item % state->out[1], depth_at = item / state->out[1] % state->out[0], plane = item / state->out[1] / state->out[0];
+        int64_t row_at = item % state->out[1], depth_at = item / state->out[1] % state->out[0],
+                plane = item / state->out[1] / state->out[0];
         const Tap *row = &state->taps[1][row_at], *depth = &state->taps[0][depth_at], *columns = state->taps[2];
         const float *x = task->x + plane * state->in[0] * state->in[1] * state->in[2];
-        const float *rows[4] = {x + (depth->low * state->in[1] + row->low) * state->in[2], x + (depth->low * state->in[1] + row->high) * state->in[2],
-                                x + (depth->high * state->in[1] + row->low) * state->in[2], x + (depth->high * state->in[1] + row->high) * state->in[2]};
+        const float *rows[4] = {
+            x + (depth->low * state->in[1] + row->low) * state->in[2], x + (depth->low * state->in[1] + row->high) * state->in[2],
+            x + (depth->high * state->in[1] + row->low) * state->in[2], x + (depth->high * state->in[1] + row->high) * state->in[2]};
         float *y = task->y + item * state->out[2];
         for (int64_t j = 0; j < state->out[2]; j++) {
             if (!state->linear) {
@@ -271,7 +299,9 @@ static void resize_part(void *context, int64_t begin, int64_t end, int thread)
                 continue;
             }
             float near = blend(linear_row(rows[0], &columns[j]), linear_row(rows[1], &columns[j]), row->fraction);
-            if (depth->fraction != 0.0f) near = blend(near, blend(linear_row(rows[2], &columns[j]), linear_row(rows[3], &columns[j]), row->fraction), depth->fraction);
+            if (depth->fraction != 0.0f)
+                near =
+                    blend(near, blend(linear_row(rows[2], &columns[j]), linear_row(rows[3], &columns[j]), row->fraction), depth->fraction);
             y[j] = near;
         }
     }
@@ -285,27 +315,51 @@ static void resize_run(const Run *run)
 }
 
 const Operator op_resize = {
-    .name = "Resize", .help = "Enlarge or shrink the spatial axes, nearest or linear. 8 bits only on the chip.",
-    .inputs = {1, 4}, .outputs = {1, 1},
-    .attributes = {{.name = "antialias", .kind = ATTRIBUTE_INT},
-                   {.name = "axes", .kind = ATTRIBUTE_INTS},
-                   {.name = "coordinate_transformation_mode", .kind = ATTRIBUTE_STRING, .text = "half_pixel",
-                    .words = "half_pixel|half_pixel_symmetric|pytorch_half_pixel|align_corners|asymmetric|tf_half_pixel_for_nn|tf_crop_and_resize"},
-                   {.name = "cubic_coeff_a", .kind = ATTRIBUTE_FLOAT, .number = -0.75},
-                   {.name = "exclude_outside", .kind = ATTRIBUTE_INT},
-                   {.name = "extrapolation_value", .kind = ATTRIBUTE_FLOAT},
-                   {.name = "keep_aspect_ratio_policy", .kind = ATTRIBUTE_STRING, .text = "stretch", .words = "stretch|not_larger|not_smaller"},
-                   {.name = "mode", .kind = ATTRIBUTE_STRING, .text = "nearest", .words = "nearest|linear|cubic"},
-                   {.name = "nearest_mode", .kind = ATTRIBUTE_STRING, .text = "round_prefer_floor", .words = "round_prefer_floor|round_prefer_ceil|floor|ceil"}},
-    .infer = resize_infer, .prepare = resize_prepare, .release = resize_release, .run = resize_run,
-    .flags = OPERATOR_QUANTIZABLE, .float_inputs = 1u << 1 | 1u << 2 | 1u << 3, .align = ALIGN_RESIZE, .layout = LAYOUT_RESIZE, .module = MODULE_S8,
-    .module_cure = "the runtime's Resize is empty at 16 bits: dispatch it to 8 bits", .cost = cost_elementwise,
+    .name = "Resize",
+    .help = "Enlarge or shrink the spatial axes, nearest or linear. 8 bits only on the chip.",
+    .inputs = {1, 4},
+    .outputs = {1, 1},
+    .attributes =
+        {{.name = "antialias", .kind = ATTRIBUTE_INT},
+         {.name = "axes", .kind = ATTRIBUTE_INTS},
+         {.name = "coordinate_transformation_mode",
+          .kind = ATTRIBUTE_STRING,
+          .text = "half_pixel",
+          .words = "half_pixel|half_pixel_symmetric|pytorch_half_pixel|align_corners|asymmetric|tf_half_pixel_for_nn|tf_crop_and_resize"},
+         {.name = "cubic_coeff_a", .kind = ATTRIBUTE_FLOAT, .number = -0.75},
+         {.name = "exclude_outside", .kind = ATTRIBUTE_INT},
+         {.name = "extrapolation_value", .kind = ATTRIBUTE_FLOAT},
+         {.name = "keep_aspect_ratio_policy", .kind = ATTRIBUTE_STRING, .text = "stretch", .words = "stretch|not_larger|not_smaller"},
+         {.name = "mode", .kind = ATTRIBUTE_STRING, .text = "nearest", .words = "nearest|linear|cubic"},
+         {.name = "nearest_mode",
+          .kind = ATTRIBUTE_STRING,
+          .text = "round_prefer_floor",
+          .words = "round_prefer_floor|round_prefer_ceil|floor|ceil"}},
+    .infer = resize_infer,
+    .prepare = resize_prepare,
+    .release = resize_release,
+    .run = resize_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_inputs = 1u << 1 | 1u << 2 | 1u << 3,
+    .align = ALIGN_RESIZE,
+    .layout = LAYOUT_RESIZE,
+    .module = MODULE_S8,
+    .module_cure = "the runtime's Resize is empty at 16 bits: dispatch it to 8 bits",
+    .cost = cost_elementwise,
 };
 
 const Operator op_upsample = {
-    .name = "Upsample", .help = "The older form of Resize; the importer turns it into one.",
-    .inputs = {1, 2}, .outputs = {1, 1},
-    .attributes = {{.name = "mode", .kind = ATTRIBUTE_STRING, .text = "nearest", .words = "nearest|linear|bilinear"}, {.name = "scales", .kind = ATTRIBUTE_FLOATS}},
-    .infer = resize_infer, .prepare = resize_prepare, .release = resize_release, .run = resize_run,
-    .float_inputs = 1u << 1, .module_cure = "write it as Resize (opset 11 or later)", .cost = cost_elementwise,
+    .name = "Upsample",
+    .help = "The older form of Resize; the importer turns it into one.",
+    .inputs = {1, 2},
+    .outputs = {1, 1},
+    .attributes = {{.name = "mode", .kind = ATTRIBUTE_STRING, .text = "nearest", .words = "nearest|linear|bilinear"},
+                   {.name = "scales", .kind = ATTRIBUTE_FLOATS}},
+    .infer = resize_infer,
+    .prepare = resize_prepare,
+    .release = resize_release,
+    .run = resize_run,
+    .float_inputs = 1u << 1,
+    .module_cure = "write it as Resize (opset 11 or later)",
+    .cost = cost_elementwise,
 };

@@ -12,7 +12,7 @@
 typedef struct SoftmaxState {
     AxisView view;
     bool logarithm;
-    bool of_softmax;        /* LogSoftmax as log(softmax(x)), the reference's: -inf where softmax is 0 */
+    bool of_softmax; /* LogSoftmax as log(softmax(x)), the reference's: -inf where softmax is 0 */
 } SoftmaxState;
 
 static bool softmax_axis(const Node *node, int rank, int *axis, Error *error)
@@ -67,19 +67,26 @@ static void softmax_row(const SoftmaxState *state, const float *x, float *y)
 {
     int64_t length = state->view.length;
     float largest = -INFINITY;
-    for (int64_t i = 0; i < length; i++) largest = x[i] > largest || isnan(x[i]) ? x[i] : largest;
-    for (int64_t i = 0; i < length; i++) y[i] = x[i] - largest;
+    for (int64_t i = 0; i < length; i++)
+        largest = x[i] > largest || isnan(x[i]) ? x[i] : largest;
+    for (int64_t i = 0; i < length; i++)
+        y[i] = x[i] - largest;
     exp_f32(y, y, length);
     double sum = 0;
-    for (int64_t i = 0; i < length; i++) sum += y[i];
+    for (int64_t i = 0; i < length; i++)
+        sum += y[i];
     float divisor = (float)sum;
     if (!state->logarithm) {
-        for (int64_t i = 0; i < length; i++) y[i] /= divisor;
+        const float inverse = 1.0f / divisor;   /* a product, as the reference's kernel has it: the last bit of its test outputs shows it */
+        for (int64_t i = 0; i < length; i++)
+            y[i] *= inverse;
     } else if (state->of_softmax) {
-        for (int64_t i = 0; i < length; i++) y[i] = espq_logf(y[i] / divisor);
+        for (int64_t i = 0; i < length; i++)
+            y[i] = espq_logf(y[i] / divisor);
     } else {
         float shift = espq_logf(divisor);
-        for (int64_t i = 0; i < length; i++) y[i] = x[i] - largest - shift;
+        for (int64_t i = 0; i < length; i++)
+            y[i] = x[i] - largest - shift;
     }
 }
 
@@ -103,17 +110,23 @@ static void softmax_columns(const SoftmaxState *state, const float *x, float *y,
     }
     for (int64_t i = 0; i < length; i++) {
         float *row = y + i * stride;
-        for (int c = 0; c < columns; c++) row[c] = x[i * stride + c] - largest[c];
+        for (int c = 0; c < columns; c++)
+            row[c] = x[i * stride + c] - largest[c];
         exp_f32(row, row, columns);
-        for (int c = 0; c < columns; c++) sum[c] += row[c];
+        for (int c = 0; c < columns; c++)
+            sum[c] += row[c];
     }
-    for (int c = 0; c < columns; c++) last[c] = state->logarithm && !state->of_softmax ? espq_logf((float)sum[c]) : (float)sum[c];
+    for (int c = 0; c < columns; c++)
+        last[c] = state->logarithm && !state->of_softmax ? espq_logf((float)sum[c]) : (float)sum[c];
     for (int64_t i = 0; i < length; i++) {
         for (int c = 0; c < columns; c++) {
             float *to = y + i * stride + c;
-            if (!state->logarithm) *to /= last[c];
-            else if (state->of_softmax) *to = espq_logf(*to / last[c]);
-            else *to = x[i * stride + c] - largest[c] - last[c];
+            if (!state->logarithm)
+                *to /= last[c];
+            else if (state->of_softmax)
+                *to = espq_logf(*to / last[c]);
+            else
+                *to = x[i * stride + c] - largest[c] - last[c];
         }
     }
 }
@@ -139,20 +152,39 @@ static void softmax_run(const Run *run)
 {
     const SoftmaxState *state = run->state;
     SoftmaxTask task = {state, tensor_floats(run->inputs[0]), tensor_floats(run->outputs[0])};
-    int64_t items = state->view.outer * ((state->view.inner + COLUMNS - 1) / COLUMNS), item = state->view.length * (state->view.inner < COLUMNS ? state->view.inner : COLUMNS);
+    int64_t items = state->view.outer * ((state->view.inner + COLUMNS - 1) / COLUMNS),
+            item = state->view.length * (state->view.inner < COLUMNS ? state->view.inner : COLUMNS);
     if (item > 0) threads_for(items, 1 + OPS_GRAIN / 8 / item, softmax_part, &task);
 }
 
 const Operator op_softmax = {
-    .name = "Softmax", .help = "exp(x) over its sum along an axis; the output stays float32.",
-    .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1}},
-    .infer = softmax_infer, .prepare = softmax_prepare, .run = softmax_run,
-    .flags = OPERATOR_QUANTIZABLE, .float_outputs = 1u << 0, .layout = LAYOUT_AXIS, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "Softmax",
+    .help = "exp(x) over its sum along an axis; the output stays float32.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1}},
+    .infer = softmax_infer,
+    .prepare = softmax_prepare,
+    .run = softmax_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_outputs = 1u << 0,
+    .layout = LAYOUT_AXIS,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };
 
 const Operator op_log_softmax = {
-    .name = "LogSoftmax", .help = "Logarithm of Softmax; the output stays float32.",
-    .inputs = {1, 1}, .outputs = {1, 1}, .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1}},
-    .infer = softmax_infer, .prepare = log_softmax_prepare, .run = softmax_run,
-    .flags = OPERATOR_QUANTIZABLE, .float_outputs = 1u << 0, .layout = LAYOUT_AXIS, .module = MODULE_ALL, .cost = cost_elementwise,
+    .name = "LogSoftmax",
+    .help = "Logarithm of Softmax; the output stays float32.",
+    .inputs = {1, 1},
+    .outputs = {1, 1},
+    .attributes = {{.name = "axis", .kind = ATTRIBUTE_INT, .number = -1}},
+    .infer = softmax_infer,
+    .prepare = log_softmax_prepare,
+    .run = softmax_run,
+    .flags = OPERATOR_QUANTIZABLE,
+    .float_outputs = 1u << 0,
+    .layout = LAYOUT_AXIS,
+    .module = MODULE_ALL,
+    .cost = cost_elementwise,
 };

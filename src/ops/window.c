@@ -15,7 +15,8 @@ static bool read_positive(const Node *node, const char *name, int64_t *out, int 
 {
     if (!attribute_integers(node, name, 1, out, count, error)) return false;
     for (int i = 0; i < count; i++) {
-        if (out[i] < 1 || out[i] > INT32_MAX) return fail_node(error, node, cure_attribute, "%s must be at least 1, one entry is %lld", name, (long long)out[i]);
+        if (out[i] < 1 || out[i] > INT32_MAX)
+            return fail_node(error, node, cure_attribute, "%s must be at least 1, one entry is %lld", name, (long long)out[i]);
     }
     return true;
 }
@@ -28,6 +29,7 @@ static bool read_window(const Node *node, const Shape *input, const int64_t *ker
     for (int i = 0; i < window->spatial; i++) {
         window->in[i] = input->dims[i + 2];
         window->kernel[i] = kernel[i];
+        if (window->in[i] < 1) return fail_node(error, node, "give a larger input_shape", "axis %d of the input is empty", i + 2);
         if (kernel[i] < 1 || kernel[i] > INT32_MAX) {
             return fail_node(error, node, cure_attribute, "kernel_shape must be at least 1, one entry is %lld", (long long)kernel[i]);
         }
@@ -44,7 +46,8 @@ static bool read_window(const Node *node, const Shape *input, const int64_t *ker
     for (int i = 0; i < window->spatial; i++) {
         window->pad_begin[i] = pads[i];
         window->pad_end[i] = pads[i + window->spatial];
-        if (pads[i] < INT32_MIN / 4 || pads[i] > INT32_MAX / 4 || pads[i + window->spatial] < INT32_MIN / 4 || pads[i + window->spatial] > INT32_MAX / 4)
+        if (pads[i] < INT32_MIN / 4 || pads[i] > INT32_MAX / 4 || pads[i + window->spatial] < INT32_MIN / 4 ||
+            pads[i + window->spatial] > INT32_MAX / 4)
             return fail_node(error, node, cure_attribute, "pads are out of range");
     }
     return true;
@@ -78,8 +81,9 @@ bool window_resolve(const Node *node, const Shape *input, const int64_t *kernel,
         if (room < 0) {
             char text[160];
             return fail_node(error, node, "give a larger input_shape, or check pads and dilations",
-                             "a window of %lld (with dilation) does not fit into axis %d of the input %s with pads %lld and %lld", (long long)extent(window, i), i + 2,
-                             shape_text(input, text), (long long)window->pad_begin[i], (long long)window->pad_end[i]);
+                             "a window of %lld (with dilation) does not fit into axis %d of the input %s with pads %lld and %lld",
+                             (long long)extent(window, i), i + 2, shape_text(input, text), (long long)window->pad_begin[i],
+                             (long long)window->pad_end[i]);
         }
         window->out[i] = room / window->stride[i] + 1;
         if (ceil_mode) {
@@ -96,8 +100,11 @@ bool window_resolve_transposed(const Node *node, const Shape *input, const int64
     int64_t padding[ESPQ_MAX_SPATIAL];
     if (!read_window(node, input, kernel, window, &same, error)) return false;
     if (!attribute_integers(node, "output_padding", 0, padding, window->spatial, error)) return false;
+    for (int i = 0; i < window->spatial; i++) {
+        if (padding[i] < 0 || padding[i] > INT32_MAX / 4) return fail_node(error, node, cure_attribute, "output_padding is out of range");
+    }
     const Attribute *asked = node_attribute(node, "output_shape");
-    int skip = asked && asked->count == window->spatial + 2 ? 2 : 0;   /* some exporters write batch and channels too */
+    int skip = asked && asked->count == window->spatial + 2 ? 2 : 0; /* some exporters write batch and channels too */
     if (asked && asked->count > 0 && (asked->kind != ATTRIBUTE_INTS || asked->count - skip != window->spatial))
         return fail_node(error, node, cure_attribute, "output_shape has %d entries for %d spatial axes", asked->count, window->spatial);
     bool upper = strcmp(node_string(node, "auto_pad", "NOTSET"), "SAME_UPPER") == 0;
@@ -105,6 +112,8 @@ bool window_resolve_transposed(const Node *node, const Shape *input, const int64
         int64_t full = window->stride[i] * (window->in[i] - 1) + padding[i] + extent(window, i);
         if ((asked && asked->count > 0) || same) {
             int64_t out = asked && asked->count > 0 ? asked->integers[i + skip] : window->in[i] * window->stride[i];
+            if (out < 1 || out > INT32_MAX)
+                return fail_node(error, node, cure_attribute, "output_shape asks for %lld elements", (long long)out);
             split_padding(window, i, full > out ? full - out : 0, upper);
             window->out[i] = out;
         } else {
@@ -112,8 +121,8 @@ bool window_resolve_transposed(const Node *node, const Shape *input, const int64
         }
         if (window->out[i] < 1 || window->out[i] > INT32_MAX) {
             char text[160];
-            return fail_node(error, node, "check pads and output_shape", "axis %d of the output would have %lld elements for input %s", i + 2, (long long)window->out[i],
-                             shape_text(input, text));
+            return fail_node(error, node, "check pads and output_shape", "axis %d of the output would have %lld elements for input %s",
+                             i + 2, (long long)window->out[i], shape_text(input, text));
         }
     }
     return true;
@@ -145,7 +154,8 @@ static void shift_axes(int64_t *axes, int spatial, int64_t filler)
 {
     int shift = ESPQ_MAX_SPATIAL - spatial;
     memmove(axes + shift, axes, (size_t)spatial * sizeof *axes);
-    for (int i = 0; i < shift; i++) axes[i] = filler;
+    for (int i = 0; i < shift; i++)
+        axes[i] = filler;
 }
 
 void window_three_axes(Window *window)

@@ -7,9 +7,9 @@
 #define ESPQ_MAX_SPATIAL 3
 
 typedef struct Window {
-    int spatial;                       /* number of spatial axes; what follows has one entry each */
+    int spatial; /* number of spatial axes; what follows has one entry each */
     int64_t in[ESPQ_MAX_SPATIAL], out[ESPQ_MAX_SPATIAL], kernel[ESPQ_MAX_SPATIAL], stride[ESPQ_MAX_SPATIAL], dilation[ESPQ_MAX_SPATIAL];
-    int64_t pad_begin[ESPQ_MAX_SPATIAL], pad_end[ESPQ_MAX_SPATIAL];   /* negative: rows cut off (decomposed ConvTranspose) */
+    int64_t pad_begin[ESPQ_MAX_SPATIAL], pad_end[ESPQ_MAX_SPATIAL]; /* negative: rows cut off (decomposed ConvTranspose) */
 } Window;
 
 /* Read strides, dilations, pads and auto_pad of a node whose input is [batch, channels, spatial…]. `kernel` has one entry a

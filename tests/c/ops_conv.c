@@ -6,7 +6,7 @@
 
 typedef struct ConvCase {
     int spatial;
-    int64_t batch, group, in, out;                      /* channels a group */
+    int64_t batch, group, in, out; /* channels a group */
     int64_t size[2], kernel[2], stride[2], dilation[2], pads[4];
     bool bias, constant, wide;
 } ConvCase;
@@ -26,7 +26,8 @@ static void check_conv(Random *random, const ConvCase *c)
     OperatorRun run;
     if (!operator_open(&run, "Conv", 1)) return;
     int s = c->spatial;
-    int64_t x_dims[4] = {c->batch, c->group * c->in, c->size[0], c->size[1]}, w_dims[4] = {c->group * c->out, c->in, c->kernel[0], c->kernel[1]};
+    int64_t x_dims[4] = {c->batch, c->group * c->in, c->size[0], c->size[1]},
+            w_dims[4] = {c->group * c->out, c->in, c->kernel[0], c->kernel[1]};
     operator_input(&run, test_random(random, 2 + s, x_dims), false);
     operator_input(&run, test_random(random, 2 + s, w_dims), c->constant);
     if (c->bias) operator_input(&run, test_random(random, 1, w_dims), true);
@@ -59,7 +60,8 @@ static void check_conv(Random *random, const ConvCase *c)
                 }
             }
         }
-        CHECK(test_close(tensor_floats(y)[flat], sum, 2e-5), "conv element %lld: %g, wanted %g", (long long)flat, (double)tensor_floats(y)[flat], sum);
+        CHECK(test_close(tensor_floats(y)[flat], sum, 2e-5), "conv element %lld: %g, wanted %g", (long long)flat,
+              (double)tensor_floats(y)[flat], sum);
     }
     operator_close(&run);
 }
@@ -70,8 +72,11 @@ TEST(conv_equals_its_definition)
     Random random;
     random_seed(&random, 7);
     for (int i = 0; i < 120; i++) {
-        ConvCase c = {.spatial = 1 + (int)(random_next(&random) % 2), .batch = 1 + random_next(&random) % 3, .group = 1 + random_next(&random) % 3,
-                      .in = 1 + random_next(&random) % 5, .out = 1 + random_next(&random) % 5};
+        ConvCase c = {.spatial = 1 + (int)(random_next(&random) % 2),
+                      .batch = 1 + random_next(&random) % 3,
+                      .group = 1 + random_next(&random) % 3,
+                      .in = 1 + random_next(&random) % 5,
+                      .out = 1 + random_next(&random) % 5};
         for (int k = 0; k < 2; k++) {
             c.kernel[k] = 1 + random_next(&random) % 4;
             c.stride[k] = 1 + random_next(&random) % 3;
@@ -80,7 +85,7 @@ TEST(conv_equals_its_definition)
             c.pads[k] = random_next(&random) % 3;
             c.pads[k + 2] = random_next(&random) % 3;
         }
-        if (i % 10 == 0) {   /* cut off before, as a decomposed ConvTranspose asks for */
+        if (i % 10 == 0) { /* cut off before, as a decomposed ConvTranspose asks for */
             c.pads[0] = -1;
             c.pads[3] = -1;
             c.size[0] += 2;
@@ -109,15 +114,17 @@ TEST(conv_auto_pad_becomes_pads)
     static const struct {
         const char *auto_pad;
         int64_t size, kernel, stride, begin, end, out;
-    } rows[] = {{"SAME_UPPER", 8, 4, 1, 1, 2, 8}, {"SAME_LOWER", 8, 4, 1, 2, 1, 8}, {"SAME_UPPER", 7, 3, 2, 1, 1, 4}, {"SAME_UPPER", 8, 3, 2, 0, 1, 4},
-                {"SAME_LOWER", 8, 3, 2, 1, 0, 4}, {"SAME_UPPER", 8, 1, 2, 0, 0, 4}, {"VALID", 8, 3, 2, 0, 0, 3}};
+    } rows[] = {{"SAME_UPPER", 8, 4, 1, 1, 2, 8}, {"SAME_LOWER", 8, 4, 1, 2, 1, 8}, {"SAME_UPPER", 7, 3, 2, 1, 1, 4},
+                {"SAME_UPPER", 8, 3, 2, 0, 1, 4}, {"SAME_LOWER", 8, 3, 2, 1, 0, 4}, {"SAME_UPPER", 8, 1, 2, 0, 0, 4},
+                {"VALID", 8, 3, 2, 0, 0, 3}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         OperatorRun run;
         int64_t pads[2] = {-1, -1};
         CHECK(padded_conv(&run, rows[i].auto_pad, rows[i].size, rows[i].kernel, rows[i].stride), "row %zu: %s", i, run.error.what);
-        if (run.outputs[0]) CHECK(run.outputs[0]->shape.dims[2] == rows[i].out, "row %zu: %lld outputs", i, (long long)run.outputs[0]->shape.dims[2]);
-        CHECK(node_integers(run.node, "pads", pads, 2) == 2 && pads[0] == rows[i].begin && pads[1] == rows[i].end, "row %zu: pads %lld %lld", i, (long long)pads[0],
-              (long long)pads[1]);
+        if (run.outputs[0])
+            CHECK(run.outputs[0]->shape.dims[2] == rows[i].out, "row %zu: %lld outputs", i, (long long)run.outputs[0]->shape.dims[2]);
+        CHECK(node_integers(run.node, "pads", pads, 2) == 2 && pads[0] == rows[i].begin && pads[1] == rows[i].end,
+              "row %zu: pads %lld %lld", i, (long long)pads[0], (long long)pads[1]);
         CHECK((node_attribute(run.node, "auto_pad") != NULL) == (strcmp(rows[i].auto_pad, "VALID") == 0), "row %zu: auto_pad", i);
         operator_close(&run);
     }
@@ -131,10 +138,12 @@ TEST(conv_refuses_what_does_not_fit)
     operator_input(&run, test_tensor(DIMS(1, 3, 8, 8)), false);
     operator_input(&run, test_tensor(DIMS(4, 2, 3, 3)), true);
     CHECK(!operator_run(&run), "three channels through weights for two");
-    CHECK(strstr(run.error.where, "the_node") && strstr(run.error.what, "[4, 2, 3, 3]") && strstr(run.error.what, "group") && run.error.cure[0], "%s: %s", run.error.where,
-          run.error.what);
+    CHECK(strstr(run.error.where, "the_node") && strstr(run.error.what, "[4, 2, 3, 3]") && strstr(run.error.what, "group") &&
+              run.error.cure[0],
+          "%s: %s", run.error.where, run.error.what);
     operator_close(&run);
-    CHECK(!padded_conv(&run, "VALID", 2, 3, 1) && strstr(run.error.what, "does not fit"), "a window larger than the input: %s", run.error.what);
+    CHECK(!padded_conv(&run, "VALID", 2, 3, 1) && strstr(run.error.what, "does not fit"), "a window larger than the input: %s",
+          run.error.what);
     operator_close(&run);
     if (!operator_open(&run, "Conv", 1)) return;
     operator_input(&run, test_tensor(DIMS(1, 1, 4, 4, 4)), false);
@@ -149,7 +158,8 @@ TEST(conv_transpose_equals_its_definition)
     Random random;
     random_seed(&random, 11);
     for (int i = 0; i < 60; i++) {
-        int64_t group = 1 + random_next(&random) % 2, in = 1 + random_next(&random) % 3, out = 1 + random_next(&random) % 3, batch = 1 + random_next(&random) % 2;
+        int64_t group = 1 + random_next(&random) % 2, in = 1 + random_next(&random) % 3, out = 1 + random_next(&random) % 3,
+                batch = 1 + random_next(&random) % 2;
         int64_t size[2], kernel[2], stride[2], dilation[2], pads[4], padding[2], wanted[2];
         for (int k = 0; k < 2; k++) {
             size[k] = 1 + random_next(&random) % 5;
@@ -177,35 +187,39 @@ TEST(conv_transpose_equals_its_definition)
         const Tensor *y = run.outputs[0];
         REQUIRE(y && y->shape.dims[2] == wanted[0] && y->shape.dims[3] == wanted[1], "shape of case %d", i);
         static double sums[100000];
-        for (int64_t k = 0; k < tensor_count(y); k++) sums[k] = tensor_floats(run.inputs[2])[k / (wanted[0] * wanted[1]) % (group * out)];
+        for (int64_t k = 0; k < tensor_count(y); k++)
+            sums[k] = tensor_floats(run.inputs[2])[k / (wanted[0] * wanted[1]) % (group * out)];
         const float *x = tensor_floats(run.inputs[0]), *w = tensor_floats(run.inputs[1]);
         for (int64_t n = 0; n < batch * group * in * size[0] * size[1]; n++) {
-            int64_t column = n % size[1], row = n / size[1] % size[0], channel = n / (size[0] * size[1]) % (group * in), image = n / (size[0] * size[1] * group * in);
+            int64_t column = n % size[1], row = n / size[1] % size[0], channel = n / (size[0] * size[1]) % (group * in),
+                    image = n / (size[0] * size[1] * group * in);
             for (int64_t o = 0; o < out; o++) {
                 for (int64_t ky = 0; ky < kernel[0]; ky++) {
                     for (int64_t kx = 0; kx < kernel[1]; kx++) {
                         int64_t oy = row * stride[0] + ky * dilation[0] - pads[0], ox = column * stride[1] + kx * dilation[1] - pads[1];
                         if (oy < 0 || ox < 0 || oy >= wanted[0] || ox >= wanted[1]) continue;
                         int64_t to = image * group * out + channel / in * out + o;
-                        sums[(to * wanted[0] + oy) * wanted[1] + ox] += (double)x[n] * w[((channel * out + o) * kernel[0] + ky) * kernel[1] + kx];
+                        sums[(to * wanted[0] + oy) * wanted[1] + ox] +=
+                            (double)x[n] * w[((channel * out + o) * kernel[0] + ky) * kernel[1] + kx];
                     }
                 }
             }
         }
         for (int64_t k = 0; k < tensor_count(y); k++)
-            CHECK(test_close(tensor_floats(y)[k], sums[k], 2e-5), "case %d element %lld: %g, wanted %g", i, (long long)k, (double)tensor_floats(y)[k], sums[k]);
+            CHECK(test_close(tensor_floats(y)[k], sums[k], 2e-5), "case %d element %lld: %g, wanted %g", i, (long long)k,
+                  (double)tensor_floats(y)[k], sums[k]);
         operator_close(&run);
     }
 }
 
-/* Promise: output_shape and auto_pad become the pads and output_padding that give the same size, so that the decomposition sees only those. */
+/* Promise: output_shape and auto_pad become the pads and output_padding that give the same size, which the decomposition reads. */
 TEST(conv_transpose_output_shape_becomes_pads)
 {
     static const struct {
         const char *auto_pad;
-        int64_t shape, pads[2], padding, out;      /* shape 0: not given; input 5, kernel 3, stride 2: 11 without pads */
-    } rows[] = {{NULL, 10, {1, 0}, 0, 10}, {NULL, 9, {1, 1}, 0, 9}, {NULL, 12, {0, 0}, 1, 12}, {"SAME_UPPER", 0, {0, 1}, 0, 10}, {"SAME_LOWER", 0, {1, 0}, 0, 10},
-                {"SAME_UPPER", 10, {0, 1}, 0, 10}};
+        int64_t shape, pads[2], padding, out; /* shape 0: not given; input 5, kernel 3, stride 2: 11 without pads */
+    } rows[] = {{NULL, 10, {1, 0}, 0, 10},        {NULL, 9, {1, 1}, 0, 9},          {NULL, 12, {0, 0}, 1, 12},
+                {"SAME_UPPER", 0, {0, 1}, 0, 10}, {"SAME_LOWER", 0, {1, 0}, 0, 10}, {"SAME_UPPER", 10, {0, 1}, 0, 10}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         OperatorRun run;
         int64_t pads[2] = {-1, -1}, padding = -1, stride = 2;
@@ -216,11 +230,12 @@ TEST(conv_transpose_output_shape_becomes_pads)
         if (rows[i].auto_pad) node_set_string(run.graph, run.node, "auto_pad", rows[i].auto_pad);
         if (rows[i].shape) node_set_integers(run.graph, run.node, "output_shape", &rows[i].shape, 1);
         CHECK(operator_run(&run), "row %zu: %s", i, run.error.what);
-        if (run.outputs[0]) CHECK(run.outputs[0]->shape.dims[2] == rows[i].out, "row %zu: %lld", i, (long long)run.outputs[0]->shape.dims[2]);
+        if (run.outputs[0])
+            CHECK(run.outputs[0]->shape.dims[2] == rows[i].out, "row %zu: %lld", i, (long long)run.outputs[0]->shape.dims[2]);
         node_integers(run.node, "pads", pads, 2);
         node_integers(run.node, "output_padding", &padding, 1);
-        CHECK(pads[0] == rows[i].pads[0] && pads[1] == rows[i].pads[1] && padding == rows[i].padding, "row %zu: pads %lld %lld, output_padding %lld", i, (long long)pads[0],
-              (long long)pads[1], (long long)padding);
+        CHECK(pads[0] == rows[i].pads[0] && pads[1] == rows[i].pads[1] && padding == rows[i].padding,
+              "row %zu: pads %lld %lld, output_padding %lld", i, (long long)pads[0], (long long)pads[1], (long long)padding);
         CHECK(!node_attribute(run.node, "output_shape") && !node_attribute(run.node, "auto_pad"), "row %zu: attributes stay", i);
         operator_close(&run);
     }

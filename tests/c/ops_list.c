@@ -12,13 +12,15 @@ TEST(rows_are_whole)
         CHECK(row->help && row->help[0] && row->help[strlen(row->help) - 1] == '.', "%s: help is one sentence", row->name);
         CHECK(row->infer && row->cost && (row->run || strstr(row->help, "device graph")), "%s: infer, run or cost is missing", row->name);
         CHECK(row->module || row->module_cure, "%s: no module and no cure", row->name);
-        CHECK(row->inputs.least <= row->inputs.most && row->outputs.least <= row->outputs.most, "%s: numbers of inputs and outputs", row->name);
+        CHECK(row->inputs.least <= row->inputs.most && row->outputs.least <= row->outputs.most, "%s: numbers of inputs and outputs",
+              row->name);
         CHECK(!(row->scaled_inputs & ~row->float_inputs), "%s: scaled inputs are float inputs too", row->name);
         CHECK(!(row->flags & OPERATOR_WEIGHTED) || row->flags & OPERATOR_COMPUTING, "%s: weighted but not computing", row->name);
         for (int i = 0; row->attributes[i].name; i++) {
             REQUIRE(i < 13, "%s: no end of attributes", row->name);
             const AttributeSpec *spec = &row->attributes[i];
-            if (spec->words && spec->text) CHECK(strstr(spec->words, spec->text), "%s: default of %s is no known word", row->name, spec->name);
+            if (spec->words && spec->text)
+                CHECK(strstr(spec->words, spec->text), "%s: default of %s is no known word", row->name, spec->name);
         }
     }
     CHECK(count > 80, "only %d rows", count);
@@ -46,12 +48,14 @@ static void offer(OperatorRun *run, Random *random, int pattern)
     int inputs = row->inputs.least > 0 ? row->inputs.least : 1;
     for (int i = 0; i < inputs && i < 6; i++) {
         int which = (pattern + (pattern / 5 % 2 ? i : 0)) % 5;
-        if (i > 0 && row->float_inputs >> i & 1) operator_input(run, test_integers(1, (int64_t[]){pattern % 2}), true);
-        else operator_input(run, test_random(random, ranks[which], shapes[which]), i > 0 && pattern / 10 % 2);
+        if (i > 0 && row->float_inputs >> i & 1)
+            operator_input(run, test_integers(1, (int64_t[]){pattern % 2}), true);
+        else
+            operator_input(run, test_random(random, ranks[which], shapes[which]), i > 0 && pattern / 10 % 2);
     }
 }
 
-/* Promise: whatever a row is given, it either computes its whole output, the same with any number of threads, or refuses with node and cause. */
+/* Promise: whatever a row is given, it computes its whole output, the same with any number of threads, or refuses with node and cause. */
 TEST(rows_compute_or_refuse)
 {
     Random random;
@@ -60,14 +64,16 @@ TEST(rows_compute_or_refuse)
     for (int i = 0; operator_at(i); i++) {
         const Operator *row = operator_at(i);
         bool ran = false;
-        if (!row->run) continue;   /* lives in device graphs only */
+        if (!row->run) continue; /* lives in device graphs only */
         for (int pattern = 0; pattern < 20; pattern++) {
             OperatorRun run;
             if (!operator_open(&run, row->name, row->outputs.least > 0 ? row->outputs.least : 1)) return;
             offer(&run, &random, pattern);
             bool ok = operator_run(&run);
             ran = ran || ok;
-            if (!ok) CHECK(run.error.what[0] && strstr(run.error.where, "the_node"), "%s: refused without saying what or where: %s (%s)", row->name, run.error.what, run.error.where);
+            if (!ok)
+                CHECK(run.error.what[0] && strstr(run.error.where, "the_node"), "%s: refused without saying what or where: %s (%s)",
+                      row->name, run.error.what, run.error.where);
             for (int k = 0; ok && k < run.output_count; k++) {
                 const Value *value = run.node->outputs[k];
                 CHECK(value->shaped && value->dtype != DTYPE_NONE, "%s: output %d has no shape or type", row->name, k);
@@ -77,4 +83,27 @@ TEST(rows_compute_or_refuse)
         computed += ran;
     }
     CHECK(computed > 40, "only %d rows computed anything", computed);
+}
+
+/* Promise: sizes that no memory holds are refused by every row before anything is computed from them. */
+TEST(rows_refuse_impossible_sizes)
+{
+    static const Shape shapes[] = {{.rank = 4, .dims = {INT64_MAX, INT64_MAX, 3, 3}},
+                                   {.rank = 4, .dims = {1, 1, INT64_MAX / 2, 4}},
+                                   {.rank = 3, .dims = {1 << 30, 1 << 30, 1 << 30}},
+                                   {.rank = 4, .dims = {1, 3, -1, INT64_MIN}}};
+    for (int i = 0; operator_at(i); i++) {
+        const Operator *row = operator_at(i);
+        for (size_t k = 0; row->inputs.least > 0 && k < sizeof shapes / sizeof *shapes; k++) {
+            OperatorRun run;
+            if (!operator_open(&run, row->name, 1)) return;
+            for (int n = 0; n < row->inputs.least && n < 6; n++) {
+                operator_input(&run, test_tensor(DIMS(1)), false);
+                run.node->inputs[n]->shape = shapes[k];
+            }
+            node_set_integers(run.graph, run.node, "kernel_shape", INTS(3, 3));
+            CHECK(!row->infer(run.graph, run.node, &run.error), "%s takes sizes %zu", row->name, k);
+            operator_close(&run);
+        }
+    }
 }

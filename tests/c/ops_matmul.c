@@ -6,7 +6,7 @@
 /* Promise: Gemm with any transposes, alpha, beta and any broadcast of C is alpha * A' B' + beta * C. */
 TEST(gemm_equals_its_definition)
 {
-    static const int64_t c_shapes[][3] = {{-1}, {0}, {1, 5}, {2, 1, 5}, {2, 4, 1}, {2, 4, 5}, {1, 1}};   /* rank, dims; -1: absent */
+    static const int64_t c_shapes[][3] = {{-1}, {0}, {1, 5}, {2, 1, 5}, {2, 4, 1}, {2, 4, 5}, {1, 1}}; /* rank, dims; -1: absent */
     Random random;
     random_seed(&random, 3);
     for (int variant = 0; variant < 7 * 32; variant++) {
@@ -29,13 +29,15 @@ TEST(gemm_equals_its_definition)
         for (int64_t i = 0; run.outputs[0] && i < m * n; i++) {
             int64_t row = i / n, column = i % n;
             double sum = 0;
-            for (int64_t p = 0; p < k; p++) sum += (double)a[ta ? p * m + row : row * k + p] * b[tb ? column * k + p : p * n + column];
+            for (int64_t p = 0; p < k; p++)
+                sum += (double)a[ta ? p * m + row : row * k + p] * b[tb ? column * k + p : p * n + column];
             sum *= alpha;
             if (c[0] >= 0) {
                 bool rows = c[0] == 2 && c[1] > 1, columns = c[0] > 0 && c[c[0]] > 1;
                 sum += beta * (double)tensor_floats(run.inputs[2])[(rows ? row : 0) * (columns ? n : 1) + (columns ? column : 0)];
             }
-            CHECK(test_close(tensor_floats(run.outputs[0])[i], sum, 1e-5), "variant %d element %lld: %g, wanted %g", variant, (long long)i, (double)tensor_floats(run.outputs[0])[i], sum);
+            CHECK(test_close(tensor_floats(run.outputs[0])[i], sum, 1e-5), "variant %d element %lld: %g, wanted %g", variant, (long long)i,
+                  (double)tensor_floats(run.outputs[0])[i], sum);
         }
         operator_close(&run);
     }
@@ -92,7 +94,7 @@ TEST(matmul_equals_its_definition)
         Shape wanted = shape_of(c->y_rank, c->y);
         if (y) CHECK(shape_equal(&y->shape, &wanted), "case %zu: shape", i);
         int64_t k = c->a[c->a_rank - 1], m = c->a_rank > 1 ? c->a[c->a_rank - 2] : 1, n = c->b_rank > 1 ? c->b[c->b_rank - 1] : 1;
-        Shape full = wanted;   /* with the matrix dimensions that vectors lose */
+        Shape full = wanted; /* with the matrix dimensions that vectors lose */
         if (c->a_rank == 1 || c->b_rank == 1) {
             full.rank = c->y_rank - (c->a_rank > 1) - (c->b_rank > 1);
             full.dims[full.rank++] = m;
@@ -103,8 +105,10 @@ TEST(matmul_equals_its_definition)
             const float *a = tensor_floats(run.inputs[0]) + matrix_of(&run.inputs[0]->shape, &full, batch) * m * k + row * k;
             const float *b = tensor_floats(run.inputs[1]) + matrix_of(&run.inputs[1]->shape, &full, batch) * k * n + column;
             double sum = 0;
-            for (int64_t p = 0; p < k; p++) sum += (double)a[p] * b[p * n];
-            CHECK(test_close(tensor_floats(y)[e], sum, 1e-5), "case %zu element %lld: %g, wanted %g", i, (long long)e, (double)tensor_floats(y)[e], sum);
+            for (int64_t p = 0; p < k; p++)
+                sum += (double)a[p] * b[p * n];
+            CHECK(test_close(tensor_floats(y)[e], sum, 1e-5), "case %zu element %lld: %g, wanted %g", i, (long long)e,
+                  (double)tensor_floats(y)[e], sum);
         }
         operator_close(&run);
     }

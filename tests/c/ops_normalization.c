@@ -5,7 +5,7 @@
 #include "run_operator.h"
 
 typedef struct Group {
-    int64_t outer, length, inner;       /* the tensor [3, 4, 5, 70] seen along what is normalized together */
+    int64_t outer, length, inner; /* the tensor [3, 4, 5, 70] seen along what is normalized together */
 } Group;
 
 static const int64_t dims[4] = {3, 4, 5, 70};
@@ -25,11 +25,13 @@ static void check_softmax(const char *type, int64_t axis, bool exact, int opset,
         int64_t at = line / group.inner * group.length * group.inner + line % group.inner;
         const float *x = tensor_floats(run.inputs[0]) + at, *y = tensor_floats(run.outputs[0]) + at;
         double sum = 0;
-        for (int64_t i = 0; i < group.length; i++) sum += exp(x[i * group.inner]);
+        for (int64_t i = 0; i < group.length; i++)
+            sum += exp(x[i * group.inner]);
         for (int64_t i = 0; i < group.length; i++) {
             double wanted = exp(x[i * group.inner]) / sum;
             if (strcmp(type, "LogSoftmax") == 0) wanted = log(wanted);
-            CHECK(test_close(y[i * group.inner], wanted, 1e-6), "%s axis %lld: %g, wanted %g", type, (long long)axis, (double)y[i * group.inner], wanted);
+            CHECK(test_close(y[i * group.inner], wanted, 1e-6), "%s axis %lld: %g, wanted %g", type, (long long)axis,
+                  (double)y[i * group.inner], wanted);
         }
     }
     operator_close(&run);
@@ -85,15 +87,18 @@ static void check_layer(const char *type, int behind, int scale_rank, const int6
     node_set_number(run.graph, run.node, "epsilon", 1e-3f);
     CHECK(operator_run(&run), "%s: %s", type, run.error.what);
     int64_t length = 1;
-    for (int i = 4 - behind; i < 4; i++) length *= dims[i];
+    for (int i = 4 - behind; i < 4; i++)
+        length *= dims[i];
     for (int64_t row = 0; run.outputs[0] && row < 4200 / length; row++) {
         const float *x = tensor_floats(run.inputs[0]) + row * length, *y = tensor_floats(run.outputs[0]) + row * length;
         double mean = 0, square = 0;
-        for (int64_t i = 0; i < length; i++) mean += x[i] / (double)length;
+        for (int64_t i = 0; i < length; i++)
+            mean += x[i] / (double)length;
         if (!centered) mean = 0;
-        for (int64_t i = 0; i < length; i++) square += (x[i] - mean) * (x[i] - mean) / (double)length;
+        for (int64_t i = 0; i < length; i++)
+            square += (x[i] - mean) * (x[i] - mean) / (double)length;
         for (int64_t i = 0; i < length; i++) {
-            int64_t at = 0, rest = i;   /* of scale: broadcast, right-aligned */
+            int64_t at = 0, rest = i; /* of scale: broadcast, right-aligned */
             int64_t step = 1;
             for (int k = 0; k < scale_rank; k++) {
                 int64_t index = rest % dims[3 - k], own = scale_dims[scale_rank - 1 - k];
@@ -101,7 +106,8 @@ static void check_layer(const char *type, int behind, int scale_rank, const int6
                 at += own > 1 ? index * step : 0;
                 step *= own;
             }
-            double wanted = (x[i] - mean) / sqrt(square + (double)1e-3f) * tensor_floats(run.inputs[1])[at] + (bias ? tensor_floats(run.inputs[2])[at] : 0);
+            double wanted = (x[i] - mean) / sqrt(square + (double)1e-3f) * tensor_floats(run.inputs[1])[at] +
+                            (bias ? tensor_floats(run.inputs[2])[at] : 0);
             CHECK(test_close(y[i], wanted, 1e-6), "%s over %d axes: %g, wanted %g", type, behind, (double)y[i], wanted);
         }
     }
@@ -117,6 +123,7 @@ TEST(layer_normalization_equals_its_definition)
     check_layer("LayerNormalization", 2, DIMS(5, 1), true);
     check_layer("LayerNormalization", 3, DIMS(70), false);
     check_layer("LayerNormalization", 1, DIMS(1), true);
+    check_layer("LayerNormalization", 2, DIMS(1, 1, 1, 70), true);
     check_layer("RMSNormalization", 1, DIMS(70), false);
     check_layer("RMSNormalization", 2, DIMS(5, 70), false);
 }
@@ -141,22 +148,27 @@ TEST(channel_normalizations_equal_their_definition)
         OperatorRun run;
         if (!operator_open(&run, batch ? "BatchNormalization" : "InstanceNormalization", 1)) return;
         operator_input(&run, test_random(&random, 4, dims), false);
-        for (int i = 1; i < (batch ? 5 : 3); i++) operator_input(&run, test_random(&random, DIMS(4)), true);
+        for (int i = 1; i < (batch ? 5 : 3); i++)
+            operator_input(&run, test_random(&random, DIMS(4)), true);
         if (batch)
-            for (int i = 0; i < 4; i++) tensor_floats(run.inputs[4])[i] = fabsf(tensor_floats(run.inputs[4])[i]);
+            for (int i = 0; i < 4; i++)
+                tensor_floats(run.inputs[4])[i] = fabsf(tensor_floats(run.inputs[4])[i]);
         CHECK(operator_run(&run), "%s", run.error.what);
         for (int64_t row = 0; run.outputs[0] && row < 12; row++) {
             const float *x = tensor_floats(run.inputs[0]) + row * 350, *y = tensor_floats(run.outputs[0]) + row * 350;
             int64_t channel = row % 4;
             double mean = 0, square = 0;
-            for (int i = 0; i < 350; i++) mean += x[i] / 350.0;
-            for (int i = 0; i < 350; i++) square += (x[i] - mean) * (x[i] - mean) / 350;
+            for (int i = 0; i < 350; i++)
+                mean += x[i] / 350.0;
+            for (int i = 0; i < 350; i++)
+                square += (x[i] - mean) * (x[i] - mean) / 350;
             if (batch) {
                 mean = tensor_floats(run.inputs[3])[channel];
                 square = tensor_floats(run.inputs[4])[channel];
             }
             for (int i = 0; i < 350; i++) {
-                double wanted = (x[i] - mean) / sqrt(square + 1e-5) * tensor_floats(run.inputs[1])[channel] + tensor_floats(run.inputs[2])[channel];
+                double wanted =
+                    (x[i] - mean) / sqrt(square + 1e-5) * tensor_floats(run.inputs[1])[channel] + tensor_floats(run.inputs[2])[channel];
                 CHECK(test_close(y[i], wanted, 2e-6), "%s: %g, wanted %g", run.node->type, (double)y[i], wanted);
             }
         }
@@ -173,7 +185,8 @@ TEST(lp_normalization_equals_its_definition)
         OperatorRun run;
         if (!operator_open(&run, "LpNormalization", 1)) return;
         operator_input(&run, test_random(&random, 4, dims), false);
-        for (int i = 0; i < 4; i++) tensor_floats(run.inputs[0])[i * 350] = 0;   /* line 0 along axis 1 */
+        for (int i = 0; i < 4; i++)
+            tensor_floats(run.inputs[0])[i * 350] = 0; /* line 0 along axis 1 */
         node_set_integer(run.graph, run.node, "axis", 1);
         node_set_integer(run.graph, run.node, "p", p);
         CHECK(operator_run(&run), "%s", run.error.what);

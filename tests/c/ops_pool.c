@@ -24,12 +24,14 @@ static void check_pool(Random *random, const char *type, const PoolCase *c)
     CHECK(operator_run(&run), "%s", run.error.what);
     const Tensor *y = run.outputs[0];
     for (int64_t flat = 0; y && flat < tensor_count(y); flat++) {
-        int64_t column = flat % y->shape.dims[3], row = flat / y->shape.dims[3] % y->shape.dims[2], plane = flat / (y->shape.dims[2] * y->shape.dims[3]);
+        int64_t column = flat % y->shape.dims[3], row = flat / y->shape.dims[3] % y->shape.dims[2],
+                plane = flat / (y->shape.dims[2] * y->shape.dims[3]);
         double sum = 0, best = -INFINITY;
         int64_t inside = 0, padded = 0;
         for (int64_t i = 0; i < c->kernel[0]; i++) {
             for (int64_t j = 0; j < c->kernel[1]; j++) {
-                int64_t r = row * c->stride[0] - c->pads[0] + i * c->dilation[0], k = column * c->stride[1] - c->pads[1] + j * c->dilation[1];
+                int64_t r = row * c->stride[0] - c->pads[0] + i * c->dilation[0],
+                        k = column * c->stride[1] - c->pads[1] + j * c->dilation[1];
                 if (r < c->size[0] + c->pads[2] && k < c->size[1] + c->pads[3]) padded++;
                 if (r < 0 || k < 0 || r >= c->size[0] || k >= c->size[1]) continue;
                 double value = tensor_floats(run.inputs[0])[(plane * c->size[0] + r) * c->size[1] + k];
@@ -39,7 +41,8 @@ static void check_pool(Random *random, const char *type, const PoolCase *c)
             }
         }
         double wanted = maximum ? best : inside == 0 && !c->include ? 0 : sum / (double)(c->include ? padded : inside);
-        CHECK(test_close(tensor_floats(y)[flat], wanted, maximum ? 0 : 1e-6), "%s element %lld: %g, wanted %g", type, (long long)flat, (double)tensor_floats(y)[flat], wanted);
+        CHECK(test_close(tensor_floats(y)[flat], wanted, maximum ? 0 : 1e-6), "%s element %lld: %g, wanted %g", type, (long long)flat,
+              (double)tensor_floats(y)[flat], wanted);
     }
     operator_close(&run);
 }
@@ -97,7 +100,8 @@ static float corner(const char *type, int64_t pad_end, bool exact, bool simulate
         pads[i + spatial] = pad_end;
     }
     Tensor *x = test_tensor(2 + spatial, dims);
-    for (int64_t i = 0; i < tensor_count(x); i++) tensor_floats(x)[i] = -8;
+    for (int64_t i = 0; i < tensor_count(x); i++)
+        tensor_floats(x)[i] = -8;
     operator_input(&run, x, false);
     node_set_integers(run.graph, run.node, "kernel_shape", kernel, spatial);
     node_set_integers(run.graph, run.node, "strides", stride, spatial);

@@ -11,7 +11,10 @@ typedef struct Variant {
     bool layout, bias, initial, before_reset, constant, wide;
 } Variant;
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double sigmoid(double x)
+{
+    return 1 / (1 + exp(-x));
+}
 
 static double gate(const OperatorRun *run, int gates, int d, int g, int j, const double *x, const double *h, bool recurrence_only)
 {
@@ -19,14 +22,19 @@ static double gate(const OperatorRun *run, int gates, int d, int g, int j, const
     const float *r = tensor_floats(run->inputs[2]) + ((d * gates + g) * HIDDEN + j) * HIDDEN;
     const float *b = run->inputs[3] ? tensor_floats(run->inputs[3]) + d * 2 * gates * HIDDEN : NULL;
     double sum = b ? b[(gates + g) * HIDDEN + j] : 0;
-    for (int k = 0; k < HIDDEN; k++) sum += r[k] * h[k];
+    for (int k = 0; k < HIDDEN; k++)
+        sum += r[k] * h[k];
     if (recurrence_only) return sum;
     if (b) sum += b[g * HIDDEN + j];
-    for (int k = 0; k < INPUTS; k++) sum += w[k] * x[k];
+    for (int k = 0; k < INPUTS; k++)
+        sum += w[k] * x[k];
     return sum;
 }
 
-static int64_t sequence_at(const Variant *v, int64_t t, int64_t n) { return v->layout ? n * STEPS + t : t * BATCH + n; }
+static int64_t sequence_at(const Variant *v, int64_t t, int64_t n)
+{
+    return v->layout ? n * STEPS + t : t * BATCH + n;
+}
 
 static void check_walk(const Variant *v, const OperatorRun *run, int directions, int d, int n)
 {
@@ -41,8 +49,10 @@ static void check_walk(const Variant *v, const OperatorRun *run, int directions,
     for (int step = 0; step < STEPS; step++) {
         int t = backward ? STEPS - 1 - step : step;
         double x[INPUTS], next[HIDDEN], reset[HIDDEN];
-        for (int k = 0; k < INPUTS; k++) x[k] = tensor_floats(run->inputs[0])[sequence_at(v, t, n) * INPUTS + k];
-        for (int j = 0; j < HIDDEN; j++) reset[j] = gates == 3 ? sigmoid(gate(run, gates, d, 1, j, x, h, false)) * h[j] : 0;
+        for (int k = 0; k < INPUTS; k++)
+            x[k] = tensor_floats(run->inputs[0])[sequence_at(v, t, n) * INPUTS + k];
+        for (int j = 0; j < HIDDEN; j++)
+            reset[j] = gates == 3 ? sigmoid(gate(run, gates, d, 1, j, x, h, false)) * h[j] : 0;
         for (int j = 0; j < HIDDEN; j++) {
             if (gates == 4) {
                 double in = sigmoid(gate(run, 4, d, 0, j, x, h, false)), out = sigmoid(gate(run, 4, d, 1, j, x, h, false));
@@ -98,14 +108,21 @@ TEST(recurrent_equals_its_definition)
     Random random;
     random_seed(&random, 31);
     for (int i = 0; i < 3 * 64; i++) {
-        Variant v = {.type = i & 1 ? "LSTM" : "GRU", .direction = directions[i % 3], .layout = i / 3 & 1, .bias = i / 6 & 1, .initial = i / 12 & 1, .before_reset = i / 24 & 1,
-                     .constant = i / 48 & 1, .wide = i / 96 & 1};
+        Variant v = {.type = i & 1 ? "LSTM" : "GRU",
+                     .direction = directions[i % 3],
+                     .layout = i / 3 & 1,
+                     .bias = i / 6 & 1,
+                     .initial = i / 12 & 1,
+                     .before_reset = i / 24 & 1,
+                     .constant = i / 48 & 1,
+                     .wide = i / 96 & 1};
         int ways = i % 3 == 2 ? 2 : 1;
         OperatorRun run;
         if (!open_recurrent(&run, &v, &random, ways)) return;
         CHECK(operator_run(&run), "%s", run.error.what);
         for (int d = 0; run.outputs[0] && d < ways; d++)
-            for (int n = 0; n < BATCH; n++) check_walk(&v, &run, ways, d, n);
+            for (int n = 0; n < BATCH; n++)
+                check_walk(&v, &run, ways, d, n);
         operator_close(&run);
     }
 }
@@ -121,7 +138,8 @@ TEST(recurrent_simulation_counts_in_the_chips_steps)
     Error error = {0};
     REQUIRE(node_make_slots(run.graph, run.node, &error), "%s", error.what);
     Slot *slot = run.node->output_slots[0];
-    *slot = (Slot){.state = SLOT_INITIAL, .bits = 8, .minimum = -128, .maximum = 127, .node = slot->node, .is_output = true, .parent = slot};
+    *slot =
+        (Slot){.state = SLOT_INITIAL, .bits = 8, .minimum = -128, .maximum = 127, .node = slot->node, .is_output = true, .parent = slot};
     slot_set_exponents(run.graph, slot, (int[]){-6}, 1);
     slot->state = SLOT_ACTIVATED;
     run.simulated = true;
@@ -143,7 +161,8 @@ TEST(recurrent_refuses_what_the_chip_has_not)
     static const struct {
         const char *type, *direction, *named;
         bool before_reset;
-    } rows[] = {{"GRU", "forward", "linear_before_reset", false}, {"GRU", "reverse", "reverse", true}, {"LSTM", "reverse", "reverse", false}};
+    } rows[] = {
+        {"GRU", "forward", "linear_before_reset", false}, {"GRU", "reverse", "reverse", true}, {"LSTM", "reverse", "reverse", false}};
     Random random;
     random_seed(&random, 41);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -5,7 +5,7 @@
 
 typedef struct ResizeCase {
     const char *mode, *coordinates, *rounding;
-    float scale;                        /* 0: by sizes */
+    float scale; /* 0: by sizes */
     int64_t size;
     bool exact;
     int count;
@@ -18,7 +18,7 @@ static void check_resize(const ResizeCase *c)
     OperatorRun run;
     if (!operator_open(&run, "Resize", 1)) return;
     operator_input(&run, test_values(DIMS(1, 1, 4), FLOATS(1, 2, 3, 4)), false);
-    operator_input(&run, test_tensor(DIMS(0)), true);   /* an empty roi counts as none */
+    operator_input(&run, test_tensor(DIMS(0)), true); /* an empty roi counts as none */
     if (c->scale > 0) {
         operator_input(&run, test_values(DIMS(3), FLOATS(1, 1, c->scale)), true);
     } else {
@@ -32,8 +32,8 @@ static void check_resize(const ResizeCase *c)
     CHECK(operator_run(&run), "%s %s: %s", c->mode, c->coordinates, run.error.what);
     REQUIRE(run.outputs[0] && tensor_count(run.outputs[0]) == c->count, "%s %s: size", c->mode, c->coordinates);
     for (int i = 0; i < c->count; i++)
-        CHECK(test_close(tensor_floats(run.outputs[0])[i], c->wanted[i], 1e-6), "%s %s %s, element %d: %g, wanted %g", c->mode, c->coordinates, c->exact ? "exact" : "reference", i,
-              (double)tensor_floats(run.outputs[0])[i], (double)c->wanted[i]);
+        CHECK(test_close(tensor_floats(run.outputs[0])[i], c->wanted[i], 1e-6), "%s %s %s, element %d: %g, wanted %g", c->mode,
+              c->coordinates, c->exact ? "exact" : "reference", i, (double)tensor_floats(run.outputs[0])[i], (double)c->wanted[i]);
     operator_close(&run);
 }
 
@@ -47,10 +47,10 @@ TEST(resize_equals_its_formulas)
         {"nearest", "asymmetric", "ceil", 2, 0, true, 8, {1, 2, 2, 3, 3, 4, 4, 4}},
         {"nearest", "asymmetric", "round_prefer_floor", 2, 0, true, 8, {1, 1, 2, 2, 3, 3, 4, 4}},
         {"nearest", "asymmetric", "round_prefer_ceil", 2, 0, true, 8, {1, 2, 2, 3, 3, 4, 4, 4}},
-        {"nearest", "half_pixel", NULL, 0.5f, 0, true, 2, {1, 3}},                       /* 0.5 and 2.5 go down */
+        {"nearest", "half_pixel", NULL, 0.5f, 0, true, 2, {1, 3}}, /* 0.5 and 2.5 go down */
         {"nearest", "half_pixel", "round_prefer_ceil", 0.5f, 0, true, 2, {2, 4}},
         {"nearest", "asymmetric", "floor", 0.5f, 0, true, 2, {1, 3}},
-        {"nearest", "half_pixel", "round_prefer_ceil", 0.5f, 0, false, 2, {1, 3}},       /* the reference knows only floor */
+        {"nearest", "half_pixel", "round_prefer_ceil", 0.5f, 0, false, 2, {1, 3}}, /* the reference knows only floor */
         {"nearest", "align_corners", NULL, 0, 7, true, 7, {1, 1, 2, 2, 3, 3, 4}},
         {"linear", "half_pixel", NULL, 2, 0, true, 8, {1, 1.25f, 1.75f, 2.25f, 2.75f, 3.25f, 3.75f, 4}},
         {"linear", "half_pixel", NULL, 0, 8, true, 8, {1, 1.25f, 1.75f, 2.25f, 2.75f, 3.25f, 3.75f, 4}},
@@ -64,7 +64,8 @@ TEST(resize_equals_its_formulas)
         {"linear", "half_pixel", NULL, 0.5f, 0, true, 2, {1.5f, 3.5f}},
         {"nearest", "tf_half_pixel_for_nn", "floor", 0.5f, 0, true, 2, {2, 4}},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_resize(&cases[i]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_resize(&cases[i]);
 }
 
 /* Promise: two axes are blended as rows of blended columns. */
@@ -115,11 +116,11 @@ static bool shuffled(const char *type, const char *mode, bool exact, int rank, c
 /* Promise: pixel shuffles place channels as ONNX says; SpaceToDepth in the reference's mode as chip and PyTorch do. */
 TEST(pixel_shuffle_places_channels)
 {
-    const float deep[8] = {0, 1, 2, 3, 4, 5, 6, 7};   /* 8 channels of one pixel */
+    const float deep[8] = {0, 1, 2, 3, 4, 5, 6, 7}; /* 8 channels of one pixel */
     CHECK(shuffled("DepthToSpace", "DCR", true, DIMS(1, 8, 1, 1), deep, FLOATS(0, 2, 4, 6, 1, 3, 5, 7)), "DCR");
     CHECK(shuffled("DepthToSpace", NULL, true, DIMS(1, 8, 1, 1), deep, FLOATS(0, 2, 4, 6, 1, 3, 5, 7)), "DCR is the default");
     CHECK(shuffled("DepthToSpace", "CRD", true, DIMS(1, 8, 1, 1), deep, deep), "CRD");
-    const float pixels[8] = {0, 1, 2, 3, 10, 11, 12, 13};   /* two channels of 2 x 2 */
+    const float pixels[8] = {0, 1, 2, 3, 10, 11, 12, 13}; /* two channels of 2 x 2 */
     CHECK(shuffled("SpaceToDepth", NULL, true, DIMS(1, 2, 2, 2), pixels, FLOATS(0, 10, 1, 11, 2, 12, 3, 13)), "ONNX's order");
     CHECK(shuffled("SpaceToDepth", NULL, false, DIMS(1, 2, 2, 2), pixels, pixels), "the chip's order");
 }

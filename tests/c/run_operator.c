@@ -61,8 +61,15 @@ static bool run_once(OperatorRun *run, Tensor **outputs)
         shapes[i] = value->shape;
         dtypes[i] = value->dtype;
     }
-    Prepare prepare = {.node = node, .constants = constants, .input_shapes = shapes, .output_shapes = shapes + node->input_count, .input_dtypes = dtypes,
-                       .output_dtypes = dtypes + node->input_count, .exact = run->exact, .wide = run->wide, .simulated = run->simulated};
+    Prepare prepare = {.node = node,
+                       .constants = constants,
+                       .input_shapes = shapes,
+                       .output_shapes = shapes + node->input_count,
+                       .input_dtypes = dtypes,
+                       .output_dtypes = dtypes + node->input_count,
+                       .exact = run->exact,
+                       .wide = run->wide,
+                       .simulated = run->simulated};
     bool ok = !node->op->prepare || node->op->prepare(&prepare, &run->error);
     char *scratch = ok ? memory_new_aligned(prepare.scratch_bytes + 64) : NULL;
     if (ok) {
@@ -84,8 +91,10 @@ static bool run_once(OperatorRun *run, Tensor **outputs)
             }
         }
     }
-    if (prepare.state && node->op->release) node->op->release(prepare.state);
-    else if (prepare.state) memory_free(prepare.state);
+    if (prepare.state && node->op->release)
+        node->op->release(prepare.state);
+    else if (prepare.state)
+        memory_free(prepare.state);
     memory_free(scratch);
     return ok;
 }
@@ -104,7 +113,8 @@ bool operator_run(OperatorRun *run)
         if (memcmp(run->outputs[i]->data, again[i]->data, tensor_bytes(again[i])) != 0)
             test_failed(__FILE__, __LINE__, "%s: output %d differs with another number of threads", run->node->type, i);
     }
-    for (int i = 0; i < run->output_count; i++) tensor_release(again[i]);
+    for (int i = 0; i < run->output_count; i++)
+        tensor_release(again[i]);
     return ok;
 }
 
@@ -130,7 +140,8 @@ Tensor *test_tensor(int rank, const int64_t *dims)
 Tensor *test_random(Random *random, int rank, const int64_t *dims)
 {
     Tensor *tensor = test_tensor(rank, dims);
-    for (int64_t i = 0; i < tensor_count(tensor); i++) tensor_floats(tensor)[i] = (float)random_normal(random);
+    for (int64_t i = 0; i < tensor_count(tensor); i++)
+        tensor_floats(tensor)[i] = (float)random_normal(random);
     return tensor;
 }
 

@@ -14,8 +14,8 @@ typedef struct OperatorRun {
     Node *node;
     Tensor *inputs[OPERATOR_ENDS];
     int input_count, output_count;
-    Tensor *outputs[OPERATOR_ENDS];   /* after operator_run */
-    bool exact, wide, simulated;      /* exact is on after operator_open */
+    Tensor *outputs[OPERATOR_ENDS]; /* after operator_run */
+    bool exact, wide, simulated;    /* exact is on after operator_open */
     Error error;
 } OperatorRun;
 
@@ -28,12 +28,20 @@ bool operator_run(OperatorRun *run);
 void operator_close(OperatorRun *run);
 
 /* Tensors for tests. */
-Tensor *test_tensor(int rank, const int64_t *dims);                           /* float32 zeros */
-Tensor *test_random(Random *random, int rank, const int64_t *dims);           /* normal */
+Tensor *test_tensor(int rank, const int64_t *dims);                 /* float32 zeros */
+Tensor *test_random(Random *random, int rank, const int64_t *dims); /* normal */
 Tensor *test_values(int rank, const int64_t *dims, const float *values);
-Tensor *test_integers(int count, const int64_t *values);                      /* int64 */
-#define DIMS(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
-#define FLOATS(...) (const float[]){__VA_ARGS__}
+Tensor *test_integers(int count, const int64_t *values); /* int64 */
+#define DIMS(...)                                                                                                                          \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[])                                                                 \
+    {                                                                                                                                      \
+        __VA_ARGS__                                                                                                                        \
+    }
+#define FLOATS(...)                                                                                                                        \
+    (const float[])                                                                                                                        \
+    {                                                                                                                                      \
+        __VA_ARGS__                                                                                                                        \
+    }
 #define INTS(...) (const int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t))
 
 /* |a - b| <= tolerance * (1 + |b|), NaN equal to NaN. */
