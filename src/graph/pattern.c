@@ -13,7 +13,8 @@ typedef struct Reader {
 
 static void skip_blanks(Reader *reader)
 {
-    while (isspace((unsigned char)*reader->at)) reader->at++;
+    while (isspace((unsigned char)*reader->at))
+        reader->at++;
 }
 
 static bool take(Reader *reader, char wanted)
@@ -27,7 +28,8 @@ static bool take(Reader *reader, char wanted)
 static size_t word_length(const char *at)
 {
     size_t length = 0;
-    while (isalnum((unsigned char)at[length]) || at[length] == '_' || at[length] == '|' || at[length] == '.') length++;
+    while (isalnum((unsigned char)at[length]) || at[length] == '_' || at[length] == '|' || at[length] == '.')
+        length++;
     return length;
 }
 
@@ -82,9 +84,12 @@ static int read_term(Reader *reader, int depth)
     size_t length = word_length(reader->at);
     const char *word = reader->at;
     reader->at += length;
-    if (length == 0) reader->failed = true;
-    else if (take(reader, ':')) term->node_name = name_index(reader, word, length);
-    else if (take(reader, '=')) term->name = name_index(reader, word, length);
+    if (length == 0)
+        reader->failed = true;
+    else if (take(reader, ':'))
+        term->node_name = name_index(reader, word, length);
+    else if (take(reader, '='))
+        term->name = name_index(reader, word, length);
     if (!reader->failed && (term->node_name >= 0 || term->name >= 0)) {
         skip_blanks(reader);
         word = reader->at;
@@ -93,8 +98,10 @@ static int read_term(Reader *reader, int depth)
     }
     if (reader->failed) return index;
     if (take(reader, '(')) {
-        if (length == 0 || length >= sizeof term->types || term->constant) reader->failed = true;
-        else memcpy(term->types, word, length);
+        if (length == 0 || length >= sizeof term->types || term->constant)
+            reader->failed = true;
+        else
+            memcpy(term->types, word, length);
         if (!reader->failed) read_arguments(reader, index, depth);
     } else if (term->node_name >= 0 || term->name >= 0) {
         reader->failed = true;
@@ -111,7 +118,8 @@ bool pattern_parse(Pattern *pattern, const char *text, Error *error)
     read_term(&reader, 0);
     skip_blanks(&reader);
     if (!reader.failed && *reader.at == '\0' && pattern->terms[0].types[0]) return true;
-    return fail(error, text, "write Type(input, …), name:Type(…), name=Type(…), #constant; the root is a node", "not a pattern, at \"%.40s\"", reader.at);
+    return fail(error, text, "write Type(input, …), name:Type(…), name=Type(…), #constant; the root is a node",
+                "not a pattern, at \"%.40s\"", reader.at);
 }
 
 /* ---- matching ---- */
@@ -147,7 +155,8 @@ static bool match_term(Attempt *attempt, int index, Value *value);
 static bool match_inputs(Attempt *attempt, const PatternTerm *term, Node *node)
 {
     int count = node->input_count;
-    while (count > 0 && !node->inputs[count - 1]) count--;
+    while (count > 0 && !node->inputs[count - 1])
+        count--;
     if (count < term->argument_count || (count > term->argument_count && !term->open)) return false;
     bool swapped = is_commutative(node, term) && (attempt->swaps >> attempt->commutative++ & 1);
     for (int i = 0; i < term->argument_count; i++) {
@@ -204,7 +213,7 @@ static bool is_exclusive(const Match *match, const Graph *graph)
 
 bool pattern_match(const Pattern *pattern, const Graph *graph, Node *root, Match *match)
 {
-    int commutative = 0;   /* the most met so far: nodes that no order reaches have no orders worth trying */
+    int commutative = 0; /* the most met so far: nodes that no order reaches have no orders worth trying */
     for (unsigned swaps = 0;; swaps++) {
         *match = (Match){.pattern = pattern};
         Attempt attempt = {match, swaps, 0};
@@ -239,7 +248,7 @@ bool match_replace(Graph *graph, Match *match, Node *node, Error *error)
     if (!(node->output_count ? node_set_output(graph, node, 0, output, error) : node_add_output(graph, node, output, error))) return false;
     for (int i = 0; i < match->node_count; i++) {
         Node *old = match->nodes[i];
-        if (old->removed) continue;   /* a node met twice */
+        if (old->removed) continue; /* a node met twice */
         Value *values[16];
         int count = 0;
         for (int k = 0; k < old->input_count && count < 16; k++)
@@ -249,7 +258,8 @@ bool match_replace(Graph *graph, Match *match, Node *node, Error *error)
         graph_remove_node(graph, old);
         for (int k = 0; k < count; k++) {
             Value *value = values[k];
-            bool is_free = !value->removed && !value->producer && value->use_count == 0 && !value_is_input(graph, value) && !value_is_output(graph, value);
+            bool is_free = !value->removed && !value->producer && value->use_count == 0 && !value_is_input(graph, value) &&
+                           !value_is_output(graph, value);
             if (is_free) graph_remove_value(graph, value);
         }
     }

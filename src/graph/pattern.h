@@ -20,15 +20,15 @@
 #define PATTERN_MOST_NAMES 24
 
 typedef struct PatternTerm {
-    char types[48];                 /* alternatives by '|'; empty: a value */
-    int name;                       /* index of the name bound to the value, -1 */
-    int node_name;                  /* index of the name bound to the node, -1 */
-    bool constant, open;            /* #k; inputs may follow */
+    char types[48];      /* alternatives by '|'; empty: a value */
+    int name;            /* index of the name bound to the value, -1 */
+    int node_name;       /* index of the name bound to the node, -1 */
+    bool constant, open; /* #k; inputs may follow */
     int arguments[6], argument_count;
 } PatternTerm;
 
 typedef struct Pattern {
-    PatternTerm terms[PATTERN_MOST_TERMS];   /* [0] is the root */
+    PatternTerm terms[PATTERN_MOST_TERMS]; /* [0] is the root */
     int term_count;
     char names[PATTERN_MOST_NAMES][24];
     int name_count;
@@ -36,15 +36,15 @@ typedef struct Pattern {
 
 typedef struct Match {
     const Pattern *pattern;
-    Node *nodes[PATTERN_MOST_TERMS];          /* distinct, the root first */
+    Node *nodes[PATTERN_MOST_TERMS]; /* distinct, the root first */
     int node_count;
-    Value *values[PATTERN_MOST_NAMES];        /* by name */
+    Value *values[PATTERN_MOST_NAMES]; /* by name */
     Node *named[PATTERN_MOST_NAMES];
 } Match;
 
 bool pattern_parse(Pattern *pattern, const char *text, Error *error);
 bool pattern_match(const Pattern *pattern, const Graph *graph, Node *root, Match *match);
-Value *match_value(const Match *match, const char *name);    /* NULL: no such name */
+Value *match_value(const Match *match, const char *name); /* NULL: no such name */
 Node *match_node(const Match *match, const char *name);
 
 /* Put `node` (linked to its inputs) in the root's place: it makes the root's output 0; matched nodes and what only they read go. */

@@ -92,8 +92,8 @@ static bool add_attribute(Reading *reading, Node *node, const Onnx__AttributePro
         break;
     case ONNX_ATTRIBUTE_STRINGS: return add_strings(reading->graph, node, &attribute, proto, error);
     case ONNX_ATTRIBUTE_GRAPH:
-    case ONNX_ATTRIBUTE_GRAPHS: return true;   /* named once for the node by its caller */
-    case 0: return true;                       /* nothing in it */
+    case ONNX_ATTRIBUTE_GRAPHS: return true; /* named once for the node by its caller */
+    case 0: return true;                     /* nothing in it */
     default: reading_problem(reading, "%s: attribute %s is of a kind that is not read", node_where(node, where), proto->name); return true;
     }
     bool ok = node_set_attribute(reading->graph, node, &attribute);
@@ -103,7 +103,8 @@ static bool add_attribute(Reading *reading, Node *node, const Onnx__AttributePro
 
 static const char *kind_name(AttributeKind kind)
 {
-    static const char *const names[] = {"an integer", "a number", "a string", "a list of integers", "a list of numbers", "a list of strings", "a tensor"};
+    static const char *const names[] = {"an integer",        "a number",          "a string", "a list of integers",
+                                        "a list of numbers", "a list of strings", "a tensor"};
     return names[kind];
 }
 
@@ -115,9 +116,11 @@ static void check_against_row(Reading *reading, const Node *node)
         const Attribute *attribute = node_attribute(node, spec->name);
         if (!attribute) continue;
         if (attribute->kind != spec->kind)
-            reading_problem(reading, "%s: attribute %s is %s, must be %s", node_where(node, where), spec->name, kind_name(attribute->kind), kind_name(spec->kind));
+            reading_problem(reading, "%s: attribute %s is %s, must be %s", node_where(node, where), spec->name, kind_name(attribute->kind),
+                            kind_name(spec->kind));
         else if (spec->kind == ATTRIBUTE_STRING && spec->words && !has(spec->words, attribute->string))
-            reading_problem(reading, "%s: attribute %s is \"%.60s\", known are %s", node_where(node, where), spec->name, attribute->string, spec->words);
+            reading_problem(reading, "%s: attribute %s is \"%.60s\", known are %s", node_where(node, where), spec->name, attribute->string,
+                            spec->words);
     }
 }
 

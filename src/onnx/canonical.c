@@ -24,7 +24,10 @@ static bool old_softmax(Graph *graph, Node *node, Error *error)
 }
 
 /* Everything reads keepdims; the reference stops where it is not written out. */
-static bool reduce(Graph *graph, Node *node, Error *error) { return set_integer_if_absent(graph, node, "keepdims", 1, error); }
+static bool reduce(Graph *graph, Node *node, Error *error)
+{
+    return set_integer_if_absent(graph, node, "keepdims", 1, error);
+}
 
 /* The chip has one float; the importer made all others into it. */
 static bool cast(Graph *graph, Node *node, Error *error)
@@ -48,21 +51,28 @@ static bool upsample(Graph *graph, Node *node, Error *error)
     char where[256];
     const Attribute *scales = node_attribute(node, "scales");
     if (scales) {
-        if (scales->kind != ATTRIBUTE_FLOATS) return fail(error, node_where(node, where), "export the model again", "its attribute scales is no list of numbers");
+        if (scales->kind != ATTRIBUTE_FLOATS)
+            return fail(error, node_where(node, where), "export the model again", "its attribute scales is no list of numbers");
         Shape shape = {.rank = 1, .dims = {scales->count}};
-        if (!constant_input(graph, node, node->input_count, tensor_from_data(DTYPE_FLOAT32, &shape, scales->numbers, error), error)) return false;
+        if (!constant_input(graph, node, node->input_count, tensor_from_data(DTYPE_FLOAT32, &shape, scales->numbers, error), error))
+            return false;
         node_remove_attribute(node, "scales");
     }
     const char *mode = node_string(node, "mode", "nearest");
+    bool is_nearest = strcmp(mode, "nearest") == 0;
     node->type = "Resize";
     node->op = operator_find("Resize");
-    if (!node_set_string(graph, node, "mode", strcmp(mode, "bilinear") == 0 ? "linear" : mode)) return fail_memory(error, 0);
-    if (node->input_count == 2 && !node_insert_input(graph, node, 1, NULL, error)) return false;   /* the roi, left out */
+    if (node->input_count == 2 && !node_insert_input(graph, node, 1, NULL, error)) return false; /* the roi, left out */
+    node_remove_attribute(node, "mode"); /* in the order in which exporters write them */
     if (!set_string_if_absent(graph, node, "coordinate_transformation_mode", "asymmetric", error)) return false;
-    return strcmp(mode, "nearest") != 0 || set_string_if_absent(graph, node, "nearest_mode", "floor", error);
+    if (!node_set_string(graph, node, "mode", strcmp(mode, "bilinear") == 0 ? "linear" : mode)) return fail_memory(error, 0);
+    return !is_nearest || set_string_if_absent(graph, node, "nearest_mode", "floor", error);
 }
 
-static bool old_resize(Graph *graph, Node *node, Error *error) { return node->opset > 10 || upsample(graph, node, error); }
+static bool old_resize(Graph *graph, Node *node, Error *error)
+{
+    return node->opset > 10 || upsample(graph, node, error);
+}
 
 /* Opset 9 has the count as an attribute. */
 static bool old_topk(Graph *graph, Node *node, Error *error)
@@ -80,7 +90,8 @@ static bool batch_normalization(Graph *graph, Node *node, Error *error)
     char where[256];
     (void)graph;
     if (node_integer(node, "spatial", 1) != 1)
-        return fail(error, node_where(node, where), "train it with statistics for each channel", "spatial=0 (statistics for each element) is not supported");
+        return fail(error, node_where(node, where), "train it with statistics for each channel",
+                    "spatial=0 (statistics for each element) is not supported");
     if (node_integer(node, "training_mode", 0) != 0)
         return fail(error, node_where(node, where), "call model.eval() before the export", "the model was exported in training mode");
     node_remove_attribute(node, "spatial");
@@ -93,15 +104,24 @@ typedef struct Respelling {
 } Respelling;
 
 static const Respelling respellings[] = {
-    {"BatchNormalization", batch_normalization}, {"Cast", cast},
-    {"Hardmax", old_softmax},                    {"LogSoftmax", old_softmax},
-    {"ReduceL1", reduce},                        {"ReduceL2", reduce},
-    {"ReduceLogSum", reduce},                    {"ReduceLogSumExp", reduce},
-    {"ReduceMax", reduce},                       {"ReduceMean", reduce},
-    {"ReduceMin", reduce},                       {"ReduceProd", reduce},
-    {"ReduceSum", reduce},                       {"ReduceSumSquare", reduce},
-    {"Resize", old_resize},                      {"Softmax", old_softmax},
-    {"TopK", old_topk},                          {"Upsample", upsample},
+    {"BatchNormalization", batch_normalization},
+    {"Cast", cast},
+    {"Hardmax", old_softmax},
+    {"LogSoftmax", old_softmax},
+    {"ReduceL1", reduce},
+    {"ReduceL2", reduce},
+    {"ReduceLogSum", reduce},
+    {"ReduceLogSumExp", reduce},
+    {"ReduceMax", reduce},
+    {"ReduceMean", reduce},
+    {"ReduceMin", reduce},
+    {"ReduceProd", reduce},
+    {"ReduceSum", reduce},
+    {"ReduceSumSquare", reduce},
+    {"Resize", old_resize},
+    {"Softmax", old_softmax},
+    {"TopK", old_topk},
+    {"Upsample", upsample},
 };
 
 bool onnx_make_canonical(Reading *reading, Error *error)

@@ -65,33 +65,39 @@ bool onnx_read_external(Reading *reading, const Onnx__TensorProto *proto, const 
         return fail(error, what, "export the model again", "%s: offset or length of its external data is no number", reading->shown);
     if (length != bytes)
         return fail(error, what, "the file is damaged or belongs to another version of the model: export it again",
-                    "%s: its external data have %llu bytes, its shape and type need %zu", reading->shown, (unsigned long long)length, bytes);
+                    "%s: its external data have %llu bytes, its shape and type need %zu", reading->shown, (unsigned long long)length,
+                    bytes);
     const char *cure = "keep the data file in the model's folder and store a location relative to it";
     if (location[0] == '/')
         return fail(error, what, cure, "%s: its data are at the absolute location %s, which is not opened", reading->shown, location);
     char folder[PATH_MAX], joined[PATH_MAX], full[PATH_MAX];
     if (!folder_of(reading->path, folder))
-        return fail(error, what, "load the model from a file", "%s: its data are in another file (%s), but the model has no folder", reading->shown, location);
+        return fail(error, what, "load the model from a file", "%s: its data are in another file (%s), but the model has no folder",
+                    reading->shown, location);
     size_t folder_length = strlen(folder), location_length = strlen(location);
-    if (folder_length + location_length >= PATH_MAX) return fail(error, what, cure, "%s: the location of its data is too long", reading->shown);
+    if (folder_length + location_length >= PATH_MAX)
+        return fail(error, what, cure, "%s: the location of its data is too long", reading->shown);
     memcpy(joined, folder, folder_length);
     memcpy(joined + folder_length, location, location_length + 1);
     /* A location that climbs is refused by its text already, so that not even the existence of outside files shows. */
     for (const char *part = location; part; part = strchr(part, '/')) {
         if (part[0] == '/') part++;
         if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == '\0'))
-            return fail(error, what, cure, "%s: its data are at %s, outside the model's folder, which is not opened", reading->shown, location);
+            return fail(error, what, cure, "%s: its data are at %s, outside the model's folder, which is not opened", reading->shown,
+                        location);
     }
     if (!realpath(joined, full))
         return fail_as(error, ERROR_FILE, what, "put the file there, beside the model, or export the model with its weights inside",
                        "%s: the file with its data is missing: %s (%s)", reading->shown, joined, strerror(errno));
     if (strncmp(full, folder, folder_length) != 0)
-        return fail(error, what, cure, "%s: its data are at %s, a link that leads outside the model's folder, which is not opened", reading->shown, location);
+        return fail(error, what, cure, "%s: its data are at %s, a link that leads outside the model's folder, which is not opened",
+                    reading->shown, location);
     int file = open(full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     struct stat status;
     if (file < 0 || fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
         if (file >= 0) close(file);
-        return fail_as(error, ERROR_FILE, what, "check the file and its rights", "%s: the file with its data cannot be read: %s", reading->shown, full);
+        return fail_as(error, ERROR_FILE, what, "check the file and its rights", "%s: the file with its data cannot be read: %s",
+                       reading->shown, full);
     }
     uint64_t size = (uint64_t)status.st_size;
     if (offset > size || bytes > size - offset) {
@@ -102,6 +108,8 @@ bool onnx_read_external(Reading *reading, const Onnx__TensorProto *proto, const 
     }
     bool read = !out || read_at(file, offset, bytes, out);
     close(file);
-    if (!read) return fail_as(error, ERROR_FILE, what, "check the file and its rights", "%s: reading its data from %s failed", reading->shown, full);
+    if (!read)
+        return fail_as(error, ERROR_FILE, what, "check the file and its rights", "%s: reading its data from %s failed", reading->shown,
+                       full);
     return true;
 }

@@ -7,7 +7,7 @@
 #include "base/memory.h"
 
 typedef struct Symbols {
-    Map sizes;             /* symbol → &size, from inputs whose shape was given */
+    Map sizes; /* symbol → &size, from inputs whose shape was given */
 } Symbols;
 
 static const Onnx__TensorShapeProto *declared_shape(const Onnx__ValueInfoProto *info)
@@ -15,17 +15,25 @@ static const Onnx__TensorShapeProto *declared_shape(const Onnx__ValueInfoProto *
     return info->type && info->type->tensor_type ? info->type->tensor_type->shape : NULL;
 }
 
-static bool is_fixed(const Onnx__TensorShapeDimension *dim) { return dim->has_dim_value && dim->dim_value > 0; }
+static bool is_fixed(const Onnx__TensorShapeDimension *dim)
+{
+    return dim->has_dim_value && dim->dim_value > 0;
+}
 
-static const char *symbol_of(const Onnx__TensorShapeDimension *dim) { return dim->dim_param && dim->dim_param[0] ? dim->dim_param : "?"; }
+static const char *symbol_of(const Onnx__TensorShapeDimension *dim)
+{
+    return dim->dim_param && dim->dim_param[0] ? dim->dim_param : "?";
+}
 
 static void describe(const Onnx__TensorShapeProto *shape, Text *text)
 {
     text_add(text, "[");
     for (size_t i = 0; i < shape->n_dim; i++) {
         if (i) text_add(text, ", ");
-        if (is_fixed(shape->dim[i])) text_format(text, "%lld", (long long)shape->dim[i]->dim_value);
-        else text_format(text, "%.60s", symbol_of(shape->dim[i]));
+        if (is_fixed(shape->dim[i]))
+            text_format(text, "%lld", (long long)shape->dim[i]->dim_value);
+        else
+            text_format(text, "%.60s", symbol_of(shape->dim[i]));
     }
     text_add(text, "]");
 }
@@ -41,7 +49,8 @@ static const Shape *given_shape(const OnnxOptions *options, const char *name, in
 }
 
 /* Take a given shape: it may fix symbols, it must not contradict what the model says. */
-static bool take_given(Reading *reading, Value *value, const Onnx__TensorShapeProto *declared, const Shape *given, Symbols *symbols, Error *error)
+static bool take_given(Reading *reading, Value *value, const Onnx__TensorShapeProto *declared, const Shape *given, Symbols *symbols,
+                       Error *error)
 {
     char shown[160];
     int64_t count = 1;
@@ -58,8 +67,9 @@ static bool take_given(Reading *reading, Value *value, const Onnx__TensorShapePr
         } else if (dim->dim_param && dim->dim_param[0]) {
             int64_t *known = map_get(&symbols->sizes, dim->dim_param);
             if (known && *known != given->dims[i])
-                return fail(error, value->name, "give equal sizes for equal symbols", "input_shape %s: the dimension %s is %lld in another input",
-                            shape_text(given, shown), dim->dim_param, (long long)*known);
+                return fail(error, value->name, "give equal sizes for equal symbols",
+                            "input_shape %s: the dimension %s is %lld in another input", shape_text(given, shown), dim->dim_param,
+                            (long long)*known);
             int64_t *size = arena_copy(&reading->graph->arena, &given->dims[i], sizeof *size);
             if (!size || !map_set(&symbols->sizes, dim->dim_param, size)) return fail_memory(error, sizeof *size);
         }
@@ -114,8 +124,10 @@ static void say_open(const Value *value, const Onnx__TensorShapeProto *declared,
         }
         text_format(what, "%sdimension %zu (%.60s)", first ? "" : ", ", i, symbol_of(dim));
         first = false;
-        if (i == 0) text_add(write, "1");
-        else text_format(write, "<%.60s>", symbol_of(dim));
+        if (i == 0)
+            text_add(write, "1");
+        else
+            text_format(write, "<%.60s>", symbol_of(dim));
     }
     if (declared) {
         text_add(what, " of ");
@@ -129,8 +141,10 @@ static bool refuse_open(Reading *reading, Text *what, Text *write, Error *error)
     Text cure = {0};
     text_format(&cure, "say input_shape = { %s }", write->data ? write->data : "");
     bool failed = what->failed || write->failed || cure.failed;
-    if (failed) fail_memory(error, 0);
-    else fail(error, reading->shown, cure.data, "sizes are not fixed: %s", what->data);
+    if (failed)
+        fail_memory(error, 0);
+    else
+        fail(error, reading->shown, cure.data, "sizes are not fixed: %s", what->data);
     text_free(&cure);
     return false;
 }
@@ -190,7 +204,8 @@ static bool check_given_names(const Reading *reading, const OnnxOptions *options
         if (value && value_is_input(reading->graph, value)) continue;
         const char *names[64];
         int count = reading->graph->input_count < 64 ? reading->graph->input_count : 64;
-        for (int k = 0; k < count; k++) names[k] = reading->graph->inputs[k]->name;
+        for (int k = 0; k < count; k++)
+            names[k] = reading->graph->inputs[k]->name;
         int nearest = text_nearest(name, names, count);
         return fail(error, name, "use the names of the model's inputs", "input_shape names an input that the model has not; %s %s",
                     nearest >= 0 ? "perhaps meant:" : "its first input is", count == 0 ? "none" : names[nearest >= 0 ? nearest : 0]);
@@ -227,8 +242,10 @@ bool onnx_read_inputs(Reading *reading, const OnnxOptions *options, Error *error
         Value *value = graph->inputs[i];
         const Onnx__TensorShapeProto *declared = declared_shape(infos[i]);
         if (value->shaped) continue;
-        if (declared && !take_declared(value, declared, &symbols)) reading_problem(reading, "graph input %.200s: its shape is absurdly large", value->name);
-        else if (!value->shaped) say_open(value, declared, &what, &write);
+        if (declared && !take_declared(value, declared, &symbols))
+            reading_problem(reading, "graph input %.200s: its shape is absurdly large", value->name);
+        else if (!value->shaped)
+            say_open(value, declared, &what, &write);
     }
     if (ok && what.length && reading->problem_count == 0) ok = refuse_open(reading, &what, &write, error);
     text_free(&what);

@@ -13,7 +13,7 @@
 void reading_problem(Reading *reading, const char *format, ...)
 {
     va_list arguments;
-    if (reading->problem_count++ >= 60) return;   /* an Error has room for so many lines; the rest is counted */
+    if (reading->problem_count++ >= 60) return; /* an Error has room for so many lines; the rest is counted */
     text_add(&reading->problems, "\n  ");
     va_start(arguments, format);
     text_format_list(&reading->problems, format, arguments);
@@ -24,10 +24,15 @@ bool onnx_is_utf8(const char *text, size_t length)
 {
     for (size_t i = 0; i < length;) {
         unsigned char first = (unsigned char)text[i];
-        int more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xf0 && first < 0xf5 ? 3 : -1;
+        int more = first < 0x80                    ? 0
+                   : first >= 0xc2 && first < 0xe0 ? 1
+                   : first >= 0xe0 && first < 0xf0 ? 2
+                   : first >= 0xf0 && first < 0xf5 ? 3
+                                                   : -1;
         if (more < 0 || i + (size_t)more >= length) return false;
         unsigned char second = more ? (unsigned char)text[i + 1] : 0x80;
-        if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) || (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+        if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) || (first == 0xf0 && second < 0x90) ||
+            (first == 0xf4 && second > 0x8f))
             return false;
         for (int k = 1; k <= more; k++)
             if (((unsigned char)text[i + (size_t)k] & 0xc0) != 0x80) return false;
@@ -66,8 +71,10 @@ static void budget_free(void *context, void *block)
 static const char *other_format(const uint8_t *bytes, size_t count)
 {
     if (count >= 8 && memcmp(bytes + 4, "TFL3", 4) == 0) return "this is a TensorFlow Lite file: convert it with tf2onnx";
-    if (count >= 4 && memcmp(bytes, "PK\3\4", 4) == 0) return "this is a zip archive, perhaps a PyTorch checkpoint: export it with torch.onnx.export";
-    if (count >= 8 && memcmp(bytes, "\x89HDF\r\n\x1a\n", 8) == 0) return "this is an HDF5 file, perhaps a Keras model: convert it with tf2onnx";
+    if (count >= 4 && memcmp(bytes, "PK\3\4", 4) == 0)
+        return "this is a zip archive, perhaps a PyTorch checkpoint: export it with torch.onnx.export";
+    if (count >= 8 && memcmp(bytes, "\x89HDF\r\n\x1a\n", 8) == 0)
+        return "this is an HDF5 file, perhaps a Keras model: convert it with tf2onnx";
     if (count >= 4 && memcmp(bytes, "EDL", 3) == 0) return "this is an .espdl file: `espq info` reads it";
     return "export the model again, or copy the file again";
 }
@@ -85,10 +92,14 @@ static Onnx__ModelProto *unpack(const uint8_t *bytes, size_t count, const char *
         return NULL;
     }
     Onnx__ModelProto *model = onnx__model_proto__unpack(&allocator, count, bytes);
-    if (!model && budget.failed) fail_memory(error, count);
-    else if (!model) fail(error, shown, other_format(bytes, count), "no ONNX model, or a damaged one (cut short, or changed)");
-    else if (!model->graph) fail(error, shown, other_format(bytes, count), "no ONNX model: there is no graph in it");
-    else return model;
+    if (!model && budget.failed)
+        fail_memory(error, count);
+    else if (!model)
+        fail(error, shown, other_format(bytes, count), "no ONNX model, or a damaged one (cut short, or changed)");
+    else if (!model->graph)
+        fail(error, shown, other_format(bytes, count), "no ONNX model: there is no graph in it");
+    else
+        return model;
     if (model) onnx__model_proto__free_unpacked(model, &allocator);
     return NULL;
 }
@@ -102,7 +113,10 @@ static void unpacked_free(Onnx__ModelProto *model)
 
 /* ---- the model's head ---- */
 
-static bool is_onnx_domain(const char *domain) { return !domain || !domain[0] || strcmp(domain, "ai.onnx") == 0; }
+static bool is_onnx_domain(const char *domain)
+{
+    return !domain || !domain[0] || strcmp(domain, "ai.onnx") == 0;
+}
 
 static bool read_opset(Reading *reading, Error *error)
 {
@@ -116,11 +130,12 @@ static bool read_opset(Reading *reading, Error *error)
         reading->graph->opset = (int)import->version;
         return true;
     }
-    if (model->n_opset_import > 0) {   /* only operators of other domains */
+    if (model->n_opset_import > 0) { /* only operators of other domains */
         reading->graph->opset = 18;
         return true;
     }
-    return fail(error, reading->shown, "export the model again", "it does not say which operator set it is written in (opset_import is missing)");
+    return fail(error, reading->shown, "export the model again",
+                "it does not say which operator set it is written in (opset_import is missing)");
 }
 
 static bool read_initializer_names(Reading *reading, Error *error)
@@ -136,7 +151,8 @@ static bool read_initializer_names(Reading *reading, Error *error)
             return fail_memory(error, 0);
         }
     }
-    if (proto->n_sparse_initializer > 0) reading_problem(reading, "%zu initializers are sparse: store them dense", proto->n_sparse_initializer);
+    if (proto->n_sparse_initializer > 0)
+        reading_problem(reading, "%zu initializers are sparse: store them dense", proto->n_sparse_initializer);
     return true;
 }
 
@@ -181,7 +197,7 @@ static bool add_output(Reading *reading, Node *node, const char *name, Error *er
 /* Names of nodes, all known before the first node is made: a made-up name never meets one that comes later. */
 typedef struct Names {
     Map taken;
-    const char **names;    /* one a node */
+    const char **names; /* one a node */
 } Names;
 
 static bool free_name(Names *names, Arena *arena, const char *stem, int *next, const char **out)
@@ -204,7 +220,8 @@ static bool read_node_names(Reading *reading, Names *names, Error *error)
     if (!names->names) return fail_memory(error, proto->n_node * sizeof *names->names);
     for (size_t i = 0; i < proto->n_node; i++) {
         const char *name = proto->node[i]->name ? proto->node[i]->name : "";
-        if (!onnx_is_utf8(name, strlen(name))) return fail(error, reading->shown, "rename the node", "the name of node %zu is not UTF-8", i);
+        if (!onnx_is_utf8(name, strlen(name)))
+            return fail(error, reading->shown, "rename the node", "the name of node %zu is not UTF-8", i);
         if (name[0] && !map_set(&names->taken, name, map_has(&names->taken, name) ? twice : taken)) return fail_memory(error, 0);
     }
     Map used = {0}, counters = {0};
@@ -236,7 +253,8 @@ static bool has_subgraph(const Onnx__NodeProto *proto)
 {
     for (size_t i = 0; i < proto->n_attribute; i++) {
         const Onnx__AttributeProto *attribute = proto->attribute[i];
-        if (attribute->has_g || attribute->n_graphs || attribute->type == ONNX_ATTRIBUTE_GRAPH || attribute->type == ONNX_ATTRIBUTE_GRAPHS) return true;
+        if (attribute->has_g || attribute->n_graphs || attribute->type == ONNX_ATTRIBUTE_GRAPH || attribute->type == ONNX_ATTRIBUTE_GRAPHS)
+            return true;
     }
     return false;
 }
@@ -283,7 +301,8 @@ static bool read_node(Reading *reading, const Onnx__NodeProto *proto, const char
     }
     bool own = is_onnx_domain(proto->domain);
     if (own && strcmp(proto->op_type, "Constant") == 0) return read_constant_node(reading, proto, error);
-    if (!onnx_is_utf8(proto->op_type, strlen(proto->op_type))) return fail(error, reading->shown, "rename it", "an operator's type is not UTF-8");
+    if (!onnx_is_utf8(proto->op_type, strlen(proto->op_type)))
+        return fail(error, reading->shown, "rename it", "an operator's type is not UTF-8");
     Node *node = graph_add_node(graph, proto->op_type, name, error);
     if (!node) return false;
     node->opset = graph->opset;
@@ -293,8 +312,11 @@ static bool read_node(Reading *reading, const Onnx__NodeProto *proto, const char
     /* ONNX's own row does not answer for an operator of another domain that happens to have its name. */
     if (!own && node->op && operator_is_built_in(node->op)) node->op = NULL;
     if (has_subgraph(proto))
-        reading_problem(reading, "%s: control flow with a subgraph: export with a fixed condition or trip count (tracing, or the ONNX simplifier), or cut the "
-                                 "model before it", node_where(node, where));
+        reading_problem(
+            reading,
+            "%s: control flow with a subgraph: export with a fixed condition or trip count (tracing, or the ONNX simplifier), or cut the "
+            "model before it",
+            node_where(node, where));
     if (is_function(reading->model, proto))
         reading_problem(reading, "%s: a function of the model: export with functions inlined (onnx.inliner)", node_where(node, where));
     for (size_t i = 0; i < proto->n_input; i++) {
@@ -312,7 +334,8 @@ static bool read_nodes(Reading *reading, Error *error)
     const Onnx__GraphProto *proto = reading->model->graph;
     Names names = {0};
     bool ok = read_node_names(reading, &names, error);
-    for (size_t i = 0; i < proto->n_node && ok; i++) ok = read_node(reading, proto->node[i], names.names[i], error);
+    for (size_t i = 0; i < proto->n_node && ok; i++)
+        ok = read_node(reading, proto->node[i], names.names[i], error);
     map_free(&names.taken);
     memory_free(names.names);
     return ok;
@@ -346,11 +369,13 @@ static void check_sources(Reading *reading)
     char where[256];
     Graph *graph = reading->graph;
     for (int i = 0; i < graph->input_count; i++)
-        if (graph->inputs[i]->use_count == 0 && !value_is_output(graph, graph->inputs[i])) graph_note(graph, "input %s is read by no node", graph->inputs[i]->name);
+        if (graph->inputs[i]->use_count == 0 && !value_is_output(graph, graph->inputs[i]))
+            graph_note(graph, "input %s is read by no node", graph->inputs[i]->name);
     for (int i = 0; i < graph->value_count; i++) {
         const Value *value = graph->values[i];
         if (value->producer || value->constant || value->use_count == 0 || value_is_input(graph, value)) continue;
-        reading_problem(reading, "%s: reads %.200s, which is no input, no initializer and no node's output", node_where(value->uses[0].node, where), value->name);
+        reading_problem(reading, "%s: reads %.200s, which is no input, no initializer and no node's output",
+                        node_where(value->uses[0].node, where), value->name);
     }
 }
 
@@ -362,12 +387,13 @@ static bool refuse(Reading *reading, Error *error)
     for (int i = 0; i < reading->graph->node_count; i++) {
         const Node *node = reading->graph->nodes[i];
         if (!node->op && strcmp(node->type, "If") != 0 && strcmp(node->type, "Loop") != 0 && strcmp(node->type, "Scan") != 0)
-            reading_problem(reading, "%s: no such operator here: cut the model before it, rewrite it, or register it with espq.operator", node_where(node, where));
+            reading_problem(reading, "%s: no such operator here: cut the model before it, rewrite it, or register it with espq.operator",
+                            node_where(node, where));
     }
     if (reading->problem_count > 60) text_format(&reading->problems, "\n  … and %d more", reading->problem_count - 60);
     if (reading->problems.failed) return fail_memory(error, 0);
-    return fail(error, reading->shown, "mend the model where it is made, or cut it to the part that is wanted", "the model cannot be taken:%s",
-                reading->problems.data);
+    return fail(error, reading->shown, "mend the model where it is made, or cut it to the part that is wanted",
+                "the model cannot be taken:%s", reading->problems.data);
 }
 
 static bool read_model(Reading *reading, const OnnxOptions *options, Error *error)

@@ -14,18 +14,26 @@
 /* TensorProto.DataType and AttributeProto.AttributeType, as far as they are named in code. */
 enum { ONNX_FLOAT = 1, ONNX_STRING = 8, ONNX_FLOAT16 = 10, ONNX_DOUBLE = 11, ONNX_BFLOAT16 = 16 };
 enum {
-    ONNX_ATTRIBUTE_FLOAT = 1, ONNX_ATTRIBUTE_INT, ONNX_ATTRIBUTE_STRING, ONNX_ATTRIBUTE_TENSOR, ONNX_ATTRIBUTE_GRAPH, ONNX_ATTRIBUTE_FLOATS,
-    ONNX_ATTRIBUTE_INTS, ONNX_ATTRIBUTE_STRINGS, ONNX_ATTRIBUTE_TENSORS, ONNX_ATTRIBUTE_GRAPHS
+    ONNX_ATTRIBUTE_FLOAT = 1,
+    ONNX_ATTRIBUTE_INT,
+    ONNX_ATTRIBUTE_STRING,
+    ONNX_ATTRIBUTE_TENSOR,
+    ONNX_ATTRIBUTE_GRAPH,
+    ONNX_ATTRIBUTE_FLOATS,
+    ONNX_ATTRIBUTE_INTS,
+    ONNX_ATTRIBUTE_STRINGS,
+    ONNX_ATTRIBUTE_TENSORS,
+    ONNX_ATTRIBUTE_GRAPHS
 };
 
 typedef struct Reading {
     const Onnx__ModelProto *model;
-    const char *path;              /* of the model, for messages and external data; NULL: from memory only */
+    const char *path; /* of the model, for messages and external data; NULL: from memory only */
     Graph *graph;
-    Map initializers;              /* name → Onnx__TensorProto */
-    Text problems;                 /* what is refused, one line each: the user hears of all at once */
+    Map initializers; /* name → Onnx__TensorProto */
+    Text problems;    /* what is refused, one line each: the user hears of all at once */
     int problem_count;
-    char shown[512];               /* path or "model", escaped */
+    char shown[512]; /* path or "model", escaped */
 } Reading;
 
 /* Note one thing that is refused; the caller goes on looking. */
@@ -37,7 +45,7 @@ bool onnx_is_utf8(const char *text, size_t length);
 /* The tensor a TensorProto says, floats of any width as float32. `what` names it in errors ("initializer w"). Every size is checked
  * against the data that are there before anything is allocated. */
 Tensor *onnx_read_tensor(Reading *reading, const Onnx__TensorProto *proto, const char *what, Error *error);
-const char *onnx_dtype_label(int number);        /* "FLOAT16", for messages */
+const char *onnx_dtype_label(int number); /* "FLOAT16", for messages */
 
 /* Raw bytes of external data, straight into out; checks location, offset and length. Nothing outside the model's folder is opened. */
 bool onnx_read_external(Reading *reading, const Onnx__TensorProto *proto, const char *what, size_t bytes, void *out, Error *error);

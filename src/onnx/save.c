@@ -9,20 +9,26 @@
 
 typedef struct Writing {
     const Graph *graph;
-    Arena arena;                       /* of everything the file consists of but the constants' numbers */
+    Arena arena; /* of everything the file consists of but the constants' numbers */
     Onnx__GraphProto *proto;
     int opset;
     size_t initializer_capacity;
 } Writing;
 
-static void *make(Writing *writing, size_t count, size_t bytes) { return arena_new(&writing->arena, count ? count * bytes : bytes); }
+static void *make(Writing *writing, size_t count, size_t bytes)
+{
+    return arena_new(&writing->arena, count ? count * bytes : bytes);
+}
 
 #define MAKE_LIST(writing, count, type) ((type **)make(writing, count, sizeof(type *)))
 
 /* protobuf-c's strings are not const; it does not write to them. */
 static char *text_of(const char *text)
 {
-    union { const char *in; char *out; } cast = {text ? text : ""};
+    union {
+        const char *in;
+        char *out;
+    } cast = {text ? text : ""};
     return cast.out;
 }
 
@@ -66,7 +72,8 @@ static bool add_initializers(Writing *writing, Error *error)
     for (int i = 0; i < writing->graph->value_count; i++) {
         const Value *value = writing->graph->values[i];
         if (!value->constant) continue;
-        if (!tensor_is_contiguous(value->constant)) return fail_as(error, ERROR_INTERNAL, value->name, "copy it (contiguous) before saving", "a constant is a strided view");
+        if (!tensor_is_contiguous(value->constant))
+            return fail_as(error, ERROR_INTERNAL, value->name, "copy it (contiguous) before saving", "a constant is a strided view");
         if (!add_initializer(writing, value->name, value->constant)) return fail_memory(error, sizeof(Onnx__TensorProto));
     }
     return true;
@@ -128,9 +135,10 @@ static bool fill_strings(Writing *writing, const Attribute *attribute, Onnx__Att
 
 static Onnx__AttributeProto *attribute_proto(Writing *writing, const Attribute *attribute)
 {
-    static const int types[] = {[ATTRIBUTE_INT] = ONNX_ATTRIBUTE_INT,         [ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_FLOAT,     [ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_STRING,
-                                [ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_INTS,       [ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_FLOATS,   [ATTRIBUTE_STRINGS] = ONNX_ATTRIBUTE_STRINGS,
-                                [ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TENSOR};
+    static const int types[] = {
+        [ATTRIBUTE_INT] = ONNX_ATTRIBUTE_INT,      [ATTRIBUTE_FLOAT] = ONNX_ATTRIBUTE_FLOAT,   [ATTRIBUTE_STRING] = ONNX_ATTRIBUTE_STRING,
+        [ATTRIBUTE_INTS] = ONNX_ATTRIBUTE_INTS,    [ATTRIBUTE_FLOATS] = ONNX_ATTRIBUTE_FLOATS, [ATTRIBUTE_STRINGS] = ONNX_ATTRIBUTE_STRINGS,
+        [ATTRIBUTE_TENSOR] = ONNX_ATTRIBUTE_TENSOR};
     Onnx__AttributeProto *proto = make(writing, 1, sizeof *proto);
     if (!proto) return NULL;
     onnx__attribute_proto__init(proto);
@@ -178,7 +186,8 @@ static bool add_list_input(Writing *writing, const Node *node, const char *name,
 {
     const Attribute *attribute = node_attribute(node, name);
     const char *made = arena_format(&writing->arena, "%s_%s", node->name, name);
-    while (made && graph_value(writing->graph, made)) made = arena_format(&writing->arena, "%s_", made);
+    while (made && graph_value(writing->graph, made))
+        made = arena_format(&writing->arena, "%s_", made);
     Tensor *view = make(writing, 1, sizeof *view);
     if (!made || !view) return false;
     view->dtype = DTYPE_INT64;
@@ -201,8 +210,10 @@ static Onnx__NodeProto *node_proto(Writing *writing, const Node *node)
     proto->output = MAKE_LIST(writing, (size_t)node->output_count, char);
     proto->attribute = MAKE_LIST(writing, (size_t)node->attribute_count, Onnx__AttributeProto);
     if (!proto->input || !proto->output || !proto->attribute) return NULL;
-    for (int i = 0; i < node->input_count; i++) proto->input[proto->n_input++] = text_of(node->inputs[i] ? node->inputs[i]->name : "");
-    for (int i = 0; i < node->output_count; i++) proto->output[proto->n_output++] = text_of(node->outputs[i] ? node->outputs[i]->name : "");
+    for (int i = 0; i < node->input_count; i++)
+        proto->input[proto->n_input++] = text_of(node->inputs[i] ? node->inputs[i]->name : "");
+    for (int i = 0; i < node->output_count; i++)
+        proto->output[proto->n_output++] = text_of(node->outputs[i] ? node->outputs[i]->name : "");
     for (int i = 0; i < node->attribute_count; i++) {
         if (moved && strcmp(node->attributes[i].name, moved) == 0) continue;
         Onnx__AttributeProto *attribute = attribute_proto(writing, &node->attributes[i]);
@@ -220,7 +231,8 @@ static bool add_nodes(Writing *writing, Error *error)
     if (!graph_sort(writing->graph, &order, error)) return false;
     Onnx__NodeProto **nodes = MAKE_LIST(writing, count, Onnx__NodeProto);
     bool ok = nodes != NULL;
-    for (size_t i = 0; ok && i < count; i++) ok = (nodes[i] = node_proto(writing, order[i])) != NULL;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = (nodes[i] = node_proto(writing, order[i])) != NULL;
     memory_free(order);
     writing->proto->node = nodes;
     writing->proto->n_node = count;
@@ -270,11 +282,12 @@ static bool build(Writing *writing, Onnx__ModelProto *model, Error *error)
     onnx__graph_proto__init(proto);
     proto->name = text_of(graph->name && graph->name[0] ? graph->name : "graph");
     model->has_ir_version = true;
-    model->ir_version = graph->ir_version >= 4 ? graph->ir_version : 8;   /* before 4 initializers had to be inputs too */
+    model->ir_version = graph->ir_version >= 4 ? graph->ir_version : 8; /* before 4 initializers had to be inputs too */
     model->producer_name = text_of("espq");
     model->graph = proto;
     if (!add_imports(writing, model)) return fail_memory(error, 64);
-    return add_initializers(writing, error) && list_values(writing, graph->inputs, graph->input_count, &proto->input, &proto->n_input, error) &&
+    return add_initializers(writing, error) &&
+           list_values(writing, graph->inputs, graph->input_count, &proto->input, &proto->n_input, error) &&
            list_values(writing, graph->outputs, graph->output_count, &proto->output, &proto->n_output, error) && add_nodes(writing, error);
 }
 
@@ -285,7 +298,8 @@ bool onnx_save(const Graph *graph, const char *path, Error *error)
     size_t weights = 0;
     for (int i = 0; i < graph->value_count; i++)
         if (graph->values[i]->constant) weights += tensor_bytes(graph->values[i]->constant);
-    if (weights > INT32_MAX - ((size_t)1 << 24)) return fail(error, path, "save smaller parts", "the model has %zu bytes of weights; an ONNX file has at most 2 GB", weights);
+    if (weights > INT32_MAX - ((size_t)1 << 24))
+        return fail(error, path, "save smaller parts", "the model has %zu bytes of weights; an ONNX file has at most 2 GB", weights);
     bool ok = build(&writing, &model, error);
     size_t bytes = ok ? onnx__model_proto__get_packed_size(&model) : 0;
     uint8_t *packed = ok ? memory_new(bytes) : NULL;

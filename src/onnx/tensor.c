@@ -8,9 +8,10 @@
 
 const char *onnx_dtype_label(int number)
 {
-    static const char *const labels[] = {"UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16", "DOUBLE",
-                                         "UINT32", "UINT64", "COMPLEX64", "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2",
-                                         "FLOAT8E5M2FNUZ", "UINT4", "INT4", "FLOAT4E2M1"};
+    static const char *const labels[] = {"UNDEFINED",      "FLOAT",      "UINT8",          "INT8",       "UINT16",   "INT16",
+                                         "INT32",          "INT64",      "STRING",         "BOOL",       "FLOAT16",  "DOUBLE",
+                                         "UINT32",         "UINT64",     "COMPLEX64",      "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN",
+                                         "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4",      "INT4",     "FLOAT4E2M1"};
     return number >= 0 && number < (int)(sizeof labels / sizeof labels[0]) ? labels[number] : "of an unknown type";
 }
 
@@ -23,14 +24,18 @@ static bool read_shape(Reading *reading, const Onnx__TensorProto *proto, const c
     for (int i = 0; i < shape->rank; i++) {
         int64_t size = proto->dims[i];
         if (size < 0) return fail(error, what, "export the model again", "%s: dimension %d is %lld", reading->shown, i, (long long)size);
-        if (size > ONNX_MOST_ELEMENTS / count) return fail(error, what, "export the model again", "%s: its shape is absurdly large", reading->shown);
+        if (size > ONNX_MOST_ELEMENTS / count)
+            return fail(error, what, "export the model again", "%s: its shape is absurdly large", reading->shown);
         if (size > 0) count *= size;
         shape->dims[i] = size;
     }
     return true;
 }
 
-static uint32_t load_16(const uint8_t *bytes) { return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8; }
+static uint32_t load_16(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8;
+}
 
 static float bfloat_to_float(uint32_t bits)
 {
@@ -52,7 +57,8 @@ static Source typed_source(const Onnx__TensorProto *proto)
     case ONNX_FLOAT: return (Source){proto->n_float_data, "float_data"};
     case ONNX_DOUBLE: return (Source){proto->n_double_data, "double_data"};
     case 7: return (Source){proto->n_int64_data, "int64_data"};
-    case 12: case 13: return (Source){proto->n_uint64_data, "uint64_data"};
+    case 12:
+    case 13: return (Source){proto->n_uint64_data, "uint64_data"};
     default: return (Source){proto->n_int32_data, "int32_data"};
     }
 }
@@ -60,13 +66,18 @@ static Source typed_source(const Onnx__TensorProto *proto)
 static void store(Tensor *tensor, int64_t i, int type, uint64_t bits, double number)
 {
     switch (tensor->dtype) {
-    case DTYPE_FLOAT32: tensor_floats(tensor)[i] = type == ONNX_FLOAT16    ? half_to_float((uint16_t)bits)
-                                                   : type == ONNX_BFLOAT16 ? bfloat_to_float((uint32_t)bits & 0xffff)
-                                                                           : (float)number; return;
+    case DTYPE_FLOAT32:
+        tensor_floats(tensor)[i] = type == ONNX_FLOAT16    ? half_to_float((uint16_t)bits)
+                                   : type == ONNX_BFLOAT16 ? bfloat_to_float((uint32_t)bits & 0xffff)
+                                                           : (float)number;
+        return;
     case DTYPE_BOOL: tensor->data[i] = bits != 0; return;
-    case DTYPE_INT8: case DTYPE_UINT8: tensor->data[i] = (char)(uint8_t)bits; return;
-    case DTYPE_INT16: case DTYPE_UINT16: ((uint16_t *)(void *)tensor->data)[i] = (uint16_t)bits; return;
-    case DTYPE_INT32: case DTYPE_UINT32: ((uint32_t *)(void *)tensor->data)[i] = (uint32_t)bits; return;
+    case DTYPE_INT8:
+    case DTYPE_UINT8: tensor->data[i] = (char)(uint8_t)bits; return;
+    case DTYPE_INT16:
+    case DTYPE_UINT16: ((uint16_t *)(void *)tensor->data)[i] = (uint16_t)bits; return;
+    case DTYPE_INT32:
+    case DTYPE_UINT32: ((uint32_t *)(void *)tensor->data)[i] = (uint32_t)bits; return;
     default: ((uint64_t *)(void *)tensor->data)[i] = bits; return;
     }
 }
@@ -81,7 +92,8 @@ static void read_typed(const Onnx__TensorProto *proto, Tensor *tensor)
         case ONNX_FLOAT: number = (double)proto->float_data[i]; break;
         case ONNX_DOUBLE: number = proto->double_data[i]; break;
         case 7: bits = (uint64_t)proto->int64_data[i]; break;
-        case 12: case 13: bits = proto->uint64_data[i]; break;
+        case 12:
+        case 13: bits = proto->uint64_data[i]; break;
         default: bits = (uint64_t)(int64_t)proto->int32_data[i]; break;
         }
         store(tensor, i, type, bits, number);
@@ -113,17 +125,17 @@ Tensor *onnx_read_tensor(Reading *reading, const Onnx__TensorProto *proto, const
     size_t count = (size_t)shape_count(&shape), needed = count * dtype_bytes(stored);
     bool typed = !is_external && !proto->has_raw_data;
     if (is_external) {
-        if (!onnx_read_external(reading, proto, what, needed, NULL, error)) return NULL;   /* sizes first, memory then */
+        if (!onnx_read_external(reading, proto, what, needed, NULL, error)) return NULL; /* sizes first, memory then */
     } else if (typed) {
         Source source = typed_source(proto);
         if (source.count != count) {
-            fail(error, what, "the file is damaged: export the model again", "%s: its shape has %zu elements, %s has %zu", reading->shown, count, source.list,
-                 source.count);
+            fail(error, what, "the file is damaged: export the model again", "%s: its shape has %zu elements, %s has %zu", reading->shown,
+                 count, source.list, source.count);
             return NULL;
         }
     } else if (proto->raw_data.len != needed) {
-        fail(error, what, "the file is damaged: export the model again", "%s: its shape and type need %zu bytes, its data have %zu", reading->shown, needed,
-             proto->raw_data.len);
+        fail(error, what, "the file is damaged: export the model again", "%s: its shape and type need %zu bytes, its data have %zu",
+             reading->shown, needed, proto->raw_data.len);
         return NULL;
     }
     bool is_wide = stored == DTYPE_FLOAT16 || stored == DTYPE_FLOAT64;
@@ -145,7 +157,8 @@ Tensor *onnx_read_tensor(Reading *reading, const Onnx__TensorProto *proto, const
     if (ok && is_wide) read_wide_floats(raw, type, tensor);
     if (ok && !is_wide && !is_external) memcpy(tensor->data, raw, needed);
     if (ok && stored == DTYPE_BOOL)
-        for (size_t i = 0; i < count; i++) tensor->data[i] = tensor->data[i] != 0;
+        for (size_t i = 0; i < count; i++)
+            tensor->data[i] = tensor->data[i] != 0;
     if (is_wide) memory_free(loaded);
     if (ok) return tensor;
     tensor_release(tensor);
@@ -172,6 +185,7 @@ Tensor *onnx_read_constant(Reading *reading, const Onnx__NodeProto *proto, const
             return tensor_from_data(DTYPE_INT64, &shape, attribute->ints, error);
         }
     }
-    fail(error, name, "give it a dense tensor of numbers", "%s: this Constant holds no number (strings and sparse tensors are not read)", reading->shown);
+    fail(error, name, "give it a dense tensor of numbers", "%s: this Constant holds no number (strings and sparse tensors are not read)",
+         reading->shown);
     return NULL;
 }

@@ -19,13 +19,23 @@ static bool read_statistics(const Node *node, Statistics *statistics)
         values[i] = tensor_floats(constant);
     }
     if (node->input_count != 5) return false;
-    *statistics = (Statistics){tensor_count(input_constant(node, 1)), node_number(node, "epsilon", 1e-5f), values[0], values[1], values[2], values[3]};
+    *statistics = (Statistics){
+        tensor_count(input_constant(node, 1)), node_number(node, "epsilon", 1e-5f), values[0], values[1], values[2], values[3]};
     return true;
 }
 
-static float deviation(const Statistics *s, int64_t channel) { return sqrtf(s->variance[channel] + s->epsilon); }
-static float factor(const Statistics *s, int64_t channel) { return s->gamma[channel] / deviation(s, channel); }
-static float shifted(const Statistics *s, int64_t channel, float bias) { return s->gamma[channel] * (bias - s->mean[channel]) / deviation(s, channel) + s->beta[channel]; }
+static float deviation(const Statistics *s, int64_t channel)
+{
+    return sqrtf(s->variance[channel] + s->epsilon);
+}
+static float factor(const Statistics *s, int64_t channel)
+{
+    return s->gamma[channel] / deviation(s, channel);
+}
+static float shifted(const Statistics *s, int64_t channel, float bias)
+{
+    return s->gamma[channel] * (bias - s->mean[channel]) / deviation(s, channel) + s->beta[channel];
+}
 
 /* ---- folding ---- */
 
@@ -34,7 +44,8 @@ static int64_t channel_of(const Node *node, const Shape *shape, int64_t i)
 {
     if (is_type(node, "Gemm")) return node_integer(node, "transB", 0) ? i / shape->dims[1] : i % shape->dims[1];
     int64_t inner = 1;
-    for (int k = is_type(node, "ConvTranspose") ? 2 : 1; k < shape->rank; k++) inner *= shape->dims[k];
+    for (int k = is_type(node, "ConvTranspose") ? 2 : 1; k < shape->rank; k++)
+        inner *= shape->dims[k];
     if (!is_type(node, "ConvTranspose")) return i / inner;
     int64_t group = node_integer(node, "group", 1), row = i / (inner * shape->dims[1]);
     return row / (shape->dims[0] / group) * shape->dims[1] + i / inner % shape->dims[1];
@@ -54,7 +65,8 @@ static int64_t output_channels(const Node *node, const Shape *shape)
 static bool can_fold(const Node *node, const Statistics *statistics)
 {
     const Tensor *weight = input_constant(node, 1), *bias = input_constant(node, 2);
-    if (!tensor_is_float(weight) || tensor_count(weight) == 0 || output_channels(node, &weight->shape) != statistics->channels) return false;
+    if (!tensor_is_float(weight) || tensor_count(weight) == 0 || output_channels(node, &weight->shape) != statistics->channels)
+        return false;
     if (only_input(node, 2) && !tensor_is_float(bias)) return false;
     if (bias && tensor_count(bias) != statistics->channels && tensor_count(bias) != 1) return false;
     return node->input_count <= 3 && node_number(node, "alpha", 1) == 1 && node_number(node, "beta", 1) == 1;
@@ -78,7 +90,8 @@ static bool folded_parameters(const Node *node, const Statistics *statistics, Te
         factors[c] = factor(statistics, c);
         tensor_floats(*bias)[c] = shifted(statistics, c, old);
     }
-    for (int64_t i = 0, count = tensor_count(*weight); i < count; i++) tensor_floats(*weight)[i] *= factors[channel_of(node, &old_weight->shape, i)];
+    for (int64_t i = 0, count = tensor_count(*weight); i < count; i++)
+        tensor_floats(*weight)[i] *= factors[channel_of(node, &old_weight->shape, i)];
     memory_free(factors);
     return true;
 }
@@ -86,10 +99,11 @@ static bool folded_parameters(const Node *node, const Statistics *statistics, Te
 /* As the reference: a new node of the old name behind all others, parameters <node>_weight and <node>_bias, the normalization's output. */
 static bool fold(Graph *graph, Node *compute, Node *norm, const Statistics *statistics, Error *error)
 {
-    const char *name = compute->name, *weight_name = arena_format(&graph->arena, "%s_weight", name), *bias_name = arena_format(&graph->arena, "%s_bias", name);
+    const char *name = compute->name, *weight_name = arena_format(&graph->arena, "%s_weight", name),
+               *bias_name = arena_format(&graph->arena, "%s_bias", name);
     if (!weight_name || !bias_name) return fail_memory(error, 64);
     int next_operation = graph->next_operation;
-    Node *merged = add_node(graph, compute->type, NULL, error);   /* gets the name once the old node has left it */
+    Node *merged = add_node(graph, compute->type, NULL, error); /* gets the name once the old node has left it */
     graph->next_operation = next_operation;
     if (!merged) return false;
     if (!node_copy_attributes(graph, merged, compute)) return fail_memory(error, 0);
@@ -132,7 +146,8 @@ bool rewrite_batch_norm(Graph *graph, const SimplifyOptions *options, int *chang
 static bool become_conv(Graph *graph, Node *node, int64_t channels, int spatial)
 {
     int64_t ones[ESPQ_MAX_RANK] = {1, 1, 1, 1, 1, 1, 1, 1}, zeros[2 * ESPQ_MAX_RANK] = {0};
-    while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+    while (node->attribute_count)
+        node_remove_attribute(node, node->attributes[0].name);
     set_type(node, "Conv");
     return node_set_integers(graph, node, "kernel_shape", ones, spatial) && node_set_integers(graph, node, "strides", ones, spatial) &&
            node_set_integers(graph, node, "dilations", ones, spatial) && node_set_integers(graph, node, "pads", zeros, 2 * spatial) &&
@@ -147,7 +162,8 @@ static bool become_mul_add(Graph *graph, Node *node, Tensor *shift, Error *error
     Value *product = graph_add_value(graph, NULL, error);
     Node *add = name && product ? add_node(graph, "Add", name, error) : NULL;
     if (!add) return name ? false : fail_memory(error, 64);
-    while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+    while (node->attribute_count)
+        node_remove_attribute(node, node->attributes[0].name);
     node_remove_input(graph, node, 2);
     drop_if_free(graph, shift_value);
     set_type(node, "Mul");
@@ -158,8 +174,10 @@ static bool become_mul_add(Graph *graph, Node *node, Tensor *shift, Error *error
 static bool stand_alone(Graph *graph, Node *node, const Statistics *statistics, int rank, Error *error)
 {
     int spatial = rank - 2;
-    Shape weight_shape = {.rank = rank == 2 ? 1 : rank, .dims = {statistics->channels}}, shape = {.rank = 1, .dims = {statistics->channels}};
-    for (int i = 1; i < rank; i++) weight_shape.dims[i] = 1;
+    Shape weight_shape = {.rank = rank == 2 ? 1 : rank, .dims = {statistics->channels}},
+          shape = {.rank = 1, .dims = {statistics->channels}};
+    for (int i = 1; i < rank; i++)
+        weight_shape.dims[i] = 1;
     Tensor *weight = tensor_new(DTYPE_FLOAT32, &weight_shape, error), *bias = weight ? tensor_new(DTYPE_FLOAT32, &shape, error) : NULL;
     bool ok = bias != NULL;
     for (int64_t c = 0; ok && c < statistics->channels; c++) {
@@ -173,8 +191,10 @@ static bool stand_alone(Graph *graph, Node *node, const Statistics *statistics, 
     }
     ok = ok && replace_constant(graph, node, 1, tensor_retain(weight), error) &&
          replace_constant(graph, node, 2, tensor_retain(bias), error);
-    if (ok && rank > 2) ok = become_conv(graph, node, statistics->channels, spatial) || fail_memory(error, 0);
-    else if (ok) ok = become_mul_add(graph, node, bias, error);
+    if (ok && rank > 2)
+        ok = become_conv(graph, node, statistics->channels, spatial) || fail_memory(error, 0);
+    else if (ok)
+        ok = become_mul_add(graph, node, bias, error);
     tensor_release(weight);
     tensor_release(bias);
     return ok;
@@ -188,7 +208,7 @@ bool rewrite_isolated_batch_norm(Graph *graph, const SimplifyOptions *options, i
         Statistics statistics;
         const Value *input = only_input(node, 0);
         if (!is_type(node, "BatchNormalization") || !read_statistics(node, &statistics) || !input || !input->shaped) continue;
-        if (input->shape.rank < 2 || input->shape.dims[1] != statistics.channels) continue;   /* its row says so */
+        if (input->shape.rank < 2 || input->shape.dims[1] != statistics.channels) continue; /* its row says so */
         if (!stand_alone(graph, node, &statistics, input->shape.rank, error)) return false;
         graph_note(graph, "%s: a BatchNormalization with no convolution before it becomes a 1x1 depthwise one", node->name);
         ++*changes;

@@ -27,14 +27,14 @@ static bool read_bounds(const Node *node, Bounds *bounds)
         return true;
     }
     if (is_type(node, "Clip"))
-        return !bounds->x->constant && bound_of(node, 1, "min", -INFINITY, &bounds->least) && bound_of(node, 2, "max", INFINITY, &bounds->most) &&
-               bounds->least <= bounds->most;
+        return !bounds->x->constant && bound_of(node, 1, "min", -INFINITY, &bounds->least) &&
+               bound_of(node, 2, "max", INFINITY, &bounds->most) && bounds->least <= bounds->most;
     bool is_max = is_type(node, "Max");
     if ((!is_max && !is_type(node, "Min")) || node->input_count != 2 || !node->inputs[1]) return false;
     int constant = node->inputs[1]->constant ? 1 : 0;
     bounds->x = node->inputs[1 - constant];
     if (bounds->x->constant || !bounds->x->shaped || !tensor_is_float(input_constant(node, constant))) return false;
-    if (node->inputs[constant]->constant->shape.rank > bounds->x->shape.rank) return false;   /* it would add axes */
+    if (node->inputs[constant]->constant->shape.rank > bounds->x->shape.rank) return false; /* it would add axes */
     return scalar_of(input_constant(node, constant), is_max ? &bounds->least : &bounds->most);
 }
 
@@ -46,7 +46,8 @@ static bool set_bounds(Graph *graph, Node *node, const Bounds *bounds, Error *er
         node_remove_input(graph, node, node->input_count - 1);
         drop_if_free(graph, old);
     }
-    while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+    while (node->attribute_count)
+        node_remove_attribute(node, node->attributes[0].name);
     if (bounds->least == 0 && isinf(bounds->most)) {
         set_type(node, "Relu");
         return true;
@@ -90,7 +91,7 @@ bool rewrite_bounds(Graph *graph, const SimplifyOptions *options, int *changes, 
     (void)options;
     Node **nodes = nodes_now(graph, error);
     bool ok = nodes != NULL;
-    for (int i = graph->node_count - 1; ok && i >= 0; i--) {   /* from the end: the last of a chain takes it all */
+    for (int i = graph->node_count - 1; ok && i >= 0; i--) { /* from the end: the last of a chain takes it all */
         Node *node = nodes[i], *chain[16];
         Bounds bounds;
         if (node->removed || !read_bounds(node, &bounds)) continue;
@@ -99,7 +100,8 @@ bool rewrite_bounds(Graph *graph, const SimplifyOptions *options, int *changes, 
         Value *before = node->inputs[0];
         ok = set_bounds(graph, node, &bounds, error);
         drop_if_free(graph, before);
-        for (int k = 0; ok && k < length; k++) drop_node(graph, chain[k]);
+        for (int k = 0; ok && k < length; k++)
+            drop_node(graph, chain[k]);
         ++*changes;
     }
     memory_free(nodes);

@@ -13,7 +13,7 @@ bool rewrite_matmul_add(Graph *graph, const SimplifyOptions *options, int *chang
         const Tensor *weight = input_constant(node, 1);
         if (!is_type(node, "MatMul") || !x || x->constant || !x->shaped || x->shape.rank != 2) continue;
         if (!tensor_is_float(weight) || weight->shape.rank != 2) continue;
-        set_type(node, "Gemm");   /* bias_add takes the Add behind it */
+        set_type(node, "Gemm"); /* bias_add takes the Add behind it */
         node->opset = 18;
         ++*changes;
     }
@@ -35,8 +35,9 @@ static bool transpose_input(Graph *graph, Node *node, Error *error)
     Node *transpose = name ? add_node(graph, "Transpose", name, error) : NULL;
     Value *made = transpose ? graph_add_value(graph, NULL, error) : NULL;
     if (!made) return name ? false : fail_memory(error, 64);
-    return (node_set_integers(graph, transpose, "perm", swap, 2) || fail_memory(error, 0)) && node_add_input(graph, transpose, node->inputs[0], error) &&
-           node_add_output(graph, transpose, made, error) && node_set_input(graph, node, 0, made, error);
+    return (node_set_integers(graph, transpose, "perm", swap, 2) || fail_memory(error, 0)) &&
+           node_add_input(graph, transpose, node->inputs[0], error) && node_add_output(graph, transpose, made, error) &&
+           node_set_input(graph, node, 0, made, error);
 }
 
 bool rewrite_gemm_transpose(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
@@ -46,7 +47,8 @@ bool rewrite_gemm_transpose(Graph *graph, const SimplifyOptions *options, int *c
         Node *node = graph->nodes[i];
         const Tensor *weight = input_constant(node, 1);
         if (!is_type(node, "Gemm")) continue;
-        bool turn_input = node_integer(node, "transA", 0) != 0, turn_weight = weight && weight->shape.rank == 2 && node_integer(node, "transB", 0) == 0;
+        bool turn_input = node_integer(node, "transA", 0) != 0,
+             turn_weight = weight && weight->shape.rank == 2 && node_integer(node, "transB", 0) == 0;
         if (turn_input && !transpose_input(graph, node, error)) return false;
         if (turn_weight && !transpose_weight(graph, node, error)) return false;
         if (turn_input) node_remove_attribute(node, "transA");
@@ -81,7 +83,8 @@ static bool flatten_or_reshape(Graph *graph, Node *node, int *changes, Error *er
     const Shape *in = &node->inputs[0]->shape, *out = &node->outputs[0]->shape;
     bool is_flatten = in->rank >= 2 && out->rank == 2 && in->dims[0] == out->dims[0];
     if (is_flatten) {
-        if (is_type(node, "Flatten") && node_integer(node, "axis", 1) == 1) return node_attribute(node, "axis") || node_set_integer(graph, node, "axis", 1) || fail_memory(error, 0);
+        if (is_type(node, "Flatten") && node_integer(node, "axis", 1) == 1)
+            return node_attribute(node, "axis") || node_set_integer(graph, node, "axis", 1) || fail_memory(error, 0);
         while (node->input_count > 1) {
             Value *old = node->inputs[1];
             node_remove_input(graph, node, 1);
@@ -93,7 +96,8 @@ static bool flatten_or_reshape(Graph *graph, Node *node, int *changes, Error *er
         return false;
     }
     ++*changes;
-    while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+    while (node->attribute_count)
+        node_remove_attribute(node, node->attributes[0].name);
     set_type(node, is_flatten ? "Flatten" : "Reshape");
     return !is_flatten || node_set_integer(graph, node, "axis", 1) || fail_memory(error, 0);
 }
@@ -150,7 +154,8 @@ bool rewrite_global_pool(Graph *graph, const SimplifyOptions *options, int *chan
             node_remove_input(graph, node, 1);
             drop_if_free(graph, axes);
         }
-        while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+        while (node->attribute_count)
+            node_remove_attribute(node, node->attributes[0].name);
         set_type(node, "GlobalAveragePool");
         if (!keeps && !flatten_behind(graph, node, error)) return false;
         ++*changes;
@@ -194,7 +199,8 @@ bool rewrite_pixel_shuffle(Graph *graph, const SimplifyOptions *options, int *ch
         const char *name = arena_format(&graph->arena, "%s_depthtospace", nodes[i]->name);
         Node *node = name ? add_node(graph, "DepthToSpace", name, error) : NULL;
         ok = node || (!name && fail_memory(error, 64));
-        ok = ok && ((node_set_integer(graph, node, "blocksize", block) && node_set_string(graph, node, "mode", mode)) || fail_memory(error, 0));
+        ok = ok &&
+             ((node_set_integer(graph, node, "blocksize", block) && node_set_string(graph, node, "mode", mode)) || fail_memory(error, 0));
         ok = ok && node_add_input(graph, node, match_value(&match, "x"), error) && match_replace(graph, &match, node, error);
         ++*changes;
     }
@@ -234,13 +240,15 @@ static bool is_matrix_product(const char *equation, int *rank, bool *turned)
 static bool transpose_second(Graph *graph, Node *node, int rank, Error *error)
 {
     int64_t perm[ESPQ_MAX_RANK];
-    for (int i = 0; i < rank; i++) perm[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
+    for (int i = 0; i < rank; i++)
+        perm[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
     const char *name = arena_format(&graph->arena, "%s_transpose", node->name);
     Node *transpose = name ? add_node(graph, "Transpose", name, error) : NULL;
     Value *made = transpose ? graph_add_value(graph, NULL, error) : NULL;
     if (!made) return name ? false : fail_memory(error, 64);
-    return (node_set_integers(graph, transpose, "perm", perm, rank) || fail_memory(error, 0)) && node_add_input(graph, transpose, node->inputs[1], error) &&
-           node_add_output(graph, transpose, made, error) && node_set_input(graph, node, 1, made, error);
+    return (node_set_integers(graph, transpose, "perm", perm, rank) || fail_memory(error, 0)) &&
+           node_add_input(graph, transpose, node->inputs[1], error) && node_add_output(graph, transpose, made, error) &&
+           node_set_input(graph, node, 1, made, error);
 }
 
 bool rewrite_einsum(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
@@ -253,7 +261,8 @@ bool rewrite_einsum(Graph *graph, const SimplifyOptions *options, int *changes, 
         if (!is_type(node, "Einsum") || node->input_count != 2 || !node->inputs[0] || !node->inputs[1]) continue;
         if (!is_matrix_product(node_string(node, "equation", ""), &rank, &turned)) continue;
         if (turned && !transpose_second(graph, node, rank, error)) return false;
-        while (node->attribute_count) node_remove_attribute(node, node->attributes[0].name);
+        while (node->attribute_count)
+            node_remove_attribute(node, node->attributes[0].name);
         set_type(node, "MatMul");
         ++*changes;
     }

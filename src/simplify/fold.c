@@ -46,7 +46,7 @@ static bool report_faults(const Graph *graph, Faults *faults, Error *error)
     if (faults->count == 0) return true;
     int before = faults->count;
     list_unsupported(graph, 0, &faults->lines, &faults->count);
-    if (faults->count == 1 && before == 1) return false;   /* error still holds it */
+    if (faults->count == 1 && before == 1) return false; /* error still holds it */
     if (faults->lines.failed) return fail_memory(error, 0);
     return fail(error, graph->source, "mend these nodes where the model is made, or cut the model before them (outputs = { … })",
                 "%d nodes cannot be taken:%s", faults->count, faults->lines.data);
@@ -95,14 +95,16 @@ static bool fold_one(Graph *graph, Node *node, int *changes, Error *error)
     int inputs = node->input_count, outputs = node->output_count;
     if (inputs + outputs > 16) tensors = memory_new_array((size_t)(inputs + outputs), sizeof *tensors);
     if (!tensors) return fail_memory(error, (size_t)(inputs + outputs) * sizeof *tensors);
-    for (int i = 0; i < inputs; i++) tensors[i] = node->inputs[i] ? node->inputs[i]->constant : NULL;
+    for (int i = 0; i < inputs; i++)
+        tensors[i] = node->inputs[i] ? node->inputs[i]->constant : NULL;
     /* A node that its row refuses to run stays; whoever prepares it for a run says so. */
     Error refused = {0};
     bool ran = exec_node(graph, node, tensors, tensors + inputs, &refused);
     bool ok = ran ? turn_constant(graph, node, tensors + inputs, error) : refused.code == ERROR_INPUT;
     if (!ran && !ok) *error = refused;
     *changes += ran;
-    for (int i = inputs; i < inputs + outputs; i++) tensor_release(tensors[i]);
+    for (int i = inputs; i < inputs + outputs; i++)
+        tensor_release(tensors[i]);
     if (tensors != few) memory_free(tensors);
     return ok;
 }
@@ -136,15 +138,16 @@ static bool fold_shape(Graph *graph, Node *node, Error *error)
 
 static bool is_shape_question(const Graph *graph, const Node *node)
 {
-    return node->op && node->op->flags & OPERATOR_SHAPE_ONLY && (is_type(node, "Shape") || is_type(node, "Size")) && node->output_count == 1 &&
-           node->outputs[0] && only_input(node, 0) && node->inputs[0]->shaped && !value_is_output(graph, node->outputs[0]);
+    return node->op && node->op->flags & OPERATOR_SHAPE_ONLY && (is_type(node, "Shape") || is_type(node, "Size")) &&
+           node->output_count == 1 && node->outputs[0] && only_input(node, 0) && node->inputs[0]->shaped &&
+           !value_is_output(graph, node->outputs[0]);
 }
 
 static bool walk(Graph *graph, bool fold, int *changes, Error *error)
 {
     Node **order = NULL;
     Faults faults = {0};
-    Error later = {0}, *said = error;   /* error keeps the first fault as its row said it */
+    Error later = {0}, *said = error; /* error keeps the first fault as its row said it */
     if (!graph_sort(graph, &order, error)) return false;
     bool ok = true;
     for (int i = 0, count = graph->node_count; i < count && ok; i++) {

@@ -13,10 +13,12 @@ static bool slice_inputs(Graph *graph, Node *node, Error *error)
     int64_t values[3][ESPQ_MAX_RANK];
     int counts[3];
     char where[256];
-    for (int i = 0; i < 3; i++) counts[i] = node_integers(node, names[i], values[i], ESPQ_MAX_RANK);
-    if (counts[2] < 0) {   /* all axes from the first on */
+    for (int i = 0; i < 3; i++)
+        counts[i] = node_integers(node, names[i], values[i], ESPQ_MAX_RANK);
+    if (counts[2] < 0) { /* all axes from the first on */
         counts[2] = counts[0];
-        for (int i = 0; i < counts[0] && i < ESPQ_MAX_RANK; i++) values[2][i] = i;
+        for (int i = 0; i < counts[0] && i < ESPQ_MAX_RANK; i++)
+            values[2][i] = i;
     }
     if (counts[0] != counts[1] || counts[0] != counts[2] || counts[0] > ESPQ_MAX_RANK || node->input_count != 1)
         return fail(error, node_where(node, where), "export the model again", "starts, ends and axes do not have equally many numbers");
@@ -53,7 +55,9 @@ bool rewrite_clip(Graph *graph, const SimplifyOptions *options, int *changes, Er
         for (int k = 0; k < 2; k++) {
             const char *name = arena_format(&graph->arena, "%s_%s", node->name, names[k]);
             if (!name) return fail_memory(error, 64);
-            if (!add_constant_input(graph, node, name, tensor_scalar(DTYPE_FLOAT32, (double)node_number(node, names[k], otherwise[k]), error), error)) return false;
+            if (!add_constant_input(graph, node, name,
+                                    tensor_scalar(DTYPE_FLOAT32, (double)node_number(node, names[k], otherwise[k]), error), error))
+                return false;
             node_remove_attribute(node, names[k]);
         }
         ++*changes;
@@ -72,7 +76,8 @@ static bool pad_inputs(Graph *graph, Node *node, Error *error)
     float value = node_number(node, "value", 0);
     bool is_constant = strcmp(node_string(node, "mode", "constant"), "constant") == 0;
     if (!add_integers(graph, node, NULL, pads, count, error)) return false;
-    if (is_constant && value != 0 && !add_constant_input(graph, node, NULL, tensor_scalar(DTYPE_FLOAT32, (double)value, error), error)) return false;
+    if (is_constant && value != 0 && !add_constant_input(graph, node, NULL, tensor_scalar(DTYPE_FLOAT32, (double)value, error), error))
+        return false;
     node_remove_attribute(node, "pads");
     node_remove_attribute(node, "value");
     if (is_constant) node_remove_attribute(node, "mode");
@@ -85,7 +90,7 @@ static bool pad_all_axes(Graph *graph, Node *node, int *changes, Error *error)
     int64_t axes[ESPQ_MAX_RANK], pads[2 * ESPQ_MAX_RANK], all[2 * ESPQ_MAX_RANK] = {0};
     int count = integers_of(node, 3, "", axes, ESPQ_MAX_RANK), given = integers_of(node, 1, "", pads, 2 * ESPQ_MAX_RANK);
     const Value *input = only_input(node, 0);
-    if (count < 0 || given != 2 * count || !input || !input->shaped) return true;   /* not known: its row says so */
+    if (count < 0 || given != 2 * count || !input || !input->shaped) return true; /* not known: its row says so */
     int rank = input->shape.rank;
     for (int i = 0; i < count; i++) {
         int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
@@ -93,7 +98,8 @@ static bool pad_all_axes(Graph *graph, Node *node, int *changes, Error *error)
         all[axis] = pads[i];
         all[axis + rank] = pads[i + count];
     }
-    Value *made = add_named_constant(graph, NULL, tensor_from_integers(all, 2 * rank, error), error), *old = node->inputs[1], *named = node->inputs[3];
+    Value *made = add_named_constant(graph, NULL, tensor_from_integers(all, 2 * rank, error), error), *old = node->inputs[1],
+          *named = node->inputs[3];
     if (!made || !node_set_input(graph, node, 1, made, error)) return false;
     node_remove_input(graph, node, 3);
     if (!node->inputs[2]) node_remove_input(graph, node, 2);
@@ -127,7 +133,7 @@ bool rewrite_resize(Graph *graph, const SimplifyOptions *options, int *changes, 
         Node *node = graph->nodes[i];
         if (!is_type(node, "Resize") || node->input_count != 2) continue;
         if (!node_insert_input(graph, node, 1, NULL, error)) return false;
-        graph->next_variable++;   /* the reference makes an empty tensor for it: names of later ones count on */
+        graph->next_variable++; /* the reference makes an empty tensor for it: names of later ones count on */
         ++*changes;
     }
     return true;
@@ -172,7 +178,8 @@ static bool flatten_softmax(Graph *graph, Node *node, int axis, Error *error)
     Value *input = node->inputs[0], *output = node->outputs[0];
     Shape shape = input->shape;
     int64_t matrix[2] = {1, 1};
-    for (int i = 0; i < shape.rank; i++) matrix[i >= axis] *= shape.dims[i];
+    for (int i = 0; i < shape.rank; i++)
+        matrix[i >= axis] *= shape.dims[i];
     const char *names[4];
     static const char *const endings[] = {"flatten", "flat", "softmax", "unflatten"};
     for (int i = 0; i < 4; i++)
@@ -182,10 +189,12 @@ static bool flatten_softmax(Graph *graph, Node *node, int axis, Error *error)
     Value *made = flat ? graph_add_value(graph, NULL, error) : NULL;
     Node *unflatten = made ? add_node(graph, "Reshape", names[3], error) : NULL;
     if (!unflatten) return false;
-    if (!node_add_input(graph, flatten, input, error) || !add_integers(graph, flatten, NULL, matrix, 2, error) || !node_add_output(graph, flatten, flat, error))
+    if (!node_add_input(graph, flatten, input, error) || !add_integers(graph, flatten, NULL, matrix, 2, error) ||
+        !node_add_output(graph, flatten, flat, error))
         return false;
     if (!node_set_input(graph, node, 0, flat, error) || !node_set_output(graph, node, 0, made, error)) return false;
-    if (!node_add_input(graph, unflatten, made, error) || !add_integers(graph, unflatten, NULL, shape.dims, shape.rank, error)) return false;
+    if (!node_add_input(graph, unflatten, made, error) || !add_integers(graph, unflatten, NULL, shape.dims, shape.rank, error))
+        return false;
     if (!node_set_integer(graph, node, "axis", 1)) return fail_memory(error, 0);
     return node_add_output(graph, unflatten, output, error);
 }
@@ -198,14 +207,18 @@ bool rewrite_softmax_axes(Graph *graph, const SimplifyOptions *options, int *cha
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {
         Node *node = nodes[i];
         const Value *input = only_input(node, 0);
-        if ((!is_type(node, "Softmax") && !is_type(node, "LogSoftmax")) || node->opset >= 13 || !input || !input->shaped || node->output_count != 1) continue;
+        if ((!is_type(node, "Softmax") && !is_type(node, "LogSoftmax")) || node->opset >= 13 || !input || !input->shaped ||
+            node->output_count != 1)
+            continue;
         int rank = input->shape.rank, axis = (int)node_integer(node, "axis", 1), larger = 0;
         if (axis < 0) axis += rank;
-        if (axis < 0 || axis >= rank) continue;   /* its row says so */
-        for (int k = axis; k < rank; k++) larger += input->shape.dims[k] > 1;
+        if (axis < 0 || axis >= rank) continue; /* its row says so */
+        for (int k = axis; k < rank; k++)
+            larger += input->shape.dims[k] > 1;
         if (larger == 0 || (larger == 1 && input->shape.dims[axis] > 1)) continue;
-        if (larger == 1) {   /* the one axis that is not 1 stands further behind */
-            while (input->shape.dims[axis] == 1) axis++;
+        if (larger == 1) { /* the one axis that is not 1 stands further behind */
+            while (input->shape.dims[axis] == 1)
+                axis++;
             ok = node_set_integer(graph, node, "axis", axis) || fail_memory(error, 0);
         } else {
             ok = flatten_softmax(graph, node, axis, error);

@@ -18,8 +18,11 @@ typedef struct Form {
 #define BY_DIV "Add(Erf(Div(x, #root)), #one)"
 #define BY_MUL "Add(Erf(Mul(x, #inverse)), #one)"
 #define BY_TANH(cube) "Add(Tanh(Mul(Add(x, Mul(" cube ", #k)), #c)), #one)"
-#define PRODUCTS(sum, approximate) \
-    {"Mul(Mul(x, " sum "), #half)", approximate}, {"Mul(x, Mul(" sum ", #half))", approximate}, {"Mul(Mul(x, #half), " sum ")", approximate}
+#define PRODUCTS(sum, approximate)                                                                                                         \
+    {"Mul(Mul(x, " sum "), #half)", approximate}, {"Mul(x, Mul(" sum ", #half))", approximate},                                            \
+    {                                                                                                                                      \
+        "Mul(Mul(x, #half), " sum ")", approximate                                                                                         \
+    }
 
 static const Form forms[] = {
     PRODUCTS(BY_DIV, NULL),
@@ -31,9 +34,9 @@ static const Form forms[] = {
 static bool is_gelu(const Match *match)
 {
     const Value *x = match_value(match, "x");
-    return !x->constant && x->dtype == DTYPE_FLOAT32 && is_near(match, "root", 1.4142135623730951) && is_near(match, "inverse", 0.7071067811865476) &&
-           is_near(match, "one", 1) && is_near(match, "half", 0.5) && is_near(match, "k", 0.044715) && is_near(match, "c", 0.7978845608028654) &&
-           is_near(match, "three", 3);
+    return !x->constant && x->dtype == DTYPE_FLOAT32 && is_near(match, "root", 1.4142135623730951) &&
+           is_near(match, "inverse", 0.7071067811865476) && is_near(match, "one", 1) && is_near(match, "half", 0.5) &&
+           is_near(match, "k", 0.044715) && is_near(match, "c", 0.7978845608028654) && is_near(match, "three", 3);
 }
 
 static bool replace(Graph *graph, Match *match, const char *approximate, Error *error)
@@ -55,7 +58,8 @@ bool rewrite_gelu(Graph *graph, const SimplifyOptions *options, int *changes, Er
         bool ok = nodes != NULL;
         for (int i = 0, count = graph->node_count; ok && i < count; i++) {
             Match match;
-            if (nodes[i]->removed || !is_type(nodes[i], "Mul") || !pattern_match(&pattern, graph, nodes[i], &match) || !is_gelu(&match)) continue;
+            if (nodes[i]->removed || !is_type(nodes[i], "Mul") || !pattern_match(&pattern, graph, nodes[i], &match) || !is_gelu(&match))
+                continue;
             ok = replace(graph, &match, forms[f].approximate, error);
             ++*changes;
         }

@@ -12,12 +12,17 @@ bool is_one_of(const char *type, const char *const *types)
 Node **nodes_now(const Graph *graph, Error *error)
 {
     Node **nodes = memory_new_array((size_t)graph->node_count + 1, sizeof *nodes);
-    if (!nodes) fail_memory(error, (size_t)graph->node_count * sizeof *nodes);
-    else if (graph->node_count) memcpy(nodes, graph->nodes, (size_t)graph->node_count * sizeof *nodes);
+    if (!nodes)
+        fail_memory(error, (size_t)graph->node_count * sizeof *nodes);
+    else if (graph->node_count)
+        memcpy(nodes, graph->nodes, (size_t)graph->node_count * sizeof *nodes);
     return nodes;
 }
 
-Value *only_input(const Node *node, int index) { return index < node->input_count ? node->inputs[index] : NULL; }
+Value *only_input(const Node *node, int index)
+{
+    return index < node->input_count ? node->inputs[index] : NULL;
+}
 
 Tensor *input_constant(const Node *node, int index)
 {
@@ -32,7 +37,10 @@ Node *only_consumer(const Graph *graph, const Node *node)
     return value->uses[0].node;
 }
 
-bool tensor_is_float(const Tensor *tensor) { return tensor && tensor->dtype == DTYPE_FLOAT32; }
+bool tensor_is_float(const Tensor *tensor)
+{
+    return tensor && tensor->dtype == DTYPE_FLOAT32;
+}
 
 bool scalar_of(const Tensor *constant, double *out)
 {
@@ -47,7 +55,8 @@ int integers_of(const Node *node, int index, const char *name, int64_t *out, int
     if (!constant) return only_input(node, index) ? -1 : node_integers(node, name, out, capacity);
     int64_t count = tensor_count(constant);
     if (count > capacity || !dtype_rows[constant->dtype].is_integer) return -1;
-    for (int64_t i = 0; i < count; i++) out[i] = tensor_get_integer(constant, i);
+    for (int64_t i = 0; i < count; i++)
+        out[i] = tensor_get_integer(constant, i);
     return (int)count;
 }
 
@@ -64,8 +73,10 @@ Value *add_named_constant(Graph *graph, const char *name, Tensor *constant, Erro
 {
     if (!constant) return NULL;
     Value *value = NULL;
-    if (name && !(name = free_name(graph, name, false))) fail_memory(error, 64);
-    else value = graph_add_constant(graph, name, constant, error);
+    if (name && !(name = free_name(graph, name, false)))
+        fail_memory(error, 64);
+    else
+        value = graph_add_constant(graph, name, constant, error);
     tensor_release(constant);
     return value;
 }
@@ -110,7 +121,8 @@ void set_type(Node *node, const char *type)
 
 void drop_if_free(Graph *graph, Value *value)
 {
-    if (!value || value->removed || value->producer || value->use_count || value_is_input(graph, value) || value_is_output(graph, value)) return;
+    if (!value || value->removed || value->producer || value->use_count || value_is_input(graph, value) || value_is_output(graph, value))
+        return;
     graph_remove_value(graph, value);
 }
 
@@ -119,10 +131,12 @@ void drop_node(Graph *graph, Node *node)
     int count = node->input_count + node->output_count;
     Value *few[16], **values = few;
     if (count > 16) values = arena_new(&graph->arena, (size_t)count * sizeof *values);
-    if (!values) count = 0;   /* the values stay until graph_remove_unused */
-    for (int i = 0; i < count; i++) values[i] = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
+    if (!values) count = 0; /* the values stay until graph_remove_unused */
+    for (int i = 0; i < count; i++)
+        values[i] = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
     graph_remove_node(graph, node);
-    for (int i = 0; i < count; i++) drop_if_free(graph, values[i]);
+    for (int i = 0; i < count; i++)
+        drop_if_free(graph, values[i]);
 }
 
 bool bypass_node(Graph *graph, Node *node, const SimplifyOptions *options, bool *removed, Error *error)

@@ -37,14 +37,16 @@ static Tensor *over_trailing(Tensor *constant, const Shape *x, int count, Error 
 {
     Shape shape = {.rank = count};
     int64_t elements = 1;
-    for (int i = 0; i < count; i++) elements *= shape.dims[i] = x->dims[x->rank - count + i];
+    for (int i = 0; i < count; i++)
+        elements *= shape.dims[i] = x->dims[x->rank - count + i];
     int excess = constant->shape.rank - count;
     for (int i = 0; i < constant->shape.rank; i++)
         if (constant->shape.dims[i] != (i < excess ? 1 : shape.dims[i - excess])) return NULL;
     return elements == tensor_count(constant) ? tensor_view(constant, &shape, error) : NULL;
 }
 
-static bool replace_by(Graph *graph, Match *match, const char *type, const char *ending, Value *const *inputs, int input_count, Node **made, Error *error)
+static bool replace_by(Graph *graph, Match *match, const char *type, const char *ending, Value *const *inputs, int input_count, Node **made,
+                       Error *error)
 {
     const char *name = arena_format(&graph->arena, "%s_%s", match->nodes[0]->name, ending);
     if (!name) return fail_memory(error, 64);
@@ -70,10 +72,11 @@ static Value *reshaped_parameter(Graph *graph, Value *value, Tensor *tensor, Err
 
 static bool fuse_rms(Graph *graph, Match *match, int *changes, Error *error)
 {
-    Value *x = match_value(match, "x"), *scale = match_value(match, "scale"), *one = match_value(match, "one"), *epsilon_value = match_value(match, "epsilon");
+    Value *x = match_value(match, "x"), *scale = match_value(match, "scale"), *one = match_value(match, "one"),
+          *epsilon_value = match_value(match, "epsilon");
     int64_t axis = 0;
     int count = 0;
-    double epsilon = 1e-5;   /* the reference's, where nothing is added */
+    double epsilon = 1e-5; /* the reference's, where nothing is added */
     if (x->constant || !is_scalar(match_value(match, "two"), 2) || (one && !is_scalar(one, 1))) return true;
     if (!reduces_trailing(match_node(match, "mean"), x, &axis, &count)) return true;
     if (epsilon_value && !scalar_of(epsilon_value->constant, &epsilon)) return true;
@@ -89,11 +92,13 @@ static bool fuse_rms(Graph *graph, Match *match, int *changes, Error *error)
     Node *node = NULL;
     if (!replace_by(graph, match, "RMSNormalization", "rmsnorm", (Value *[]){x, scale}, 2, &node, error)) return false;
     ++*changes;
-    return (node_set_integer(graph, node, "axis", axis) && node_set_number(graph, node, "epsilon", (float)epsilon) && node_set_integer(graph, node, "stash_type", 1)) ||
+    return (node_set_integer(graph, node, "axis", axis) && node_set_number(graph, node, "epsilon", (float)epsilon) &&
+            node_set_integer(graph, node, "stash_type", 1)) ||
            fail_memory(error, 0);
 }
 
-static bool for_each_match(Graph *graph, const char *const *patterns, const char *root, bool (*apply)(Graph *, Match *, int *, Error *), int *changes, Error *error)
+static bool for_each_match(Graph *graph, const char *const *patterns, const char *root, bool (*apply)(Graph *, Match *, int *, Error *),
+                           int *changes, Error *error)
 {
     for (; *patterns; patterns++) {
         Pattern pattern;
@@ -102,7 +107,8 @@ static bool for_each_match(Graph *graph, const char *const *patterns, const char
         bool ok = nodes != NULL;
         for (int i = 0, count = graph->node_count; ok && i < count; i++) {
             Match match;
-            if (!nodes[i]->removed && is_type(nodes[i], root) && pattern_match(&pattern, graph, nodes[i], &match)) ok = apply(graph, &match, changes, error);
+            if (!nodes[i]->removed && is_type(nodes[i], root) && pattern_match(&pattern, graph, nodes[i], &match))
+                ok = apply(graph, &match, changes, error);
         }
         memory_free(nodes);
         if (!ok) return false;
@@ -117,9 +123,13 @@ static bool for_each_match(Graph *graph, const char *const *patterns, const char
 bool rewrite_rms_norm(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
     (void)options;
-    static const char *const patterns[] = {
-        "Mul(Mul(x, Reciprocal(" ROOT_MEAN_SQUARE ")), scale)", "Mul(Div(x, " ROOT_MEAN_SQUARE "), scale)", "Mul(Mul(x, Div(#one, " ROOT_MEAN_SQUARE ")), scale)",
-        "Mul(Mul(x, Reciprocal(" BARE_ROOT ")), scale)",        "Mul(Div(x, " BARE_ROOT "), scale)",        "Mul(Mul(x, Div(#one, " BARE_ROOT ")), scale)", NULL};
+    static const char *const patterns[] = {"Mul(Mul(x, Reciprocal(" ROOT_MEAN_SQUARE ")), scale)",
+                                           "Mul(Div(x, " ROOT_MEAN_SQUARE "), scale)",
+                                           "Mul(Mul(x, Div(#one, " ROOT_MEAN_SQUARE ")), scale)",
+                                           "Mul(Mul(x, Reciprocal(" BARE_ROOT ")), scale)",
+                                           "Mul(Div(x, " BARE_ROOT "), scale)",
+                                           "Mul(Mul(x, Div(#one, " BARE_ROOT ")), scale)",
+                                           NULL};
     return for_each_match(graph, patterns, "Mul", fuse_rms, changes, error);
 }
 
@@ -141,7 +151,8 @@ static bool fuse_lp(Graph *graph, Match *match, int *changes, Error *error)
     const Node *reduce = match_node(match, "norm"), *expand = match_node(match, "expand");
     const Value *spread = expand->outputs[0];
     if (x->constant || integers_of(reduce, 1, "axes", &axis, 1) != 1 || node_integer(reduce, "keepdims", 1) != 1) return true;
-    if (!is_harmless_clip(match_node(match, "clip")) || !x->shaped || !spread->shaped || !shape_equal(&x->shape, &spread->shape)) return true;
+    if (!is_harmless_clip(match_node(match, "clip")) || !x->shaped || !spread->shaped || !shape_equal(&x->shape, &spread->shape))
+        return true;
     Node *node = NULL;
     if (!replace_by(graph, match, "LpNormalization", "lpnorm", &x, 1, &node, error)) return false;
     ++*changes;
@@ -159,12 +170,14 @@ bool rewrite_lp_norm(Graph *graph, const SimplifyOptions *options, int *changes,
 
 static bool fuse_layer(Graph *graph, Match *match, int *changes, Error *error)
 {
-    Value *x = match_value(match, "x"), *scale = match_value(match, "scale"), *bias = match_value(match, "bias"), *two = match_value(match, "two");
+    Value *x = match_value(match, "x"), *scale = match_value(match, "scale"), *bias = match_value(match, "bias"),
+          *two = match_value(match, "two");
     int64_t axis = 0, second = 0;
     int count = 0, again = 0;
     double epsilon = 0;
     if (x->constant || (two && !is_scalar(two, 2)) || !scalar_of(match_value(match, "epsilon")->constant, &epsilon)) return true;
-    if (!reduces_trailing(match_node(match, "mean"), x, &axis, &count) || !reduces_trailing(match_node(match, "variance"), x, &second, &again) || count != again)
+    if (!reduces_trailing(match_node(match, "mean"), x, &axis, &count) ||
+        !reduces_trailing(match_node(match, "variance"), x, &second, &again) || count != again)
         return true;
     Value *inputs[3] = {x, scale, bias};
     for (int i = 1; i < 3; i++) {
@@ -178,7 +191,8 @@ static bool fuse_layer(Graph *graph, Match *match, int *changes, Error *error)
     Node *node = NULL;
     if (!replace_by(graph, match, "LayerNormalization", "layernorm", inputs, bias ? 3 : 2, &node, error)) return false;
     ++*changes;
-    return (node_set_integer(graph, node, "axis", axis < 0 ? axis : axis - x->shape.rank) && node_set_number(graph, node, "epsilon", (float)epsilon)) ||
+    return (node_set_integer(graph, node, "axis", axis < 0 ? axis : axis - x->shape.rank) &&
+            node_set_number(graph, node, "epsilon", (float)epsilon)) ||
            fail_memory(error, 0);
 }
 
@@ -189,8 +203,10 @@ static bool fuse_layer(Graph *graph, Match *match, int *changes, Error *error)
 bool rewrite_layer_norm(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
     (void)options;
-    static const char *const with_bias[] = {"Add(Mul(" NORMED("Pow(d, #two)") ", #scale), #bias)", "Add(Mul(" NORMED("Mul(d, d)") ", #scale), #bias)",
+    static const char *const with_bias[] = {"Add(Mul(" NORMED("Pow(d, #two)") ", #scale), #bias)",
+                                            "Add(Mul(" NORMED("Mul(d, d)") ", #scale), #bias)",
                                             "Add(Mul(" NORMED_TWICE("Pow(Sub(x, ReduceMean(x, ...)), #two)") ", #scale), #bias)", NULL};
     static const char *const bare[] = {"Mul(" NORMED("Pow(d, #two)") ", #scale)", "Mul(" NORMED("Mul(d, d)") ", #scale)", NULL};
-    return for_each_match(graph, with_bias, "Add", fuse_layer, changes, error) && for_each_match(graph, bare, "Mul", fuse_layer, changes, error);
+    return for_each_match(graph, with_bias, "Add", fuse_layer, changes, error) &&
+           for_each_match(graph, bare, "Mul", fuse_layer, changes, error);
 }

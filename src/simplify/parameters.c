@@ -27,7 +27,8 @@ bool rewrite_split_parameters(Graph *graph, const SimplifyOptions *options, int 
 static Tensor *scaled(const Tensor *tensor, float factor, Error *error)
 {
     Tensor *copy = tensor_copy(tensor, error);
-    for (int64_t i = 0, count = copy ? tensor_count(copy) : 0; i < count; i++) tensor_floats(copy)[i] *= factor;
+    for (int64_t i = 0, count = copy ? tensor_count(copy) : 0; i < count; i++)
+        tensor_floats(copy)[i] *= factor;
     return copy;
 }
 
@@ -36,7 +37,7 @@ static bool fold_factor(Graph *graph, Node *node, const char *name, int index, i
     float factor = node_number(node, name, 1);
     const Tensor *constant = input_constant(node, index);
     if (factor == 1) return true;
-    if (only_input(node, index) && !tensor_is_float(constant)) return true;   /* made at run time: stays with the node */
+    if (only_input(node, index) && !tensor_is_float(constant)) return true; /* made at run time: stays with the node */
     if (constant && !replace_constant(graph, node, index, scaled(constant, factor, error), error)) return false;
     ++*changes;
     return node_set_number(graph, node, name, 1) || fail_memory(error, 0);
@@ -123,11 +124,13 @@ bool rewrite_bias_add(Graph *graph, const SimplifyOptions *options, int *changes
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {
         Node *node = nodes[i];
         int index = 0;
-        if (node->removed || !is_one_of(node->type, types) || (node->input_count != 2 && !(node->input_count == 3 && !node->inputs[2]))) continue;
+        if (node->removed || !is_one_of(node->type, types) || (node->input_count != 2 && !(node->input_count == 3 && !node->inputs[2])))
+            continue;
         Node *add = bias_add_behind(graph, node, &index);
         if (!add) continue;
         if (node->input_count == 3) node_remove_input(graph, node, 2);
-        ok = add_constant_input(graph, node, NULL, as_bias(node, add->inputs[index]->constant, error), error) && remove_add(graph, add, index, options, error);
+        ok = add_constant_input(graph, node, NULL, as_bias(node, add->inputs[index]->constant, error), error) &&
+             remove_add(graph, add, index, options, error);
         ++*changes;
     }
     memory_free(nodes);
@@ -184,7 +187,8 @@ static Tensor *bias_vector(const Tensor *bias, int64_t outputs, Error *error)
     Shape shape = {.rank = 1, .dims = {outputs}};
     if ((bias->shape.rank == 1 && count == outputs) || (count != 1 && (count != outputs || !is_one_row(bias)))) return NULL;
     Tensor *vector = tensor_new(DTYPE_FLOAT32, &shape, error);
-    for (int64_t i = 0; vector && i < outputs; i++) tensor_floats(vector)[i] = tensor_floats(bias)[count == 1 ? 0 : i];
+    for (int64_t i = 0; vector && i < outputs; i++)
+        tensor_floats(vector)[i] = tensor_floats(bias)[count == 1 ? 0 : i];
     return vector;
 }
 

@@ -7,9 +7,11 @@ static bool does_nothing(const Node *node, const SimplifyOptions *options)
     if (is_type(node, "Dropout")) return true;
     if (is_type(node, "Cast")) {
         const Value *input = only_input(node, 0);
-        return options->extra_rewrites && input && input->dtype != DTYPE_NONE && input->dtype == dtype_from_onnx((int)node_integer(node, "to", 0));
+        return options->extra_rewrites && input && input->dtype != DTYPE_NONE &&
+               input->dtype == dtype_from_onnx((int)node_integer(node, "to", 0));
     }
-    return options->extra_rewrites && is_type(node, "Identity");   /* in reference mode at the end only, where BatchNormalization behind it stayed alone */
+    return options->extra_rewrites &&
+           is_type(node, "Identity"); /* in reference mode at the end only, where BatchNormalization behind it stayed alone */
 }
 
 bool rewrite_no_ops(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
@@ -24,8 +26,10 @@ bool rewrite_no_ops(Graph *graph, const SimplifyOptions *options, int *changes, 
         /* Where it has to stay (a graph input handed out again), it stays as what it is. */
         if (ok && !removed && !is_type(nodes[i], "Identity") && nodes[i]->output_count == 1) {
             set_type(nodes[i], "Identity");
-            while (nodes[i]->input_count > 1) node_remove_input(graph, nodes[i], nodes[i]->input_count - 1);
-            while (nodes[i]->attribute_count) node_remove_attribute(nodes[i], nodes[i]->attributes[0].name);
+            while (nodes[i]->input_count > 1)
+                node_remove_input(graph, nodes[i], nodes[i]->input_count - 1);
+            while (nodes[i]->attribute_count)
+                node_remove_attribute(nodes[i], nodes[i]->attributes[0].name);
         }
     }
     memory_free(nodes);
@@ -50,7 +54,7 @@ bool rewrite_identity(Graph *graph, const SimplifyOptions *options, int *changes
 bool rewrite_names(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
     (void)options;
-    (void)changes;   /* no shape changes with a name */
+    (void)changes; /* no shape changes with a name */
     int next = 0;
     graph_remove_unused(graph);
     for (int i = 0; i < graph->node_count; i++) {
@@ -68,7 +72,8 @@ bool rewrite_names(Graph *graph, const SimplifyOptions *options, int *changes, E
         if (taken) {
             Node *later = graph_node(graph, name);
             const char *aside = name;
-            while (aside && graph_node(graph, aside)) aside = arena_format(&graph->arena, "%s, later", aside);
+            while (aside && graph_node(graph, aside))
+                aside = arena_format(&graph->arena, "%s, later", aside);
             if (!aside) return fail_memory(error, 32);
             if (!graph_rename_node(graph, later, aside, error)) return false;
         }
@@ -84,7 +89,8 @@ bool rewrite_quantize_pairs(Graph *graph, const SimplifyOptions *options, int *c
     Node **nodes = nodes_now(graph, error);
     bool ok = nodes != NULL;
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {
-        Node *second = nodes[i], *first = !second->removed && is_type(second, "DequantizeLinear") && only_input(second, 0) ? second->inputs[0]->producer : NULL;
+        Node *second = nodes[i],
+             *first = !second->removed && is_type(second, "DequantizeLinear") && only_input(second, 0) ? second->inputs[0]->producer : NULL;
         bool removed = false;
         double scale = 0;
         if (!is_type(first, "QuantizeLinear") || !first->inputs[0] || value_is_output(graph, second->inputs[0])) continue;
@@ -96,7 +102,8 @@ bool rewrite_quantize_pairs(Graph *graph, const SimplifyOptions *options, int *c
         ok = ok && bypass_node(graph, second, options, &removed, error);
         if (ok && !removed) set_type(second, "Identity");
         if (ok && !removed)
-            while (second->input_count > 1) node_remove_input(graph, second, second->input_count - 1);
+            while (second->input_count > 1)
+                node_remove_input(graph, second, second->input_count - 1);
         if (ok) graph_note(graph, "tensor %s: the scale %g that the model gives is not taken over; it is calibrated anew", name, scale);
         ++*changes;
     }

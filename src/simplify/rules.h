@@ -13,22 +13,26 @@
 typedef bool RewriteFunction(Graph *graph, const SimplifyOptions *options, int *changes, Error *error);
 
 /* ---- the rows ---- */
-RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softmax_axes, rewrite_gemm_factors, rewrite_split_parameters, rewrite_bias_add, rewrite_batch_norm,
-    rewrite_isolated_batch_norm, rewrite_swish, rewrite_rms_norm, rewrite_lp_norm, rewrite_slice, rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes,
-    rewrite_identity;
-RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool, rewrite_matmul_add,
-    rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum, rewrite_spelling, rewrite_einsum, rewrite_quantize_pairs, rewrite_sums;
+RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softmax_axes, rewrite_gemm_factors, rewrite_split_parameters,
+    rewrite_bias_add, rewrite_batch_norm, rewrite_isolated_batch_norm, rewrite_swish, rewrite_rms_norm, rewrite_lp_norm, rewrite_slice,
+    rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes, rewrite_identity;
+RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool,
+    rewrite_matmul_add, rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum,
+    rewrite_spelling, rewrite_einsum, rewrite_quantize_pairs, rewrite_sums;
 
 /* ---- helpers ---- */
 
-static inline bool is_type(const Node *node, const char *type) { return node && strcmp(node->type, type) == 0; }
-bool is_one_of(const char *type, const char *const *types);          /* types ends with NULL */
+static inline bool is_type(const Node *node, const char *type)
+{
+    return node && strcmp(node->type, type) == 0;
+}
+bool is_one_of(const char *type, const char *const *types); /* types ends with NULL */
 
 /* The nodes as they stand now, for loops that add and remove; freed with memory_free. Ask node->removed in the loop. */
 Node **nodes_now(const Graph *graph, Error *error);
 
-Tensor *input_constant(const Node *node, int index);                 /* NULL: absent or no constant */
-Value *only_input(const Node *node, int index);                      /* NULL when there is no such input */
+Tensor *input_constant(const Node *node, int index); /* NULL: absent or no constant */
+Value *only_input(const Node *node, int index);      /* NULL when there is no such input */
 /* Output 0 has one consumer edge and is no graph output: the consumer, else NULL. */
 Node *only_consumer(const Graph *graph, const Node *node);
 /* The one float of a constant with one element; false otherwise. */

@@ -35,7 +35,8 @@ static void leave_out_empty(Graph *graph, Node *node, Error *error)
         node_set_input(graph, node, i, NULL, error);
         drop_if_free(graph, value);
     }
-    while (node->input_count > 1 && !node->inputs[node->input_count - 1]) node_remove_input(graph, node, node->input_count - 1);
+    while (node->input_count > 1 && !node->inputs[node->input_count - 1])
+        node_remove_input(graph, node, node->input_count - 1);
 }
 
 static bool spell(Graph *graph, Node *node, int *changes, Error *error)
@@ -47,7 +48,8 @@ static bool spell(Graph *graph, Node *node, int *changes, Error *error)
     }
     if (is_type(node, "Pad") && strcmp(node_string(node, "mode", "constant"), "constant") == 0) node_remove_attribute(node, "mode");
     if (is_type(node, "Resize")) leave_out_empty(graph, node, error);
-    if (is_type(node, "Squeeze") || is_type(node, "Unsqueeze") || strncmp(node->type, "Reduce", 6) == 0) return attribute_to_input(graph, node, "axes", 1, changes, error);
+    if (is_type(node, "Squeeze") || is_type(node, "Unsqueeze") || strncmp(node->type, "Reduce", 6) == 0)
+        return attribute_to_input(graph, node, "axes", 1, changes, error);
     if (is_type(node, "Split")) return attribute_to_input(graph, node, "split", 1, changes, error);
     return true;
 }
@@ -64,7 +66,9 @@ static bool chain_of_adds(Graph *graph, Node *node, Error *error)
         Node *add = name && partial ? add_node(graph, "Add", name, error) : NULL;
         if (!add) return name ? false : fail_memory(error, 64);
         node_remove_input(graph, node, 2);
-        if (!node_set_output(graph, last, 0, partial, error) || !node_add_input(graph, add, partial, error) || !node_add_input(graph, add, next, error)) return false;
+        if (!node_set_output(graph, last, 0, partial, error) || !node_add_input(graph, add, partial, error) ||
+            !node_add_input(graph, add, next, error))
+            return false;
         if (!node_add_output(graph, add, output, error)) return false;
         last = add;
     }
@@ -78,8 +82,10 @@ bool rewrite_sums(Graph *graph, const SimplifyOptions *options, int *changes, Er
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {
         bool removed = false;
         if (!is_type(nodes[i], "Sum") || nodes[i]->input_count < 1 || nodes[i]->output_count != 1) continue;
-        if (nodes[i]->input_count == 1) ok = bypass_node(graph, nodes[i], options, &removed, error);
-        else ok = chain_of_adds(graph, nodes[i], error);
+        if (nodes[i]->input_count == 1)
+            ok = bypass_node(graph, nodes[i], options, &removed, error);
+        else
+            ok = chain_of_adds(graph, nodes[i], error);
         ++*changes;
     }
     memory_free(nodes);

@@ -9,7 +9,8 @@ enum { MOST_LINES = 40 };
 static void line(Text *lines, int *count, const Node *node, const char *what, const char *cure)
 {
     char where[256];
-    if (*count < MOST_LINES) text_format(lines, "\n  %s: %s%s%s", node_where(node, where), what, cure && cure[0] ? " — " : "", cure ? cure : "");
+    if (*count < MOST_LINES)
+        text_format(lines, "\n  %s: %s%s%s", node_where(node, where), what, cure && cure[0] ? " — " : "", cure ? cure : "");
     ++*count;
 }
 
@@ -26,38 +27,41 @@ static void cut_here(const Graph *graph, const Node *node, char *out, size_t siz
         any = true;
         inside = inside || !value_is_input(graph, value);
     }
-    if (inside) snprintf(out + used, size - used, " }, and do it in the application");
-    else snprintf(out, size, "take it out of the model and do it in the application: it reads only the model's inputs");
+    if (inside)
+        snprintf(out + used, size - used, " }, and do it in the application");
+    else
+        snprintf(out, size, "take it out of the model and do it in the application: it reads only the model's inputs");
 }
 
 /* Operators of ONNX that have no row, where something better than cutting is known. */
-static const struct { const char *type, *cure; } cures[] = {
-    {"RNN", "train it with GRU or LSTM instead"},
-    {"Sinh", "write it with Exp: (exp(x) - exp(-x)) / 2"},
-    {"Cosh", "write it with Exp: (exp(x) + exp(-x)) / 2"},
-    {"Einsum", "write it with MatMul, Transpose, Mul and ReduceSum"},
-    {"MaxUnpool", "use Resize or ConvTranspose instead"},
-    {"NonMaxSuppression", "it belongs behind the model: cut it off"},
-    {"QLinearConv", "start from the float model"},
-    {"QLinearMatMul", "start from the float model"},
-    {"QLinearAdd", "start from the float model"},
-    {"ConvInteger", "start from the float model"},
-    {"MatMulInteger", "start from the float model"},
-    {"DynamicQuantizeLinear", "start from the float model"},
+static const struct {
+    const char *type, *cure;
+} cures[] = {
+    {"RNN", "train it with GRU or LSTM instead"},          {"Sinh", "write it with Exp: (exp(x) - exp(-x)) / 2"},
+    {"Cosh", "write it with Exp: (exp(x) + exp(-x)) / 2"}, {"Einsum", "write it with MatMul, Transpose, Mul and ReduceSum"},
+    {"MaxUnpool", "use Resize or ConvTranspose instead"},  {"NonMaxSuppression", "it belongs behind the model: cut it off"},
+    {"QLinearConv", "start from the float model"},         {"QLinearMatMul", "start from the float model"},
+    {"QLinearAdd", "start from the float model"},          {"ConvInteger", "start from the float model"},
+    {"MatMulInteger", "start from the float model"},       {"DynamicQuantizeLinear", "start from the float model"},
 };
 
 static void unknown_operator(const Graph *graph, const Node *node, Text *lines, int *count)
 {
     char cure[800], what[200], cut[400];
-    const char *known = NULL, *nearest = graph->source ? NULL : operator_nearest(node->type);   /* files are not misspelled, scripts are */
+    const char *known = NULL, *nearest = graph->source ? NULL : operator_nearest(node->type); /* files are not misspelled, scripts are */
     bool foreign = node->domain && node->domain[0] && strcmp(node->domain, "ai.onnx") != 0;
     for (size_t i = 0; !foreign && i < sizeof cures / sizeof cures[0]; i++)
         if (strcmp(cures[i].type, node->type) == 0) known = cures[i].cure;
     cut_here(graph, node, cut, sizeof cut);
-    snprintf(what, sizeof what, "operator %.60s%s%.60s is not known", node->type, foreign ? " of the domain " : "", foreign ? node->domain : "");
-    if (known) snprintf(cure, sizeof cure, "%s, or %s", known, cut);
-    else if (nearest) snprintf(cure, sizeof cure, "perhaps meant: %s; or register it: espq.operator { type = \"%.60s\", infer = …, run = … }", nearest, node->type);
-    else snprintf(cure, sizeof cure, "register it: espq.operator { type = \"%.60s\", infer = …, run = … }, or %s", node->type, cut);
+    snprintf(what, sizeof what, "operator %.60s%s%.60s is not known", node->type, foreign ? " of the domain " : "",
+             foreign ? node->domain : "");
+    if (known)
+        snprintf(cure, sizeof cure, "%s, or %s", known, cut);
+    else if (nearest)
+        snprintf(cure, sizeof cure, "perhaps meant: %s; or register it: espq.operator { type = \"%.60s\", infer = …, run = … }", nearest,
+                 node->type);
+    else
+        snprintf(cure, sizeof cure, "register it: espq.operator { type = \"%.60s\", infer = …, run = … }, or %s", node->type, cut);
     line(lines, count, node, what, cure);
 }
 
@@ -85,8 +89,8 @@ static void check_numbers(const Node *node, Text *lines, int *count)
             if (isfinite(numbers[k]) || (infinite && !isnan(numbers[k]))) continue;
             char what[512], index[160], name[200];
             index_text(&constant->shape, k, index);
-            snprintf(what, sizeof what, "tensor %s is %s at index %s", text_escape(name, sizeof name, node->inputs[i]->name), isnan(numbers[k]) ? "NaN" : "infinite",
-                     index);
+            snprintf(what, sizeof what, "tensor %s is %s at index %s", text_escape(name, sizeof name, node->inputs[i]->name),
+                     isnan(numbers[k]) ? "NaN" : "infinite", index);
             line(lines, count, node, what, "mend the model where it was trained or converted");
             break;
         }
@@ -99,7 +103,8 @@ static void check_weight(const Node *node, Text *lines, int *count)
     const Value *weight = only_input(node, 1);
     if (!(node->op->flags & OPERATOR_WEIGHTED) || !weight || weight->constant) return;
     char what[400], name[200];
-    snprintf(what, sizeof what, "its weight %s changes at run time (%s)", text_escape(name, sizeof name, weight->name), weight->producer ? "a node makes it" : "it is a graph input");
+    snprintf(what, sizeof what, "its weight %s changes at run time (%s)", text_escape(name, sizeof name, weight->name),
+             weight->producer ? "a node makes it" : "it is a graph input");
     line(lines, count, node, what, "make it an initializer, or a MatMul of two activations where that is what is meant");
 }
 
@@ -112,7 +117,7 @@ static void rehearse(const Node *node, bool exact, Text *lines, int *count)
     const Tensor **constants = memory_new_array(ends + 1, sizeof *constants);
     Shape *shapes = memory_new_array(ends + 1, sizeof *shapes);
     Dtype *dtypes = memory_new_array(ends + 1, sizeof *dtypes);
-    bool ready = constants && shapes && dtypes;   /* without memory there is no rehearsal; the run itself will say so */
+    bool ready = constants && shapes && dtypes; /* without memory there is no rehearsal; the run itself will say so */
     for (size_t i = 0; ready && i < ends; i++) {
         const Value *value = i < (size_t)node->input_count ? node->inputs[i] : node->outputs[i - (size_t)node->input_count];
         shapes[i].rank = -1;
@@ -122,13 +127,21 @@ static void rehearse(const Node *node, bool exact, Text *lines, int *count)
         shapes[i] = value->shape;
         dtypes[i] = value->dtype;
     }
-    Prepare prepare = {.node = node, .constants = constants, .input_shapes = shapes, .output_shapes = shapes + node->input_count, .input_dtypes = dtypes,
-                       .output_dtypes = dtypes + node->input_count, .exact = exact, .simulated = exact && (node->op->flags & OPERATOR_QUANTIZABLE)};
+    Prepare prepare = {.node = node,
+                       .constants = constants,
+                       .input_shapes = shapes,
+                       .output_shapes = shapes + node->input_count,
+                       .input_dtypes = dtypes,
+                       .output_dtypes = dtypes + node->input_count,
+                       .exact = exact,
+                       .simulated = exact && (node->op->flags & OPERATOR_QUANTIZABLE)};
     Error error = {0};
     if (ready && !node->op->prepare(&prepare, &error) && error.code == ERROR_INPUT) line(lines, count, node, error.what, error.cure);
     if (ready && prepare.state) {
-        if (node->op->release) node->op->release(prepare.state);
-        else memory_free(prepare.state);
+        if (node->op->release)
+            node->op->release(prepare.state);
+        else
+            memory_free(prepare.state);
     }
     memory_free(constants);
     memory_free(shapes);
@@ -155,7 +168,8 @@ static bool is_named_already(const Node *node)
 static void check_module(const Graph *graph, const Node *node, int bits, Text *lines, int *count)
 {
     const Value *weight = only_input(node, 1);
-    if (!operator_is_built_in(node->op) || is_type(node, "ConvTranspose")) {   /* registered ones are left to the export; the other becomes a Conv */
+    if (!operator_is_built_in(node->op) ||
+        is_type(node, "ConvTranspose")) { /* registered ones are left to the export; the other becomes a Conv */
         check_weight(node, lines, count);
         return;
     }
@@ -203,13 +217,20 @@ static bool check(const Graph *graph, int bits, Error *error)
     list_unsupported(graph, bits, &lines, &count);
     if (count > MOST_LINES) text_format(&lines, "\n  … and %d more", count - MOST_LINES);
     bool ok = count == 0;
-    if (lines.failed) fail_memory(error, 0);
+    if (lines.failed)
+        fail_memory(error, 0);
     else if (!ok)
-        fail(error, graph->source ? graph->source : graph->name, "each line names a way out; `espq ops` lists what is supported", "%d node%s cannot be taken:%s", count,
-             count == 1 ? "" : "s", lines.data);
+        fail(error, graph->source ? graph->source : graph->name, "each line names a way out; `espq ops` lists what is supported",
+             "%d node%s cannot be taken:%s", count, count == 1 ? "" : "s", lines.data);
     text_free(&lines);
     return ok;
 }
 
-bool check_supported(const Graph *graph, Error *error) { return check(graph, 0, error); }
-bool check_exportable(const Graph *graph, int bits, Error *error) { return check(graph, bits, error); }
+bool check_supported(const Graph *graph, Error *error)
+{
+    return check(graph, 0, error);
+}
+bool check_exportable(const Graph *graph, int bits, Error *error)
+{
+    return check(graph, bits, error);
+}

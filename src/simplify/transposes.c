@@ -5,7 +5,7 @@
 
 typedef struct Permutation {
     int rank;
-    int64_t axes[ESPQ_MAX_RANK];    /* axis i of the output is axis axes[i] of the input */
+    int64_t axes[ESPQ_MAX_RANK]; /* axis i of the output is axis axes[i] of the input */
 } Permutation;
 
 static bool permutation_of(const Node *node, Permutation *p)
@@ -15,7 +15,8 @@ static bool permutation_of(const Node *node, Permutation *p)
     p->rank = x->shape.rank;
     int count = node_integers(node, "perm", p->axes, ESPQ_MAX_RANK);
     if (count < 0)
-        for (int i = 0; i < p->rank; i++) p->axes[i] = p->rank - 1 - i;
+        for (int i = 0; i < p->rank; i++)
+            p->axes[i] = p->rank - 1 - i;
     return count < 0 || count == p->rank;
 }
 
@@ -50,7 +51,8 @@ static bool merge(Graph *graph, Node *node, const SimplifyOptions *options, int 
     Value *between = node->inputs[0];
     if (between->producer && permutation_of(between->producer, &first) && first.rank == second.rank) {
         Permutation both = {.rank = first.rank};
-        for (int i = 0; i < both.rank; i++) both.axes[i] = first.axes[second.axes[i]];
+        for (int i = 0; i < both.rank; i++)
+            both.axes[i] = first.axes[second.axes[i]];
         if (!node_set_input(graph, node, 0, between->producer->inputs[0], error)) return false;
         if (!node_set_integers(graph, node, "perm", both.axes, both.rank)) return fail_memory(error, 0);
         if (between->use_count == 0 && !value_is_output(graph, between)) drop_node(graph, between->producer);
@@ -65,17 +67,33 @@ static bool merge(Graph *graph, Node *node, const SimplifyOptions *options, int 
 
 /* ---- sinking ---- */
 
-typedef enum { KIND_NONE, KIND_UNARY, KIND_BINARY, KIND_CONCAT, KIND_SPLIT, KIND_SOFTMAX, KIND_PAD, KIND_REDUCE, KIND_SLICE, KIND_RESIZE } Kind;
+typedef enum {
+    KIND_NONE,
+    KIND_UNARY,
+    KIND_BINARY,
+    KIND_CONCAT,
+    KIND_SPLIT,
+    KIND_SOFTMAX,
+    KIND_PAD,
+    KIND_REDUCE,
+    KIND_SLICE,
+    KIND_RESIZE
+} Kind;
 
 static Kind kind_of(const Node *node)
 {
-    static const struct { const char *type; Kind kind; } kinds[] = {
-        {"Abs", KIND_UNARY}, {"Add", KIND_BINARY}, {"Clip", KIND_UNARY}, {"Concat", KIND_CONCAT}, {"Div", KIND_BINARY}, {"Elu", KIND_UNARY}, {"Erf", KIND_UNARY},
-        {"Exp", KIND_UNARY}, {"Gelu", KIND_UNARY}, {"HardSigmoid", KIND_UNARY}, {"HardSwish", KIND_UNARY}, {"LeakyRelu", KIND_UNARY}, {"LogSoftmax", KIND_SOFTMAX},
-        {"Max", KIND_BINARY}, {"Min", KIND_BINARY}, {"Mul", KIND_BINARY}, {"Neg", KIND_UNARY}, {"PRelu", KIND_BINARY}, {"Pad", KIND_PAD}, {"Pow", KIND_BINARY},
-        {"ReduceMax", KIND_REDUCE}, {"ReduceMean", KIND_REDUCE}, {"ReduceMin", KIND_REDUCE}, {"ReduceSum", KIND_REDUCE}, {"Relu", KIND_UNARY}, {"Resize", KIND_RESIZE},
-        {"Sigmoid", KIND_UNARY}, {"Slice", KIND_SLICE}, {"Softmax", KIND_SOFTMAX}, {"Softplus", KIND_UNARY}, {"Split", KIND_SPLIT}, {"Sqrt", KIND_UNARY},
-        {"Sub", KIND_BINARY}, {"Swish", KIND_UNARY}, {"Tanh", KIND_UNARY}};
+    static const struct {
+        const char *type;
+        Kind kind;
+    } kinds[] = {{"Abs", KIND_UNARY},          {"Add", KIND_BINARY},        {"Clip", KIND_UNARY},       {"Concat", KIND_CONCAT},
+                 {"Div", KIND_BINARY},         {"Elu", KIND_UNARY},         {"Erf", KIND_UNARY},        {"Exp", KIND_UNARY},
+                 {"Gelu", KIND_UNARY},         {"HardSigmoid", KIND_UNARY}, {"HardSwish", KIND_UNARY},  {"LeakyRelu", KIND_UNARY},
+                 {"LogSoftmax", KIND_SOFTMAX}, {"Max", KIND_BINARY},        {"Min", KIND_BINARY},       {"Mul", KIND_BINARY},
+                 {"Neg", KIND_UNARY},          {"PRelu", KIND_BINARY},      {"Pad", KIND_PAD},          {"Pow", KIND_BINARY},
+                 {"ReduceMax", KIND_REDUCE},   {"ReduceMean", KIND_REDUCE}, {"ReduceMin", KIND_REDUCE}, {"ReduceSum", KIND_REDUCE},
+                 {"Relu", KIND_UNARY},         {"Resize", KIND_RESIZE},     {"Sigmoid", KIND_UNARY},    {"Slice", KIND_SLICE},
+                 {"Softmax", KIND_SOFTMAX},    {"Softplus", KIND_UNARY},    {"Split", KIND_SPLIT},      {"Sqrt", KIND_UNARY},
+                 {"Sub", KIND_BINARY},         {"Swish", KIND_UNARY},       {"Tanh", KIND_UNARY}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (strcmp(node->type, kinds[i].type) == 0) return kinds[i].kind;
     return KIND_NONE;
@@ -145,7 +163,7 @@ static bool can_sink(const Node *node, Permutation *p)
         turned++;
     }
     if (!turned) return false;
-    for (int i = 0; i < data; i++)   /* a constant must not bring axes of its own */
+    for (int i = 0; i < data; i++) /* a constant must not bring axes of its own */
         if (node->inputs[i]->constant && node->inputs[i]->shape.rank > p->rank) return false;
     for (int i = data; i < node->input_count; i++)
         if (node->inputs[i] && !node->inputs[i]->constant) return false;
@@ -156,7 +174,8 @@ static bool can_sink(const Node *node, Permutation *p)
     case KIND_PAD: return node->input_count < 4 && integers_of(node, 1, "pads", numbers, 2 * ESPQ_MAX_RANK) == 2 * p->rank;
     case KIND_REDUCE: return reduced_axes(node, p, numbers, &count);
     case KIND_SLICE: return input_constant(node, 3) != NULL;
-    case KIND_RESIZE: return !node_attribute(node, "axes") && strcmp(node_string(node, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
+    case KIND_RESIZE:
+        return !node_attribute(node, "axes") && strcmp(node_string(node, "coordinate_transformation_mode", ""), "tf_crop_and_resize") != 0;
     default: return true;
     }
 }
@@ -189,7 +208,7 @@ static bool turn_list(Graph *graph, Node *node, int index, const Permutation *p,
 {
     const Tensor *old = input_constant(node, index);
     int count = pairs ? 2 * p->rank : p->rank;
-    if (!old || tensor_count(old) != count) return true;   /* left out or empty */
+    if (!old || tensor_count(old) != count) return true; /* left out or empty */
     Tensor *list = tensor_copy(old, error);
     for (int i = 0; list && i < p->rank; i++) {
         tensor_set(list, p->axes[i], tensor_get(old, i));
@@ -208,7 +227,8 @@ static bool turn_slice(Graph *graph, Node *node, const Permutation *p, Error *er
 {
     int64_t axes[ESPQ_MAX_RANK];
     int count = integers_of(node, 3, "", axes, ESPQ_MAX_RANK);
-    for (int i = 0; i < count; i++) axes[i] = p->axes[axes[i] < 0 ? axes[i] + p->rank : axes[i]];
+    for (int i = 0; i < count; i++)
+        axes[i] = p->axes[axes[i] < 0 ? axes[i] + p->rank : axes[i]];
     return replace_constant(graph, node, 3, tensor_from_integers(axes, count > 0 ? count : 0, error), error);
 }
 
@@ -236,7 +256,8 @@ static bool turn_node(Graph *graph, Node *node, const Permutation *p, Error *err
     case KIND_SLICE: return turn_slice(graph, node, p, error);
     case KIND_RESIZE:
         if (node->input_count == 2) return turn_list(graph, node, 1, p, false, error);
-        return turn_list(graph, node, 1, p, true, error) && turn_list(graph, node, 2, p, false, error) && turn_list(graph, node, 3, p, false, error);
+        return turn_list(graph, node, 1, p, true, error) && turn_list(graph, node, 2, p, false, error) &&
+               turn_list(graph, node, 3, p, false, error);
     default: return true;
     }
 }
@@ -245,9 +266,11 @@ static bool turn_node(Graph *graph, Node *node, const Permutation *p, Error *err
 static bool turn_output(Graph *graph, Node *node, int index, const Permutation *p, Error *error)
 {
     Value *output = node->outputs[index];
-    const char *value_name = arena_format(&graph->arena, "%s_nchw", output->name), *name = arena_format(&graph->arena, "%s_to_nhwc", output->name);
+    const char *value_name = arena_format(&graph->arena, "%s_nchw", output->name),
+               *name = arena_format(&graph->arena, "%s_to_nhwc", output->name);
     if (!value_name || !name) return fail_memory(error, 64);
-    while (value_name && graph_value(graph, value_name)) value_name = arena_format(&graph->arena, "%s_", value_name);
+    while (value_name && graph_value(graph, value_name))
+        value_name = arena_format(&graph->arena, "%s_", value_name);
     if (!value_name) return fail_memory(error, 64);
     Value *made = graph_add_value(graph, value_name, error);
     Node *transpose = made ? add_node(graph, "Transpose", name, error) : NULL;
@@ -255,7 +278,8 @@ static bool turn_output(Graph *graph, Node *node, int index, const Permutation *
     made->dtype = output->dtype;
     made->shaped = true;
     made->shape.rank = p->rank;
-    for (int i = 0; i < p->rank; i++) made->shape.dims[p->axes[i]] = output->shape.dims[i];
+    for (int i = 0; i < p->rank; i++)
+        made->shape.dims[p->axes[i]] = output->shape.dims[i];
     if (!node_set_integers(graph, transpose, "perm", p->axes, p->rank)) return fail_memory(error, 0);
     return node_set_output(graph, node, index, made, error) && node_add_input(graph, transpose, made, error) &&
            node_add_output(graph, transpose, output, error);

@@ -14,7 +14,10 @@
 /* protobuf-c's strings are not const; nobody writes to them. */
 static char *text(const char *literal)
 {
-    union { const char *in; char *out; } cast = {literal};
+    union {
+        const char *in;
+        char *out;
+    } cast = {literal};
     return cast.out;
 }
 
@@ -40,7 +43,8 @@ static Bytes saved(Graph *graph)
 
 static Bytes small_model(void)
 {
-    Graph *graph = text_graph("x[1,3,6,6]; c = Conv(x, #w[4,3,3,3], #b[4]) pads=[1,1,1,1]; r = Relu(c); p = MaxPool(r) kernel_shape=[2,2] strides=[2,2]; f = Flatten(p); "
+    Graph *graph = text_graph("x[1,3,6,6]; c = Conv(x, #w[4,3,3,3], #b[4]) pads=[1,1,1,1]; r = Relu(c); p = MaxPool(r) kernel_shape=[2,2] "
+                              "strides=[2,2]; f = Flatten(p); "
                               "y = Gemm(f, #u[2,36]) transB=1; > y, r");
     Bytes bytes = saved(graph);
     graph_free(graph);
@@ -94,7 +98,8 @@ TEST(saved_graph_loads_again)
 {
     Error error = {0};
     Text a = {0}, b = {0};
-    Graph *graph = text_graph("x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]) pads=[1,1,1,1] group=1; r = LeakyRelu(c) alpha=0.25; q = Resize(r, _, _, #s{1,4,12,12}) mode=nearest; > q, c");
+    Graph *graph = text_graph("x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]) pads=[1,1,1,1] group=1; r = LeakyRelu(c) alpha=0.25; q = Resize(r, _, "
+                              "_, #s{1,4,12,12}) mode=nearest; > q, c");
     Bytes bytes = saved(graph);
     Graph *loaded = onnx_load_bytes(bytes.data, bytes.count, NULL, NULL, &error);
     REQUIRE(loaded && graph_infer(graph, &error) && graph_infer(loaded, &error), "%s", error.what);
@@ -123,7 +128,7 @@ TEST(damaged_models_do_no_harm)
         CHECK(graph || error.code != ERROR_NONE, "cut at %zu: no error", i);
         CHECK(!graph || graph_check(graph, &error), "cut at %zu: %s", i, error.what);
         graph_free(graph);
-        if (i > 400 && i % 7) continue;   /* most of what lies further on are weights */
+        if (i > 400 && i % 7) continue; /* most of what lies further on are weights */
         for (size_t k = 0; k < sizeof masks; k++) {
             Error again = {0};
             bytes.data[i] ^= masks[k];
@@ -173,8 +178,14 @@ static void larger_shape(Onnx__ModelProto *model)
     static int64_t dims[] = {400000, 3, 3, 3};
     model->graph->initializer[0]->dims = dims;
 }
-static void strings(Onnx__ModelProto *model) { model->graph->initializer[0]->data_type = 8; }
-static void two_initializers(Onnx__ModelProto *model) { model->graph->initializer[1]->name = model->graph->initializer[0]->name; }
+static void strings(Onnx__ModelProto *model)
+{
+    model->graph->initializer[0]->data_type = 8;
+}
+static void two_initializers(Onnx__ModelProto *model)
+{
+    model->graph->initializer[1]->name = model->graph->initializer[0]->name;
+}
 static void cycle(Onnx__ModelProto *model)
 {
     static char *inputs[1];
@@ -182,16 +193,28 @@ static void cycle(Onnx__ModelProto *model)
     model->graph->node[1]->input = inputs;
     model->graph->node[1]->n_input = 1;
 }
-static void written_twice(Onnx__ModelProto *model) { model->graph->node[1]->output = model->graph->node[0]->output; }
+static void written_twice(Onnx__ModelProto *model)
+{
+    model->graph->node[1]->output = model->graph->node[0]->output;
+}
 static void from_nowhere(Onnx__ModelProto *model)
 {
     static char *inputs[1];
     inputs[0] = text("nobody");
     model->graph->node[1]->input = inputs;
 }
-static void old_opset(Onnx__ModelProto *model) { model->opset_import[0]->version = 6; }
-static void new_opset(Onnx__ModelProto *model) { model->opset_import[0]->version = 22; }
-static void no_opset(Onnx__ModelProto *model) { model->n_opset_import = 0; }
+static void old_opset(Onnx__ModelProto *model)
+{
+    model->opset_import[0]->version = 6;
+}
+static void new_opset(Onnx__ModelProto *model)
+{
+    model->opset_import[0]->version = 22;
+}
+static void no_opset(Onnx__ModelProto *model)
+{
+    model->n_opset_import = 0;
+}
 static void subgraph(Onnx__ModelProto *model)
 {
     static Onnx__AttributeProto attribute = ONNX__ATTRIBUTE_PROTO__INIT;
@@ -216,13 +239,27 @@ static void function_call(Onnx__ModelProto *model)
 /* Promise: each kind of nonsense is refused with its reason, before anything is allocated from a size that the file claims. */
 TEST(nonsense_is_refused_by_its_reason)
 {
-    static const struct { void (*change)(Onnx__ModelProto *); const char *because; } cases[] = {
-        {absurd_shape, "absurdly large"}, {negative_shape, "dimension 0 is -4"}, {larger_shape, "its data have"}, {strings, "STRING"}, {two_initializers, "two initializers"},
-        {cycle, "cycle"}, {written_twice, "already written by another node"}, {from_nowhere, "nobody"}, {old_opset, "operator set is 6"}, {new_opset, "operator set is 22"},
-        {no_opset, "opset_import"}, {function_call, "function of the model"}, {subgraph, "control flow"}, {subgraph, "Frobnicate"}};
+    static const struct {
+        void (*change)(Onnx__ModelProto *);
+        const char *because;
+    } cases[] = {{absurd_shape, "absurdly large"},
+                 {negative_shape, "dimension 0 is -4"},
+                 {larger_shape, "its data have"},
+                 {strings, "STRING"},
+                 {two_initializers, "two initializers"},
+                 {cycle, "cycle"},
+                 {written_twice, "already written by another node"},
+                 {from_nowhere, "nobody"},
+                 {old_opset, "operator set is 6"},
+                 {new_opset, "operator set is 22"},
+                 {no_opset, "opset_import"},
+                 {function_call, "function of the model"},
+                 {subgraph, "control flow"},
+                 {subgraph, "Frobnicate"}};
     Bytes bytes = small_model();
     long before = fault_blocks();
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) refused(bytes, cases[i].change, cases[i].because);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        refused(bytes, cases[i].change, cases[i].because);
     CHECK(fault_blocks() == before, "%ld blocks leak", fault_blocks() - before);
     memory_free(bytes.data);
 }
@@ -230,12 +267,12 @@ TEST(nonsense_is_refused_by_its_reason)
 /* Promise: 16,000 nested subgraphs are one attribute that stays bytes, not 16,000 calls. */
 TEST(nested_graphs_do_not_nest_the_reader)
 {
-    enum { DEPTH = 49999 };   /* graph, then node, attribute, g … in turns */
+    enum { DEPTH = 49999 }; /* graph, then node, attribute, g … in turns */
     Error error = {0};
     size_t size = (size_t)DEPTH * 8, at = size;
     uint8_t *bytes = malloc(size);
     size_t inner = 0;
-    static const uint8_t tags[] = {0x32, 0x2a, 0x0a};   /* AttributeProto.g, NodeProto.attribute, GraphProto.node: from the inside out */
+    static const uint8_t tags[] = {0x32, 0x2a, 0x0a}; /* AttributeProto.g, NodeProto.attribute, GraphProto.node: from the inside out */
     for (int i = 0; i < DEPTH && at > 8; i++) {
         size_t length = inner;
         uint8_t prefix[8];
@@ -275,7 +312,8 @@ TEST(names_are_made_up_without_clashes)
         static const char *const expected[] = {"generated_name_1", "generated_name_0", "same", "same_1", "generated_name_2"};
         Graph *graph = load_changed(bytes, unnamed, NULL, &error);
         REQUIRE(graph && graph->node_count == 5, "%s", error.what);
-        for (int i = 0; i < 5; i++) CHECK(strcmp(graph->nodes[i]->name, expected[i]) == 0, "node %d is %s", i, graph->nodes[i]->name);
+        for (int i = 0; i < 5; i++)
+            CHECK(strcmp(graph->nodes[i]->name, expected[i]) == 0, "node %d is %s", i, graph->nodes[i]->name);
         graph_free(graph);
     }
     memory_free(bytes.data);
@@ -308,9 +346,11 @@ TEST(symbolic_dimensions_are_fixed_by_input_shape)
 {
     Bytes bytes = small_model();
     Error error = {0};
-    InputShape by_position = {NULL, {4, {1, 3, 6, 6}}}, by_name = {"x", {4, {2, 3, 6, 6}}}, wrong = {"x", {4, {1, 4, 6, 6}}}, unknown = {"z", {4, {1, 3, 6, 6}}};
+    InputShape by_position = {NULL, {4, {1, 3, 6, 6}}}, by_name = {"x", {4, {2, 3, 6, 6}}}, wrong = {"x", {4, {1, 4, 6, 6}}},
+               unknown = {"z", {4, {1, 3, 6, 6}}};
     Graph *graph = load_symbolic(bytes, NULL, &error);
-    CHECK(!graph && strstr(error.what, "dimension 0 (N)") && strstr(error.cure, "[\"x\"] = {1, 3, 6, <W>}"), "%s | %s", error.what, error.cure);
+    CHECK(!graph && strstr(error.what, "dimension 0 (N)") && strstr(error.cure, "[\"x\"] = {1, 3, 6, <W>}"), "%s | %s", error.what,
+          error.cure);
     graph_free(graph);
     graph = load_symbolic(bytes, &by_position, &error);
     CHECK(graph && graph->inputs[0]->shape.dims[3] == 6, "%s", error.what);
@@ -337,7 +377,7 @@ static void typed_data(Onnx__ModelProto *model)
         if (strcmp(model->graph->initializer[i]->name, "u") == 0) dense = model->graph->initializer[i];
     }
     bias->has_raw_data = false;
-    bias->data_type = 10;   /* float16, as bits in int32_data */
+    bias->data_type = 10; /* float16, as bits in int32_data */
     bias->n_int32_data = 4;
     bias->int32_data = halves;
     dense->has_raw_data = false;

@@ -23,7 +23,10 @@ static Graph *load_simplified(const char *path, const OnnxOptions *onnx, bool ex
     return NULL;
 }
 
-static int compare_names(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 static void walk_folder(const char *folder)
 {
@@ -46,9 +49,10 @@ static void walk_folder(const char *folder)
             SimplifyOptions options = {.extra_rewrites = extra, .exact = true, .split_groups = extra};
             snprintf(path, sizeof path, "%s/%s", base, names[i]);
             Graph *graph = onnx_load(path, NULL, &error);
-            CHECK(graph && simplify_graph(graph, &options, &error) && graph_check(graph, &error) && check_supported(graph, &error), "%s: %s: %s", names[i], error.where,
-                  error.what);
-            for (int k = 0; graph && k < graph->value_count; k++) CHECK(graph->values[k]->shaped, "%s: %s has no shape", names[i], graph->values[k]->name);
+            CHECK(graph && simplify_graph(graph, &options, &error) && graph_check(graph, &error) && check_supported(graph, &error),
+                  "%s: %s: %s", names[i], error.where, error.what);
+            for (int k = 0; graph && k < graph->value_count; k++)
+                CHECK(graph->values[k]->shaped, "%s: %s has no shape", names[i], graph->values[k]->name);
             graph_free(graph);
         }
         free(names[i]);
@@ -87,7 +91,8 @@ static bool run_by_position(Graph *graph, Tensor *outputs[8])
         char name[32];
         Error error = {0};
         snprintf(name, sizeof name, "input %d", i);
-        while (graph_value(graph, name)) name[0]++;
+        while (graph_value(graph, name))
+            name[0]++;
         if (graph->inputs[i]->dtype != DTYPE_FLOAT32 || !graph_rename_value(graph, graph->inputs[i], name, &error)) return false;
     }
     return text_run(graph, outputs);
@@ -98,7 +103,8 @@ static void compare_twin(const char *file, const Twin *twin, Tensor *const outpu
     CHECK(count == twin->count, "%s: %d outputs", file, count);
     for (int i = 0; i < count && i < twin->count; i++) {
         double largest = 0, difference = 0;
-        CHECK(shape_equal(&outputs[i]->shape, &twin->outputs[i]->shape), "%s: output %d has another shape than its twin %s", file, i, twin->name);
+        CHECK(shape_equal(&outputs[i]->shape, &twin->outputs[i]->shape), "%s: output %d has another shape than its twin %s", file, i,
+              twin->name);
         if (!shape_equal(&outputs[i]->shape, &twin->outputs[i]->shape)) continue;
         for (int64_t k = 0; k < tensor_count(outputs[i]); k++) {
             largest = fmax(largest, fabs(tensor_get(twin->outputs[i], k)));
@@ -117,7 +123,8 @@ static void check_twin(const char *file, const char *group, Graph *graph, Twin *
     for (int i = 0; i < *twin_count; i++) {
         if (strcmp(twins[i].name, name) != 0) continue;
         compare_twin(file, &twins[i], outputs, graph->output_count);
-        for (int k = 0; k < 8; k++) tensor_release(outputs[k]);
+        for (int k = 0; k < 8; k++)
+            tensor_release(outputs[k]);
         return;
     }
     snprintf(twins[*twin_count].name, sizeof twins[0].name, "%s", name);
@@ -170,7 +177,8 @@ TEST(cases_behave_as_written)
     }
     CHECK(twin_count > 5, "only %d groups of twins", twin_count);
     for (int i = 0; i < twin_count; i++)
-        for (int k = 0; k < 8; k++) tensor_release(twins[i].outputs[k]);
+        for (int k = 0; k < 8; k++)
+            tensor_release(twins[i].outputs[k]);
     memset(twins, 0, sizeof twins);
     cJSON_Delete(cases);
     memory_free(text);

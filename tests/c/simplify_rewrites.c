@@ -28,34 +28,43 @@ TEST(reference_rewrites_leave_the_reference_nodes)
 {
     static const Case cases[] = {
         {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); > n", "Conv", 1e-5},
-        {"x[1,3,6,6]; c = ConvTranspose(x, #w[3,2,2,2], #b[2]) strides=[2,2]; n = BatchNormalization(c, #g[2], #h[2], #m[2], #v[2]); > n", "ConvTranspose", 1e-5},
-        {"x[1,4,6,6]; c = ConvTranspose(x, #w[4,3,2,2]) group=2; n = BatchNormalization(c, #g[6], #h[6], #m[6], #v[6]); > n", "ConvTranspose", 1e-5},
+        {"x[1,3,6,6]; c = ConvTranspose(x, #w[3,2,2,2], #b[2]) strides=[2,2]; n = BatchNormalization(c, #g[2], #h[2], #m[2], #v[2]); > n",
+         "ConvTranspose", 1e-5},
+        {"x[1,4,6,6]; c = ConvTranspose(x, #w[4,3,2,2]) group=2; n = BatchNormalization(c, #g[6], #h[6], #m[6], #v[6]); > n",
+         "ConvTranspose", 1e-5},
         {"x[2,5]; c = Gemm(x, #w[5,4], #b[4]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); > n", "Gemm", 1e-5},
         {"x[2,5]; c = Gemm(x, #w[4,5]) transB=1; n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); > n", "Gemm", 1e-5},
         /* two readers of the convolution: the normalization stays alone and becomes a depthwise one */
-        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); y = Add(c, n); > y", "Conv Conv Add", 1e-5},
+        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); y = Add(c, n); > y", "Conv Conv Add",
+         1e-5},
         {"x[1,3,6]; n = BatchNormalization(x, #g[3], #h[3], #m[3], #v[3]); > n", "Conv", 1e-5},
         {"x[4,3]; n = BatchNormalization(x, #g[3], #h[3], #m[3], #v[3]); > n", "Mul Add", 1e-5},
         {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); y = Add(c, #b[1,4,1,1]); > y", "Conv", 1e-6},
         {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); y = Add(#b[1,4,1,1], c); > y", "Conv", 1e-6},
-        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); y = Add(c, #b[1,1,1,4]); > y", "Conv Add", 0},       /* along the last axis: no bias */
-        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3], #d[4]); y = Add(c, #b[1,4,1,1]); > y", "Conv Add", 0},  /* D2: the constant keeps its shape */
+        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); y = Add(c, #b[1,1,1,4]); > y", "Conv Add", 0},        /* along the last axis: no bias */
+        {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3], #d[4]); y = Add(c, #b[1,4,1,1]); > y", "Conv Add", 0}, /* D2: the constant keeps its shape */
         {"x[2,5]; c = Gemm(x, #w[5,4]); y = Add(c, #b[4]); > y", "Gemm", 1e-6},
-        {"x[1,5]; c = Gemm(x, #w[5,4]); y = Add(c, #b[3,4]); > y", "Gemm Add", 0},                    /* the sum has more rows */
+        {"x[1,5]; c = Gemm(x, #w[5,4]); y = Add(c, #b[3,4]); > y", "Gemm Add", 0}, /* the sum has more rows */
         {"x[2,5]; y = Gemm(x, #w[5,4], #b[4]) alpha=0.5 beta=3.0; > y", "Gemm", 1e-6},
         {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); s = Sigmoid(c); y = Mul(s, c); > y", "Conv Swish", 1e-6},
-        {"x[1,3,6,6]; s = Sigmoid(x); y = Mul(x, s); > y", "Sigmoid Mul", 0},                        /* not behind a graph input */
+        {"x[1,3,6,6]; s = Sigmoid(x); y = Mul(x, s); > y", "Sigmoid Mul", 0}, /* not behind a graph input */
         {"x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); s = Sigmoid(c); y = Mul(s, c); z = Relu(c); > y, z", "Conv Sigmoid Relu Mul", 0},
-        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(x, q); y = Mul(d, #s[8]); > y", "RMSNormalization", 1e-5},
-        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[2]; a = Add(m, #e=0.001); q = Sqrt(a); r = Reciprocal(q); d = Mul(x, r); y = Mul(#s[8], d); > y",
+        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(x, q); y = Mul(d, #s[8]); "
+         "> y",
+         "RMSNormalization", 1e-5},
+        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[2]; a = Add(m, #e=0.001); q = Sqrt(a); r = Reciprocal(q); d = Mul(x, r); y "
+         "= Mul(#s[8], d); > y",
          "RMSNormalization", 1e-5},
         /* D20: the power is not 2, the quotient is upside down */
-        {"x[1,4,8]; p = Pow(x, #four=4); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(x, q); y = Mul(d, #s[8]); > y",
+        {"x[1,4,8]; p = Pow(x, #four=4); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(x, q); y = Mul(d, #s[8]); "
+         "> y",
          "Pow ReduceMean Add Sqrt Div Mul", 0},
-        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(q, x); y = Mul(d, #s[8]); > y",
+        {"x[1,4,8]; p = Pow(x, #two=2); m = ReduceMean(p) axes=[-1]; a = Add(m, #e=0.001); q = Sqrt(a); d = Div(q, x); y = Mul(d, #s[8]); "
+         "> y",
          "Pow ReduceMean Add Sqrt Div Mul", 0},
         {"x[2,4]; n = ReduceL2(x) axes=[1]; c = Clip(n, #lo=1e-12); s = Expand(c, #sh{2,4}); y = Div(x, s); > y", "LpNormalization", 1e-6},
-        {"x[2,4]; n = ReduceL2(x) axes=[1]; c = Clip(n, #lo=0.5); s = Expand(c, #sh{2,4}); y = Div(x, s); > y", "ReduceL2 Clip Expand Div", 0},
+        {"x[2,4]; n = ReduceL2(x) axes=[1]; c = Clip(n, #lo=0.5); s = Expand(c, #sh{2,4}); y = Div(x, s); > y", "ReduceL2 Clip Expand Div",
+         0},
         {"x[2,4]; d = Dropout(x); i = Identity(d); y = Relu(i); > y", "Relu", 0},
         {"x[2,6,4]; s = Shape(x); g = Gather(s, #i{0}); c = Concat(g, #r{-1}) axis=0; y = Reshape(x, c); > y", "Reshape", 0},
     };
@@ -86,7 +95,8 @@ TEST(old_softmax_flattens_from_its_axis)
     REQUIRE(graph && simplify_graph(graph, &options, &error), "%s", error.what);
     if (text_run(graph, outputs)) {
         double sum = 0;
-        for (int64_t i = 0; i < tensor_count(outputs[0]); i++) sum += tensor_get(outputs[0], i);
+        for (int64_t i = 0; i < tensor_count(outputs[0]); i++)
+            sum += tensor_get(outputs[0], i);
         CHECK(sum > 0.9999 && sum < 1.0001, "six probabilities sum to %g", sum);
     }
     tensor_release(outputs[0]);
@@ -105,19 +115,29 @@ TEST(extra_rewrites_find_what_exporters_write)
         {"x[1,4]; a = Max(#lo=0.0, x); > a", "Relu", 0},
         {"x[1,4]; a = Relu(x); y = Clip(a, _, #hi=1.0); > y", "Clip", 0},
         {"x[1,4]; y = Min(x, #row[1,4]); > y", "Min", 0},
-        {"x[1,6,8]; m = ReduceMean(x) axes=[-1]; d = Sub(x, m); p = Pow(d, #two=2); v = ReduceMean(p) axes=[-1]; a = Add(v, #e=0.001); s = Sqrt(a); n = Div(d, s); "
-         "g = Mul(n, #scale[8]); y = Add(g, #bias[8]); > y", "LayerNormalization", 1e-5},
-        {"x[1,6,8]; m = ReduceMean(x) axes=[1]; d = Sub(x, m); p = Pow(d, #two=2); v = ReduceMean(p) axes=[1]; a = Add(v, #e=0.001); s = Sqrt(a); n = Div(d, s); "
-         "g = Mul(n, #scale[8]); y = Add(g, #bias[8]); > y", "ReduceMean Sub Pow ReduceMean Add Sqrt Div Mul Add", 0},   /* not the last axis */
+        {"x[1,6,8]; m = ReduceMean(x) axes=[-1]; d = Sub(x, m); p = Pow(d, #two=2); v = ReduceMean(p) axes=[-1]; a = Add(v, #e=0.001); s = "
+         "Sqrt(a); n = Div(d, s); "
+         "g = Mul(n, #scale[8]); y = Add(g, #bias[8]); > y",
+         "LayerNormalization", 1e-5},
+        {"x[1,6,8]; m = ReduceMean(x) axes=[1]; d = Sub(x, m); p = Pow(d, #two=2); v = ReduceMean(p) axes=[1]; a = Add(v, #e=0.001); s = "
+         "Sqrt(a); n = Div(d, s); "
+         "g = Mul(n, #scale[8]); y = Add(g, #bias[8]); > y",
+         "ReduceMean Sub Pow ReduceMean Add Sqrt Div Mul Add", 0}, /* not the last axis */
         {"x[1,8]; r = Div(x, #root=1.41421356); e = Erf(r); a = Add(e, #one=1); p = Mul(x, a); y = Mul(p, #half=0.5); > y", "Gelu", 1e-5},
         {"x[1,8]; r = Mul(x, #inv=0.70710678); e = Erf(r); a = Add(#one=1, e); h = Mul(#half=0.5, x); y = Mul(a, h); > y", "Gelu", 1e-5},
-        {"x[1,8]; c = Pow(x, #three=3); k = Mul(c, #cubic=0.044715); s = Add(x, k); t = Mul(s, #c2=0.79788456); h = Tanh(t); a = Add(h, #one=1); p = Mul(x, a); "
-         "y = Mul(p, #half=0.5); > y", "Gelu", 1e-5},
-        {"x[1,8]; r = Div(x, #root=1.5); e = Erf(r); a = Add(e, #one=1); p = Mul(x, a); y = Mul(p, #half=0.5); > y", "Div Erf Add Mul Mul", 0},
+        {"x[1,8]; c = Pow(x, #three=3); k = Mul(c, #cubic=0.044715); s = Add(x, k); t = Mul(s, #c2=0.79788456); h = Tanh(t); a = Add(h, "
+         "#one=1); p = Mul(x, a); "
+         "y = Mul(p, #half=0.5); > y",
+         "Gelu", 1e-5},
+        {"x[1,8]; r = Div(x, #root=1.5); e = Erf(r); a = Add(e, #one=1); p = Mul(x, a); y = Mul(p, #half=0.5); > y", "Div Erf Add Mul Mul",
+         0},
         {"x[1,3,6,6]; s = Sigmoid(x); y = Mul(x, s); > y", "Swish", 1e-6},
-        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,1,4,2,5,3]; y = Reshape(t, #s4{1,2,6,4}); > y", "DepthToSpace", 0},
-        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,3,4,1,5,2]; y = Reshape(t, #s4{1,2,6,4}); > y", "DepthToSpace", 0},
-        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,1,5,2,4,3]; y = Reshape(t, #s4{1,2,4,6}); > y", "Reshape Transpose Reshape", 0},
+        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,1,4,2,5,3]; y = Reshape(t, #s4{1,2,6,4}); > y",
+         "DepthToSpace", 0},
+        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,3,4,1,5,2]; y = Reshape(t, #s4{1,2,6,4}); > y",
+         "DepthToSpace", 0},
+        {"x[1,8,3,2]; r = Reshape(x, #s6{1,2,2,2,3,2}); t = Transpose(r) perm=[0,1,5,2,4,3]; y = Reshape(t, #s4{1,2,4,6}); > y",
+         "Reshape Transpose Reshape", 0},
         {"x[1,3,6,5]; y = ReduceMean(x) axes=[2,3] keepdims=0; > y", "GlobalAveragePool Flatten", 1e-5},
         {"x[1,3,6,5]; y = ReduceMean(x) axes=[1,2]; > y", "ReduceMean", 0},
         {"x[2,3,4]; y = Reshape(x, #s{0,-1}); > y", "Flatten", 0},
@@ -136,8 +156,13 @@ TEST(extra_rewrites_find_what_exporters_write)
 /* Promise: Einsum of a matrix product becomes MatMul, with a Transpose where its second operand lies the other way; others are refused. */
 TEST(einsum_of_a_matrix_product_becomes_matmul)
 {
-    static const struct { const char *equation, *types; } cases[] = {
-        {"bhid,bhjd->bhij", "Transpose MatMul"}, {"abij, abjk -> abik", "MatMul"}, {"abij,abjk->abki", "Einsum"}, {"abij,abij->abij", "Einsum"}, {"nonsense", "Einsum"}};
+    static const struct {
+        const char *equation, *types;
+    } cases[] = {{"bhid,bhjd->bhij", "Transpose MatMul"},
+                 {"abij, abjk -> abik", "MatMul"},
+                 {"abij,abjk->abki", "Einsum"},
+                 {"abij,abij->abij", "Einsum"},
+                 {"nonsense", "Einsum"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char types[1024];
         Error error = {0};
@@ -154,16 +179,21 @@ TEST(einsum_of_a_matrix_product_becomes_matmul)
 TEST(layout_transposes_vanish)
 {
     static const Case cases[] = {
-        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; r = Relu(h); t = Transpose(r) perm=[0,3,1,2]; y = Conv(t, #u[2,4,1,1]); > y",
+        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; r = Relu(h); t = Transpose(r) perm=[0,3,1,2]; y = Conv(t, "
+         "#u[2,4,1,1]); > y",
          "Conv Relu Conv", 0},
-        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; a = Mul(h, #s[4]); t = Transpose(a) perm=[0,3,1,2]; y = Relu(t); > y",
+        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; a = Mul(h, #s[4]); t = Transpose(a) perm=[0,3,1,2]; y = "
+         "Relu(t); > y",
          "Conv Mul Relu", 0},
-        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); d = Conv(x, #u[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; i = Transpose(d) perm=[0,2,3,1]; a = Add(h, i); "
-         "k = Concat(a, h) axis=3; t = Transpose(k) perm=[0,3,1,2]; y = Relu(t); > y", "Conv Conv Add Concat Relu", 0},
+        {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); d = Conv(x, #u[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; i = Transpose(d) "
+         "perm=[0,2,3,1]; a = Add(h, i); "
+         "k = Concat(a, h) axis=3; t = Transpose(k) perm=[0,3,1,2]; y = Relu(t); > y",
+         "Conv Conv Add Concat Relu", 0},
         {"x[1,3,5,4]; c = Conv(x, #w[4,3,1,1]); h = Transpose(c) perm=[0,2,3,1]; m = ReduceMean(h) axes=[1,2] keepdims=0; y = Relu(m); > y",
          "Conv GlobalAveragePool Flatten Relu", 1e-5},
         {"x[1,4,4,4]; h = Transpose(x) perm=[0,2,3,1]; p = Pad(h, #pads{0,1,0,0,0,0,2,0}); t = Transpose(p) perm=[0,3,1,2]; > t", "Pad", 0},
-        {"x[1,4,4,4]; h = Transpose(x) perm=[0,2,3,1]; a, b = Split(h) axis=3; r = Add(a, b); t = Transpose(r) perm=[0,3,1,2]; > t", "Split Add", 0},
+        {"x[1,4,4,4]; h = Transpose(x) perm=[0,2,3,1]; a, b = Split(h) axis=3; r = Add(a, b); t = Transpose(r) perm=[0,3,1,2]; > t",
+         "Split Add", 0},
         {"x[1,4,4,4]; t = Transpose(x) perm=[0,1,3,2]; y = Relu(t); > y", "Transpose Relu", 0},
         {"x[1,4,4,4]; t = Transpose(x) perm=[0,2,1,3]; u = Transpose(t) perm=[0,2,1,3]; y = Relu(u); > y", "Relu", 0},
     };
@@ -178,7 +208,8 @@ TEST(outputs_keep_their_places)
         SimplifyOptions options = {.exact = true, .keep_output_names = keep};
         Graph *graph = text_graph("x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); i = Identity(c); r = Relu(x); > i, r");
         REQUIRE(graph && simplify_graph(graph, &options, &error), "%s", error.what);
-        CHECK(graph->output_count == 2 && strcmp(graph->outputs[0]->name, keep ? "i" : "c") == 0, "first output is %s", graph->outputs[0]->name);
+        CHECK(graph->output_count == 2 && strcmp(graph->outputs[0]->name, keep ? "i" : "c") == 0, "first output is %s",
+              graph->outputs[0]->name);
         CHECK(strcmp(graph->outputs[1]->name, "r") == 0, "second output is %s", graph->outputs[1]->name);
         graph_free(graph);
     }
@@ -193,7 +224,8 @@ TEST(shared_parameters_are_split)
     REQUIRE(graph && simplify_graph(graph, &options, &error), "%s", error.what);
     Value *first = graph_node(graph, "Conv_a")->inputs[1], *second = graph_node(graph, "second")->inputs[1];
     CHECK(first != second && first->constant == second->constant, "still one parameter, or memory was copied");
-    CHECK(strcmp(first->name, "PPQ_Variable_0") == 0 && strcmp(second->name, "PPQ_Variable_1") == 0, "names are %s, %s", first->name, second->name);
+    CHECK(strcmp(first->name, "PPQ_Variable_0") == 0 && strcmp(second->name, "PPQ_Variable_1") == 0, "names are %s, %s", first->name,
+          second->name);
     graph_free(graph);
 }
 
@@ -226,11 +258,14 @@ TEST(weights_must_be_numbers)
 TEST(simplification_survives_every_failed_allocation)
 {
     static const char *const texts[] = {
-        "opset 9; x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); p = Pad(n) pads=[0,0,1,0,0,0,0,2]; s = Sigmoid(p); y = Mul(s, p); "
+        "opset 9; x[1,3,6,6]; c = Conv(x, #w[4,3,3,3]); n = BatchNormalization(c, #g[4], #h[4], #m[4], #v[4]); p = Pad(n) "
+        "pads=[0,0,1,0,0,0,0,2]; s = Sigmoid(p); y = Mul(s, p); "
         "i = Identity(y); r = Reshape(i, #shape{0,-1}); o = Conv:second(x, #w); z = Clip(o) max=3.0; > r, z",
-        "x[1,6,8]; m = ReduceMean(x) axes=[-1]; d = Sub(x, m); p = Pow(d, #two=2); q = ReduceMean(p) axes=[-1]; a = Add(q, #e=0.001); s = Sqrt(a); n = Div(d, s); "
+        "x[1,6,8]; m = ReduceMean(x) axes=[-1]; d = Sub(x, m); p = Pow(d, #two=2); q = ReduceMean(p) axes=[-1]; a = Add(q, #e=0.001); s = "
+        "Sqrt(a); n = Div(d, s); "
         "t = Mul(n, #scale[8]); y = Add(t, #bias[8]); k = Shape(y); u = Reshape(y, k); > u",
-        "x[1,16,4,4]; c = Conv(x, #w[4,8,1,1], #b[4]) group=2; h = Transpose(c) perm=[0,2,3,1]; r = Max(h, #lo=0.0); k = Concat(r, h) axis=3; t = Transpose(k) perm=[0,3,1,2]; "
+        "x[1,16,4,4]; c = Conv(x, #w[4,8,1,1], #b[4]) group=2; h = Transpose(c) perm=[0,2,3,1]; r = Max(h, #lo=0.0); k = Concat(r, h) "
+        "axis=3; t = Transpose(k) perm=[0,3,1,2]; "
         "f = Flatten(t); g = MatMul(f, #u[128,3]); y = Add(g, #d=0.5); > y",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {

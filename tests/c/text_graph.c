@@ -19,7 +19,8 @@ typedef struct Reader {
 
 static void blanks(Reader *reader)
 {
-    while (isspace((unsigned char)*reader->at)) reader->at++;
+    while (isspace((unsigned char)*reader->at))
+        reader->at++;
 }
 
 static bool take(Reader *reader, char wanted)
@@ -61,7 +62,8 @@ static Shape shape_from(Reader *reader)
     double values[16];
     bool whole;
     Shape shape = {.rank = numbers(reader, ']', values, &whole)};
-    for (int i = 0; i < shape.rank && i < ESPQ_MAX_RANK; i++) shape.dims[i] = (int64_t)values[i];
+    for (int i = 0; i < shape.rank && i < ESPQ_MAX_RANK; i++)
+        shape.dims[i] = (int64_t)values[i];
     return shape;
 }
 
@@ -70,10 +72,12 @@ static Tensor *normal_tensor(const char *name, const Shape *shape, Error *error)
 {
     Random random;
     uint64_t seed = 1;
-    for (; *name; name++) seed = seed * 31 + (unsigned char)*name;
+    for (; *name; name++)
+        seed = seed * 31 + (unsigned char)*name;
     random_seed(&random, seed);
     Tensor *tensor = tensor_new(DTYPE_FLOAT32, shape, error);
-    for (int64_t i = 0; tensor && i < tensor_count(tensor); i++) tensor_floats(tensor)[i] = (float)random_normal(&random);
+    for (int64_t i = 0; tensor && i < tensor_count(tensor); i++)
+        tensor_floats(tensor)[i] = (float)random_normal(&random);
     return tensor;
 }
 
@@ -89,14 +93,16 @@ static Value *constant(Reader *reader)
         Shape shape = shape_from(reader);
         tensor = normal_tensor(name, &shape, &reader->error);
         /* variances must be positive: their names begin with v */
-        for (int64_t i = 0; name[0] == 'v' && tensor && i < tensor_count(tensor); i++) tensor_floats(tensor)[i] = fabsf(tensor_floats(tensor)[i]) + 0.1f;
+        for (int64_t i = 0; name[0] == 'v' && tensor && i < tensor_count(tensor); i++)
+            tensor_floats(tensor)[i] = fabsf(tensor_floats(tensor)[i]) + 0.1f;
     } else if (take(reader, '=')) {
         char *stop;
         tensor = tensor_scalar(DTYPE_FLOAT32, strtod(reader->at, &stop), &reader->error);
         reader->at = stop;
     } else if (take(reader, '{')) {
         int count = numbers(reader, '}', values, &whole);
-        for (int i = 0; i < count; i++) integers[i] = (int64_t)values[i];
+        for (int i = 0; i < count; i++)
+            integers[i] = (int64_t)values[i];
         tensor = tensor_from_integers(integers, count, &reader->error);
     }
     Value *value = tensor ? graph_add_constant(reader->graph, name, tensor, &reader->error) : NULL;
@@ -121,7 +127,8 @@ static void read_attribute(Reader *reader, Node *node)
     if (reader->failed) return;
     if (take(reader, '[')) {
         int count = numbers(reader, ']', values, &whole);
-        for (int i = 0; i < count; i++) integers[i] = (int64_t)values[i];
+        for (int i = 0; i < count; i++)
+            integers[i] = (int64_t)values[i];
         if (whole) node_set_integers(reader->graph, node, name, integers, count);
         return;
     }
@@ -175,9 +182,11 @@ static void read_statement(Reader *reader)
     char *names[8];
     int count = 0;
     bool are_outputs = take(reader, '>');
-    do names[count++] = word(reader);
+    do
+        names[count++] = word(reader);
     while (count < 8 && !reader->failed && take(reader, ','));
-    for (int i = 0; are_outputs && i < count; i++) graph_add_output(reader->graph, value_named(reader, names[i]), &reader->error);
+    for (int i = 0; are_outputs && i < count; i++)
+        graph_add_output(reader->graph, value_named(reader, names[i]), &reader->error);
     if (are_outputs || reader->failed) return;
     if (take(reader, '[')) {
         Value *value = value_named(reader, names[0]);
@@ -197,7 +206,8 @@ Graph *text_graph(const char *text)
     Reader reader = {.at = text};
     reader.graph = graph_new("test", &reader.error);
     if (strncmp(text, "opset ", 6) == 0) reader.graph->opset = (int)strtol(text + 6, NULL, 10), reader.at = strchr(text, ';') + 1;
-    do read_statement(&reader);
+    do
+        read_statement(&reader);
     while (!reader.failed && take(&reader, ';'));
     bool ok = !reader.failed && reader.error.code == ERROR_NONE && *reader.at == '\0' && graph_check(reader.graph, &reader.error);
     CHECK(ok, "text graph: %s %s at \"%.40s\"", reader.error.where, reader.error.what, reader.at);
@@ -213,7 +223,8 @@ const char *text_types(const Graph *graph, char out[1024])
     size_t used = 0;
     out[0] = '\0';
     if (!graph_sort(graph, &order, &error)) return "a cycle";
-    for (int i = 0; i < graph->node_count; i++) used += (size_t)snprintf(out + used, 1024 - used, "%s%s", i ? " " : "", order[i]->type);
+    for (int i = 0; i < graph->node_count; i++)
+        used += (size_t)snprintf(out + used, 1024 - used, "%s%s", i ? " " : "", order[i]->type);
     memory_free(order);
     return out;
 }
@@ -233,7 +244,8 @@ bool text_run(Graph *graph, Tensor *outputs[8])
     ok = plan && plan_run(plan, inputs, outputs, &error);
     CHECK(ok, "run: %s: %s", error.where, error.what);
     plan_free(plan);
-    for (int i = 0; i < graph->input_count; i++) tensor_release(inputs[i]);
+    for (int i = 0; i < graph->input_count; i++)
+        tensor_release(inputs[i]);
     return ok;
 }
 
@@ -257,10 +269,11 @@ Graph *text_simplify(const char *text, bool extra, double tolerance)
     Tensor *expected[8] = {0}, *found[8] = {0};
     bool ok = after && simplify_graph(after, &options, &error) && graph_check(after, &error);
     CHECK(ok, "%s: %s: %s", text, error.where, error.what);
-    int folded = 0;   /* rows want shapes as constants, whatever else is rewritten */
+    int folded = 0; /* rows want shapes as constants, whatever else is rewritten */
     ok = ok && simplify_fold(before, &options, &folded, &error);
     if (ok && text_run(before, expected) && text_run(after, found))
-        for (int i = 0; i < before->output_count; i++) compare(text, expected[i], found[i], tolerance);
+        for (int i = 0; i < before->output_count; i++)
+            compare(text, expected[i], found[i], tolerance);
     for (int i = 0; i < 8; i++) {
         tensor_release(expected[i]);
         tensor_release(found[i]);

@@ -13,7 +13,7 @@
 #include "graph/graph.h"
 #include "simplify/simplify.h"
 
-Graph *text_graph(const char *text);                             /* NULL after noting a failure */
+Graph *text_graph(const char *text); /* NULL after noting a failure */
 /* "Conv Relu": types in order of execution. */
 const char *text_types(const Graph *graph, char out[1024]);
 /* Outputs on seeded inputs, in float; at most 8. False after noting a failure. */
