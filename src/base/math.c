@@ -6,14 +6,15 @@
 #include <stdbool.h>
 
 static const double LOG2_E = 1.4426950408889634074;
-static const double LN2_HIGH = 0x1.62e42fee00000p-1;   /* ln 2 in two parts; the first has 20 zero bits, so n * LN2_HIGH is exact */
+static const double LN2_HIGH = 0x1.62e42fee00000p-1; /* ln 2 in two parts; the first has 20 zero bits, so n * LN2_HIGH is exact */
 static const double LN2_LOW = 0x1.a39ef35793c76p-33;
 
 /* e^r - 1 for |r| <= ln 2 / 2: the series, whose 14th term is below half an ulp. */
 static double expm1_small(double r)
 {
     double sum = 0.0;
-    for (int n = 14; n >= 1; n--) sum = (1.0 + sum) * (r / n);
+    for (int n = 14; n >= 1; n--)
+        sum = (1.0 + sum) * (r / n);
     return sum;
 }
 
@@ -59,7 +60,8 @@ double espq_log(double x)
         e--;
     }
     double s = (m - 1.0) / (m + 1.0), square = s * s, sum = 0.0;
-    for (int n = 23; n >= 3; n -= 2) sum = fma(sum, square, 1.0 / n);
+    for (int n = 23; n >= 3; n -= 2)
+        sum = fma(sum, square, 1.0 / n);
     double series = 2.0 * s + 2.0 * s * square * sum;
     return fma(e, LN2_HIGH, fma(e, LN2_LOW, series));
 }
@@ -89,7 +91,8 @@ double espq_erf(double x)
         return 1.1283791670955125739 * espq_exp(-square) * sum;
     }
     double fraction = 0.0;
-    for (int n = 60; n >= 1; n--) fraction = 0.5 * n / (magnitude + fraction);
+    for (int n = 60; n >= 1; n--)
+        fraction = 0.5 * n / (magnitude + fraction);
     double erfc = 0.56418958354775628695 * espq_exp(-square) / (magnitude + fraction);
     return copysign(1.0 - erfc, x);
 }

@@ -1,24 +1,28 @@
 /* Convolution by register tiles. Two ways to cut the outputs:
  *   pixels:   vectors run along output pixels, rows of a tile are output channels (weights packed [tile][k][TILE_ROWS]);
  *   channels: vectors run along output channels (weights packed in panels as a matrix), rows are pixels; for images of a few pixels.
+ *   lines:    as pixels, but x is copied into padded lines first (lines.h); for kernels of several taps, where a band of all channels fits.
  * k counts input channel, row, column. What a panel needs of x is gathered (im2col) for TILE_DEPTH steps at a time. A template, after
  * product.h and depthwise.h. */
 
 #define ALL_LANES ((uint32_t)((1ull << LANES) - 1))
-#define GATHER_TAPS 64         /* larger kernels are gathered element by element */
+#define GATHER_TAPS 64 /* larger kernels are gathered element by element */
 #define GATHER_ENTRIES 768
-#define DIRECT_TILES 2         /* up to so many tiles of channels a panel of x is not worth copying */
-#define ROWS_FLOATS 65536      /* x of the rows of a block, on the stack */
+#define DIRECT_CHANNELS 64 /* up to so many channels a panel of x is not worth copying */
+#define GROUPED_PANELS 8   /* panels of a short sum done side by side: so that longer pieces of each plane of y are written at once */
+#define ROWS_FLOATS 65536  /* x of the rows of a block, on the stack */
 
-typedef enum { CONV_PIXELS, CONV_CHANNELS, CONV_MATRIX, CONV_DEPTHWISE } ConvAlgorithm;
+typedef enum { CONV_PIXELS, CONV_CHANNELS, CONV_MATRIX, CONV_DEPTHWISE, CONV_LINES } ConvAlgorithm;
 
 typedef struct ConvTask {
     const ConvF32 *conv;
     const float *x, *packed, *bias;
     float *y;
     int64_t in_plane, pixels, depth, taps;
-    int64_t panels, chunks, chunk_tiles;   /* pixels: panels of an image, chunks of channel tiles. channels: panels of channels in all and in a chunk */
-    int64_t block_rows, blocks;            /* channels: rows of a block */
+    int64_t panels, chunks,
+        chunk_tiles;  /* pixels: panels of an image, chunks of channel tiles. channels: panels of channels in all and in a chunk */
+    int64_t together; /* pixels: panels of a piece of work */
+    int64_t block_rows, blocks; /* channels: rows of a block */
     bool pointwise;
 } ConvTask;
 
@@ -60,7 +64,9 @@ static ConvAlgorithm conv_choose(const ConvF32 *conv)
     if (pixels == 1 && whole && conv->channels_out >= LANES) return CONV_MATRIX;
     if (conv->channels_in == 1 && conv->channels_out <= 2 && conv->groups > 1 && depthwise_fits(conv)) return CONV_DEPTHWISE;
     double used = (double)pixels / (double)(vectors_of(pixels) * LANES);
-    if (conv->channels_out >= LANES && depth * TILE_ROWS <= ROWS_FLOATS && used < (conv_is_pointwise(conv) ? 0.9 : 0.6)) return CONV_CHANNELS;
+    if (conv->channels_out >= LANES && depth * TILE_ROWS <= ROWS_FLOATS && used < (conv_is_pointwise(conv) ? 0.9 : 0.6))
+        return CONV_CHANNELS;
+    if (lines_fit(conv)) return CONV_LINES;
     return CONV_PIXELS;
 }
 
@@ -69,6 +75,7 @@ static size_t conv_packed_floats(const ConvF32 *given)
     const ConvF32 form = conv_plainest(given), *conv = &form;
     int64_t tiles = (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS, depth = conv_depth(conv);
     switch (conv_choose(conv)) {
+    case CONV_LINES:
     case CONV_PIXELS: return (size_t)(conv->groups * tiles * depth * TILE_ROWS);
     case CONV_DEPTHWISE: return (size_t)(conv->groups * conv->channels_out * depth);
     default: return (size_t)conv->groups * matmul_packed_floats(depth, conv->channels_out);
@@ -82,7 +89,7 @@ static uint32_t conv_pack(const ConvF32 *given, const float *weights, float *pac
     int64_t depth = conv_depth(conv), channels = conv->channels_out;
     if (algorithm == CONV_DEPTHWISE) memcpy(packed, weights, (size_t)(conv->groups * channels * depth) * sizeof *packed);
     for (int group = 0; group < conv->groups && algorithm != CONV_DEPTHWISE; group++, weights += channels * depth) {
-        if (algorithm != CONV_PIXELS) {
+        if (algorithm != CONV_PIXELS && algorithm != CONV_LINES) {
             matmul_pack(depth, channels, weights, 1, depth, packed);
             packed += matmul_packed_floats(depth, channels);
             continue;
@@ -90,7 +97,8 @@ static uint32_t conv_pack(const ConvF32 *given, const float *weights, float *pac
         for (int64_t channel = 0; channel < channels; channel += TILE_ROWS) {
             int64_t rows = least(TILE_ROWS, channels - channel);
             for (int64_t k = 0; k < depth; k++)
-                for (int64_t r = 0; r < TILE_ROWS; r++) *packed++ = r < rows ? weights[(channel + r) * depth + k] : 0.0f;
+                for (int64_t r = 0; r < TILE_ROWS; r++)
+                    *packed++ = r < rows ? weights[(channel + r) * depth + k] : 0.0f;
         }
     }
     return algorithm;
@@ -102,7 +110,7 @@ typedef struct Gather {
     int vectors, taps;
     uint16_t first[GATHER_TAPS * TILE_VECTORS + 1];
     int32_t offset[GATHER_ENTRIES];
-    uint32_t mask[GATHER_ENTRIES];   /* of the floats at `offset` that are read: lanes, or every second for stride 2 */
+    uint32_t mask[GATHER_ENTRIES]; /* of the floats at `offset` that are read: lanes, or every second for stride 2 */
 } Gather;
 
 /* Lanes of a vector whose pixels lie in one output row. */
@@ -128,7 +136,7 @@ static uint32_t lanes_mask(int from, int to)
     return (uint32_t)(((1ull << to) - 1) & ~((1ull << from) - 1));
 }
 
-static uint32_t spread(uint32_t mask)   /* bit i to bit 2 i */
+static uint32_t spread(uint32_t mask) /* bit i to bit 2 i */
 {
     mask = (mask | (mask << 8)) & 0x00FF00FFu;
     mask = (mask | (mask << 4)) & 0x0F0F0F0Fu;
@@ -153,7 +161,7 @@ static bool gather_make(Gather *gather, const ConvF32 *conv, int64_t pixel, int6
                     const Segment *segment = &segments[v][s];
                     int row = segment->row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
                     if (row < 0 || row >= conv->in[0]) continue;
-                    int column = segment->column * stride - conv->pad[1] + j * conv->dilation[1];   /* in x, of the first lane */
+                    int column = segment->column * stride - conv->pad[1] + j * conv->dilation[1]; /* in x, of the first lane */
                     int from = column >= 0 ? 0 : stride == 1 ? -column : (1 - column) / 2;
                     int to = width - column <= 0 ? 0 : stride == 1 ? width - column : (width - column + 1) / 2;
                     if (to > segment->lanes) to = segment->lanes;
@@ -180,7 +188,8 @@ static void gather_plane(const Gather *gather, const float *plane, float *panel)
             value = v_load(plane + gather->offset[entry]);
         } else {
             value = v_zero();
-            for (; entry < last; entry++) value = v_load_masked(plane + gather->offset[entry], gather->mask[entry], value);
+            for (; entry < last; entry++)
+                value = v_load_masked(plane + gather->offset[entry], gather->mask[entry], value);
         }
         v_store(panel + v * LANES, value);
         if (++v == gather->vectors) {
@@ -203,7 +212,8 @@ static void gather_plane_stride2(const Gather *gather, const float *plane, float
         for (; entry < last; entry++) {
             const float *from = plane + gather->offset[entry];
             uint32_t mask = gather->mask[entry];
-            Floats low = v_load_masked(from, mask & ALL_LANES, v_zero()), high = v_load_masked(from + LANES, mask >> LANES & ALL_LANES, v_zero());
+            Floats low = v_load_masked(from, mask & ALL_LANES, v_zero()),
+                   high = v_load_masked(from + LANES, mask >> LANES & ALL_LANES, v_zero());
             value = v_or(value, v_even(low, high));
         }
         v_store(panel + v * LANES, value);
@@ -218,7 +228,8 @@ static void gather_plane_stride2(const Gather *gather, const float *plane, float
 static void gather_pixel(const ConvF32 *conv, const float *x, int64_t pixel, int64_t k, int64_t count, float *to, int64_t step)
 {
     int64_t taps = (int64_t)conv->kernel[0] * conv->kernel[1], in_plane = (int64_t)conv->in[0] * conv->in[1];
-    int top = (int)(pixel / conv->out[1]) * conv->stride[0] - conv->pad[0], left = (int)(pixel % conv->out[1]) * conv->stride[1] - conv->pad[1];
+    int top = (int)(pixel / conv->out[1]) * conv->stride[0] - conv->pad[0],
+        left = (int)(pixel % conv->out[1]) * conv->stride[1] - conv->pad[1];
     const float *plane = x + k / taps * in_plane;
     int i = (int)(k % taps) / conv->kernel[1], j = (int)(k % taps) % conv->kernel[1];
     for (; count > 0; count--, to += step) {
@@ -241,7 +252,8 @@ static void copy_columns(const float *x, int64_t in_plane, int64_t depth, int64_
     int vectors = vectors_of(columns);
     uint32_t tail = columns % LANES ? lanes_mask(0, (int)(columns % LANES)) : ALL_LANES;
     for (int64_t k = 0; k < depth; k++, x += in_plane, panel += PANEL) {
-        for (int v = 0; v < vectors - 1; v++) v_store(panel + v * LANES, v_load(x + v * LANES));
+        for (int v = 0; v < vectors - 1; v++)
+            v_store(panel + v * LANES, v_load(x + v * LANES));
         v_store(panel + (vectors - 1) * LANES, v_load_masked(x + (vectors - 1) * LANES, tail, v_zero()));
     }
 }
@@ -259,7 +271,7 @@ static void pixels_panel(const ConvTask *task, int64_t image, int64_t group, int
     _Alignas(64) float panel[TILE_DEPTH * PANEL];
     Gather gather;
     gather.vectors = gather.taps = 0;
-    bool direct = task->pointwise && tile_end - tile <= DIRECT_TILES && columns % LANES == 0;
+    bool direct = task->pointwise && (tile_end - tile) * TILE_ROWS <= DIRECT_CHANNELS && columns % LANES == 0;
     bool gathered = !task->pointwise && task->taps <= GATHER_TAPS && conv->stride[1] <= 2 && gather_make(&gather, conv, first, columns);
     int64_t block = gathered ? TILE_DEPTH / task->taps * task->taps : TILE_DEPTH;
     TileCall call = {.start = START_ROWS, .c_row = task->pixels, .b = panel, .b_step = PANEL};
@@ -273,8 +285,10 @@ static void pixels_panel(const ConvTask *task, int64_t image, int64_t group, int
         } else if (gathered) {
             for (int64_t i = 0; i < call.depth; i += task->taps) {
                 const float *plane = x + (k + i) / task->taps * task->in_plane;
-                if (conv->stride[1] == 1) gather_plane(&gather, plane, panel + i * PANEL);
-                else gather_plane_stride2(&gather, plane, panel + i * PANEL);
+                if (conv->stride[1] == 1)
+                    gather_plane(&gather, plane, panel + i * PANEL);
+                else
+                    gather_plane_stride2(&gather, plane, panel + i * PANEL);
             }
         } else {
             for (int64_t p = 0; p < vectors_of(columns) * LANES; p++)
@@ -290,15 +304,48 @@ static void pixels_panel(const ConvTask *task, int64_t image, int64_t group, int
     }
 }
 
+/* Several panels of a 1 x 1 kernel whose sums are so short that all of x fits in the first cache. */
+static void pixels_group(const ConvTask *task, int64_t image, int64_t group, int64_t panel, int64_t panel_end, int64_t tile,
+                         int64_t tile_end)
+{
+    const ConvF32 *conv = task->conv;
+    int64_t vectors = vectors_of(task->pixels), tiles = (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS,
+            channel = group * conv->channels_out;
+    const float *x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
+    const float *weights = task->packed + group * tiles * task->depth * TILE_ROWS;
+    float *y = task->y + (image * conv->groups * conv->channels_out + channel) * task->pixels;
+    _Alignas(64) float panels[TILE_DEPTH * PANEL];
+    int64_t firsts[GROUPED_PANELS + 1];
+    for (int64_t p = panel; p <= panel_end; p++)
+        firsts[p - panel] = least(task->pixels, vectors * p / task->panels * LANES);
+    for (int64_t p = 0; p < panel_end - panel; p++)
+        copy_columns(x + firsts[p], task->in_plane, task->depth, firsts[p + 1] - firsts[p], panels + p * task->depth * PANEL);
+    TileCall call = {.depth = task->depth, .start = START_ROWS, .c_row = task->pixels, .b_step = PANEL};
+    for (int64_t t = tile; t < tile_end; t++) {
+        call.a = weights + t * task->depth * TILE_ROWS;
+        call.bias = task->bias ? task->bias + channel + t * TILE_ROWS : no_bias;
+        for (int64_t p = 0; p < panel_end - panel; p++) {
+            call.b = panels + p * task->depth * PANEL;
+            call.c = y + t * TILE_ROWS * task->pixels + firsts[p];
+            tile_run(tiles_packed, &call, (int)least(TILE_ROWS, conv->channels_out - t * TILE_ROWS), firsts[p + 1] - firsts[p]);
+        }
+    }
+}
+
 static void pixels_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const ConvTask *task = context;
     int64_t tiles = (task->conv->channels_out + TILE_ROWS - 1) / TILE_ROWS;
+    int64_t runs = (task->panels + task->together - 1) / task->together;
     for (int64_t i = begin; i < end; i++) {
-        int64_t chunk = i % task->chunks, panel = i / task->chunks % task->panels, plane = i / task->chunks / task->panels;
-        int64_t tile = chunk * task->chunk_tiles;
-        pixels_panel(task, plane / task->conv->groups, plane % task->conv->groups, panel, tile, least(tile + task->chunk_tiles, tiles));
+        int64_t chunk = i % task->chunks, panel = i / task->chunks % runs * task->together, plane = i / task->chunks / runs;
+        int64_t image = plane / task->conv->groups, group = plane % task->conv->groups;
+        int64_t tile = chunk * task->chunk_tiles, tile_end = least(tile + task->chunk_tiles, tiles);
+        if (task->together > 1)
+            pixels_group(task, image, group, panel, least(panel + task->together, task->panels), tile, tile_end);
+        else
+            pixels_panel(task, image, group, panel, tile, tile_end);
     }
 }
 
@@ -310,7 +357,8 @@ static void pack_rows(const ConvTask *task, int64_t group, int64_t row, int64_t 
         int64_t pixel = (row + r) % task->pixels, image = (row + r) / task->pixels;
         const float *x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
         if (task->pointwise && pixel + TILE_ROWS <= task->pixels && r + TILE_ROWS <= rows) {
-            for (int64_t k = 0; k < task->depth; k++) memcpy(packed + k * TILE_ROWS, x + k * task->in_plane + pixel, TILE_ROWS * sizeof *packed);
+            for (int64_t k = 0; k < task->depth; k++)
+                memcpy(packed + k * TILE_ROWS, x + k * task->in_plane + pixel, TILE_ROWS * sizeof *packed);
             continue;
         }
         for (int64_t i = r; i < least(r + TILE_ROWS, rows); i++) {
@@ -330,9 +378,11 @@ static void store_rows(const ConvTask *task, int64_t channel, int64_t columns, i
         float *y = task->y + (image * channels + channel) * task->pixels + pixel;
         int64_t whole_n = columns / 8 * 8, whole_i = count / 8 * 8;
         for (int64_t n = 0; n < whole_n; n += 8)
-            for (int64_t i = 0; i < whole_i; i += 8) transpose_8x8(sums + (r + i) * PANEL + n, PANEL, y + n * task->pixels + i, task->pixels);
+            for (int64_t i = 0; i < whole_i; i += 8)
+                transpose_8x8(sums + (r + i) * PANEL + n, PANEL, y + n * task->pixels + i, task->pixels);
         for (int64_t n = 0; n < columns; n++)
-            for (int64_t i = n < whole_n ? whole_i : 0; i < count; i++) y[n * task->pixels + i] = sums[(r + i) * PANEL + n];
+            for (int64_t i = n < whole_n ? whole_i : 0; i < count; i++)
+                y[n * task->pixels + i] = sums[(r + i) * PANEL + n];
         r += count;
     }
 }
@@ -387,7 +437,8 @@ static void cut_chunks(ConvTask *task, int64_t pieces, int64_t tiles)
 static void conv_as_matrix(const ConvTask *task)
 {
     const ConvF32 *conv = task->conv;
-    MatmulF32 matmul = {conv->batch, conv->channels_out, task->depth, conv->groups * task->depth, 0, (int64_t)conv->groups * conv->channels_out};
+    MatmulF32 matmul = {
+        conv->batch, conv->channels_out, task->depth, conv->groups * task->depth, 0, (int64_t)conv->groups * conv->channels_out};
     for (int64_t group = 0; group < conv->groups; group++) {
         int64_t channel = group * conv->channels_out;
         const float *packed = task->packed + group * (int64_t)matmul_packed_floats(task->depth, conv->channels_out);
@@ -408,6 +459,7 @@ static void conv_run(const ConvF32 *given, uint32_t algorithm, const float *x, c
     switch ((ConvAlgorithm)algorithm) {
     case CONV_MATRIX: conv_as_matrix(&task); return;
     case CONV_DEPTHWISE: depthwise_run(conv, x, packed, bias, y); return;
+    case CONV_LINES: conv_lines(conv, x, packed, bias, y, work); return;
     case CONV_CHANNELS:
         task.panels = panels_of(conv->channels_out);
         task.block_rows = least(ROW_BLOCK, ROWS_FLOATS / task.depth / TILE_ROWS * TILE_ROWS);
@@ -418,7 +470,9 @@ static void conv_run(const ConvF32 *given, uint32_t algorithm, const float *x, c
         return;
     case CONV_PIXELS:
         task.panels = (vectors_of(task.pixels) + TILE_VECTORS - 1) / TILE_VECTORS;
-        pieces = (int64_t)conv->batch * conv->groups * task.panels;
+        task.together = task.pointwise && conv->channels_out > DIRECT_CHANNELS ? least(TILE_DEPTH / task.depth, GROUPED_PANELS) : 1;
+        if (task.together < 1) task.together = 1;
+        pieces = (int64_t)conv->batch * conv->groups * ((task.panels + task.together - 1) / task.together);
         cut_chunks(&task, pieces, (conv->channels_out + TILE_ROWS - 1) / TILE_ROWS);
         threads_for(pieces * task.chunks, grain_of(pieces * task.chunks, work), pixels_body, &task);
         return;

@@ -3,17 +3,17 @@
  * the sum over taps of weight * band[distance + p], computed for long lines whatever the width of the image. The zeros behind a row are
  * those before the next. A template, after tile.h. */
 
-#define BAND_FLOATS 6144      /* of x that a band may take: it stays in the first cache */
-#define LINES_FLOATS 65536    /* the most, when one row of outputs needs more */
+#define BAND_FLOATS 6144   /* of x that a band may take: it stays in the first cache */
+#define LINES_FLOATS 65536 /* the most, when one row of outputs needs more */
 #define DEPTHWISE_TAPS 256
 
 typedef struct Band {
-    int rows, bands;          /* output rows of a band */
-    int below, behind;        /* rows and columns of a phase that taps reach beyond the outputs */
-    int64_t pitch, phase;     /* floats of a row, of a phase */
+    int rows, bands;      /* output rows of a band */
+    int below, behind;    /* rows and columns of a phase that taps reach beyond the outputs */
+    int64_t pitch, phase; /* floats of a row, of a phase */
 } Band;
 
-static int ceil_div(int a, int b)   /* b > 0 */
+static int ceil_div(int a, int b) /* b > 0 */
 {
     return a >= 0 ? (a + b - 1) / b : -(-a / b);
 }
@@ -23,10 +23,10 @@ static int64_t phase_floats(const Band *band, int rows)
     return ((rows + band->below) * band->pitch + 2 * band->behind + 2 * LANES + 15) / 16 * 16;
 }
 
-static bool band_make(const ConvF32 *conv, Band *band)
+/* Everything but the rows. */
+static void band_shape(const ConvF32 *conv, Band *band)
 {
     int stride = conv->stride[1], overlap = INT32_MAX;
-    if (conv->kernel[0] * conv->kernel[1] > DEPTHWISE_TAPS || conv->stride[0] > 8 || stride > 8) return false;
     band->below = (conv->kernel[0] - 1) * conv->dilation[0] / conv->stride[0];
     band->behind = (conv->kernel[1] - 1) * conv->dilation[1] / stride;
     int used = conv->out[1] + band->behind;
@@ -37,25 +37,51 @@ static bool band_make(const ConvF32 *conv, Band *band)
         overlap = zeros < overlap ? zeros : overlap;
     }
     band->pitch = used - overlap > conv->out[1] ? used - overlap : conv->out[1];
-    int phases = conv->stride[0] * stride;
+}
+
+/* The rows of a band: so few that all its phases have at most `most` floats, when one row has. */
+static void band_rows(const ConvF32 *conv, Band *band, int64_t most)
+{
+    int phases = conv->stride[0] * conv->stride[1];
     band->rows = conv->out[0];
-    while (band->rows > 1 && phases * phase_floats(band, band->rows) > BAND_FLOATS) band->rows = (band->rows + 1) / 2;
+    while (band->rows > 1 && phases * phase_floats(band, band->rows) > most)
+        band->rows = (band->rows + 1) / 2;
     band->bands = (conv->out[0] + band->rows - 1) / band->rows;
     band->rows = (conv->out[0] + band->bands - 1) / band->bands;
     band->phase = phase_floats(band, band->rows);
-    return phases * band->phase <= LINES_FLOATS && phase_floats(band, band->rows) <= LINES_FLOATS;
+}
+
+static bool band_make(const ConvF32 *conv, Band *band)
+{
+    if (conv->kernel[0] * conv->kernel[1] > DEPTHWISE_TAPS || conv->stride[0] > 8 || conv->stride[1] > 8) return false;
+    band_shape(conv, band);
+    band_rows(conv, band, BAND_FLOATS);
+    return conv->stride[0] * conv->stride[1] * band->phase <= LINES_FLOATS;
+}
+
+/* Where the taps are, relative to the place of the output in the first phase. */
+static void band_distances(const ConvF32 *conv, const Band *band, int32_t *distance)
+{
+    for (int i = 0; i < conv->kernel[0]; i++) {
+        for (int j = 0; j < conv->kernel[1]; j++) {
+            int row = i * conv->dilation[0], column = j * conv->dilation[1];
+            int64_t phase = row % conv->stride[0] * conv->stride[1] + column % conv->stride[1];
+            *distance++ = (int32_t)(phase * band->phase + row / conv->stride[0] * band->pitch + column / conv->stride[1]);
+        }
+    }
 }
 
 /* One row of x into its phases: column c goes to phase (c + pad) % stride at (c + pad) / stride. */
 static void split_row(const ConvF32 *conv, const Band *band, const float *x, float *to)
 {
     int width = conv->in[1], stride = conv->stride[1], pad = conv->pad[1];
-    int limit = (conv->out[1] + band->behind) * stride - pad;   /* columns from here on are read by no tap */
+    int limit = (conv->out[1] + band->behind) * stride - pad; /* columns from here on are read by no tap */
     if (limit < width) width = limit;
     if (width <= 0) return;
-    if (stride == 1) {   /* whole vectors: zeros behind the end, where only zeros and the next row come */
+    if (stride == 1) { /* whole vectors: zeros behind the end, where only zeros and the next row come */
         int column = 0;
-        for (; column + LANES <= width; column += LANES) v_store(to + pad + column, v_load(x + column));
+        for (; column + LANES <= width; column += LANES)
+            v_store(to + pad + column, v_load(x + column));
         if (column < width) v_store(to + pad + column, v_load_masked(x + column, (1u << (width - column)) - 1, v_zero()));
         return;
     }
@@ -77,7 +103,8 @@ static void split_row(const ConvF32 *conv, const Band *band, const float *x, flo
         }
         return;
     }
-    for (; column < width; column++) to[(column + pad) % stride * band->phase + (column + pad) / stride] = x[column];
+    for (; column < width; column++)
+        to[(column + pad) % stride * band->phase + (column + pad) / stride] = x[column];
 }
 
 /* `vectors` (a constant) vectors of a line. */
@@ -86,15 +113,18 @@ static inline __attribute__((always_inline)) void line_block(const int vectors, 
 {
     Floats sum[LINE_VECTORS];
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) sum[v] = start;
+    for (int v = 0; v < vectors; v++)
+        sum[v] = start;
     for (int t = 0; t < taps; t++) {
         const float *from = band + distance[t];
         Floats weight = v_all(weights[t]);
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; v++) sum[v] = v_fma(weight, v_load(from + v * LANES), sum[v]);
+        for (int v = 0; v < vectors; v++)
+            sum[v] = v_fma(weight, v_load(from + v * LANES), sum[v]);
     }
 #pragma GCC unroll 8
-    for (int v = 0; v < vectors; v++) v_store(line + v * LANES, sum[v]);
+    for (int v = 0; v < vectors; v++)
+        v_store(line + v * LANES, sum[v]);
 }
 
 /* `count` vectors. */
@@ -127,10 +157,8 @@ typedef struct DepthwiseTask {
 } DepthwiseTask;
 
 /* The rows of x that band `index` needs, into `band`, which has zeros elsewhere. */
-static void fill_band(const DepthwiseTask *task, const float *x, int index, float *band)
+static void fill_band(const ConvF32 *conv, const Band *shape, const float *x, int index, float *band)
 {
-    const ConvF32 *conv = task->conv;
-    const Band *shape = &task->band;
     int columns = conv->stride[1];
     for (int phase = 0; phase < conv->stride[0]; phase++) {
         for (int r = 0; r < shape->rows + shape->below; r++) {
@@ -149,7 +177,8 @@ static void store_lines(const Band *shape, int rows, int width, const float *lin
     for (int r = 0; r < rows; r++, lines += shape->pitch) {
         int64_t at = (int64_t)r * width, end = at + width;
         const float *from = lines;
-        for (; at < end && at + LANES <= size; at += LANES, from += LANES) v_store(y + at, v_load(from));
+        for (; at < end && at + LANES <= size; at += LANES, from += LANES)
+            v_store(y + at, v_load(from));
         if (at < end) v_store_first(y + at, (int)(end - at), v_load(from));
     }
 }
@@ -176,9 +205,9 @@ static void depthwise_body(void *context, int64_t begin, int64_t end, int thread
         bool clear = filled != index;
         for (int64_t p = 0; p < count; p++) {
             if (clear) memset(bands + p * band_floats, 0, (size_t)band_floats * sizeof *bands);
-            fill_band(task, task->x + (plane + p) * in_plane, index, bands + p * band_floats);
+            fill_band(conv, shape, task->x + (plane + p) * in_plane, index, bands + p * band_floats);
         }
-        filled = count == together ? index : -1;   /* all bands have their zeros */
+        filled = count == together ? index : -1; /* all bands have their zeros */
         for (int64_t n = 0; n < conv->channels_out; n++) {
             for (int64_t p = 0; p < count; p++) {
                 int64_t channel = (plane + p) % conv->groups * conv->channels_out + n;
@@ -195,11 +224,11 @@ static void depthwise_body(void *context, int64_t begin, int64_t end, int thread
 /* 3 x 3, stride 1 or 2 both ways: by strips (depthwise3.h), a piece being `rows` rows of a plane. */
 static bool by_strips(const ConvF32 *conv)
 {
-    return conv->kernel[0] == 3 && conv->kernel[1] == 3 && conv->dilation[0] == 1 && conv->dilation[1] == 1 && conv->stride[0] == conv->stride[1] &&
-           conv->stride[0] <= 2;
+    return conv->kernel[0] == 3 && conv->kernel[1] == 3 && conv->dilation[0] == 1 && conv->dilation[1] == 1 &&
+           conv->stride[0] == conv->stride[1] && conv->stride[0] <= 2;
 }
 
-#define STRIP_FLOATS 4096   /* outputs of planes whose strips are done side by side */
+#define STRIP_FLOATS 4096 /* outputs of planes whose strips are done side by side */
 
 static void strips_of_pieces(const StripsTask *task, int64_t begin, int64_t end)
 {
@@ -221,7 +250,8 @@ static void strips_body(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const StripsTask *task = context;
     int64_t together = STRIP_FLOATS / ((int64_t)task->rows * task->conv->out[1]) + 1;
-    for (int64_t i = begin; i < end; i += together) strips_of_pieces(task, i, least(i + together, end));
+    for (int64_t i = begin; i < end; i += together)
+        strips_of_pieces(task, i, least(i + together, end));
 }
 
 static void depthwise_strips(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y, double work)
@@ -249,14 +279,7 @@ static void depthwise_run(const ConvF32 *conv, const float *x, const float *weig
     }
     DepthwiseTask task = {.conv = conv, .x = x, .weights = weights, .bias = bias, .y = y};
     band_make(conv, &task.band);
-    for (int i = 0; i < conv->kernel[0]; i++) {
-        for (int j = 0; j < conv->kernel[1]; j++) {
-            int row = i * conv->dilation[0], column = j * conv->dilation[1];
-            int64_t phase = row % conv->stride[0] * conv->stride[1] + column % conv->stride[1];
-            task.distance[i * conv->kernel[1] + j] =
-                (int32_t)(phase * task.band.phase + row / conv->stride[0] * task.band.pitch + column / conv->stride[1]);
-        }
-    }
+    band_distances(conv, &task.band, task.distance);
     int64_t pieces = (int64_t)conv->batch * conv->groups * task.band.bands;
     threads_for(pieces, grain_of(pieces, work), depthwise_body, &task);
 }

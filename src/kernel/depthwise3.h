@@ -19,10 +19,10 @@ typedef struct StripsTask {
 /* What the planes have in common. */
 typedef struct D(Strip) {
     int height, width, pad, out_width, stride;
-    int column;          /* of x, of the first lane's first tap */
-    int count;           /* output columns */
-    bool masked;         /* it reaches beyond a row of x */
-    D(Mask) mask[4];     /* stride 1: of the three shifts; 2: of the two halves, of the same two floats further */
+    int column;      /* of x, of the first lane's first tap */
+    int count;       /* output columns */
+    bool masked;     /* it reaches beyond a row of x */
+    D(Mask) mask[4]; /* stride 1: of the three shifts; 2: of the two halves, of the same two floats further */
 } D(Strip);
 
 /* One plane: x, its weights; first … end: output rows; y: the first output; room: floats from there that may be written. */
@@ -34,7 +34,7 @@ typedef struct D(Plane) {
     int64_t room;
 } D(Plane);
 
-static inline __attribute__((always_inline)) void D(row)(const D(Strip) *strip, const float *plane, int row, const int stride, bool masked,
+static inline __attribute__((always_inline)) void D(row)(const D(Strip) * strip, const float *plane, int row, const int stride, bool masked,
                                                          D(Floats) shift[3])
 {
     if (row < 0 || row >= strip->height) {
@@ -44,7 +44,8 @@ static inline __attribute__((always_inline)) void D(row)(const D(Strip) *strip, 
     const float *x = plane + (int64_t)row * strip->width + strip->column;
     if (stride == 1) {
 #pragma GCC unroll 3
-        for (int j = 0; j < 3; j++) shift[j] = masked ? D(load_zero)(x + j, strip->mask[j]) : D(load)(x + j);
+        for (int j = 0; j < 3; j++)
+            shift[j] = masked ? D(load_zero)(x + j, strip->mask[j]) : D(load)(x + j);
         return;
     }
     D(Floats) low = masked ? D(load_zero)(x, strip->mask[0]) : D(load)(x);
@@ -66,18 +67,22 @@ static inline __attribute__((always_inline)) D(Floats) D(taps)(const D(Floats) w
 
 static inline __attribute__((always_inline)) void D(put)(float *y, int count, bool whole, D(Floats) sum)
 {
-    if (whole) D(store)(y, sum);
-    else D(store_first)(y, count, sum);
+    if (whole)
+        D(store)(y, sum);
+    else
+        D(store_first)(y, count, sum);
 }
 
-static inline __attribute__((always_inline)) void D(walk)(const D(Strip) *strip, const D(Plane) *plane, const int stride, const bool masked)
+static inline __attribute__((always_inline)) void D(walk)(const D(Strip) * strip, const D(Plane) * plane, const int stride,
+                                                          const bool masked)
 {
     const int count = strip->count;
     int64_t room = plane->room;
     float *y = plane->y;
     D(Floats) weight[9], shift[3], bias = D(all)(plane->bias);
 #pragma GCC unroll 9
-    for (int t = 0; t < 9; t++) weight[t] = D(all)(plane->weights[t]);
+    for (int t = 0; t < 9; t++)
+        weight[t] = D(all)(plane->weights[t]);
     int row = plane->first * stride - strip->pad;
     D(row)(strip, plane->x, row++, stride, masked, shift);
     if (stride == 2) {
@@ -85,13 +90,13 @@ static inline __attribute__((always_inline)) void D(walk)(const D(Strip) *strip,
             D(Floats) sum = D(taps)(weight, shift, bias);
             D(row)(strip, plane->x, row++, stride, masked, shift);
             sum = D(taps)(weight + 3, shift, sum);
-            D(row)(strip, plane->x, row++, stride, masked, shift);   /* kept: it is row 0 of the next */
+            D(row)(strip, plane->x, row++, stride, masked, shift); /* kept: it is row 0 of the next */
             sum = D(taps)(weight + 6, shift, sum);
             D(put)(y, count, count == D_LANES || room >= D_LANES, sum);
         }
         return;
     }
-    D(Floats) middle = D(taps)(weight, shift, bias), top, bottom;   /* sums that wait for two more rows, for one, for none */
+    D(Floats) middle = D(taps)(weight, shift, bias), top, bottom; /* sums that wait for two more rows, for one, for none */
     D(row)(strip, plane->x, row++, stride, masked, shift);
     top = D(taps)(weight + 3, shift, middle);
     middle = D(taps)(weight, shift, bias);
@@ -114,8 +119,14 @@ static inline uint32_t D(inside)(int column, int width)
 
 static D(Strip) D(strip_make)(const ConvF32 *conv, int column, int count)
 {
-    D(Strip) strip = {.height = conv->in[0], .width = conv->in[1], .pad = conv->pad[0], .out_width = conv->out[1], .stride = conv->stride[1],
-                      .column = column * conv->stride[1] - conv->pad[1], .count = count};
+    D(Strip)
+    strip = {.height = conv->in[0],
+             .width = conv->in[1],
+             .pad = conv->pad[0],
+             .out_width = conv->out[1],
+             .stride = conv->stride[1],
+             .column = column * conv->stride[1] - conv->pad[1],
+             .count = count};
     const int near[3] = {0, 1, 2}, far[4] = {0, D_LANES, 2, D_LANES + 2}, masks = strip.stride == 1 ? 3 : 4;
     for (int m = 0; m < masks; m++) {
         uint32_t mask = D(inside)(strip.column + (masks == 3 ? near[m] : far[m]), conv->in[1]);
@@ -134,12 +145,20 @@ static void D(strip_pieces)(const StripsTask *task, int64_t begin, int64_t end, 
     for (int64_t i = begin; i < end; i++) {
         int64_t index = i / task->bands, channel = index % channels;
         int first = (int)(i % task->bands) * task->rows, last = first + task->rows < conv->out[0] ? first + task->rows : conv->out[0];
-        const D(Plane) plane = {.x = task->x + index / conv->channels_out * in_plane, .weights = task->weights + channel * 9,
-                                .bias = task->bias ? task->bias[channel] : 0.0f, .first = first, .end = last,
-                                .y = task->y + (index * conv->out[0] + first) * width + column, .room = (last - first) * width - column};
-        if (strip.stride == 1 && strip.masked) D(walk)(&strip, &plane, 1, true);
-        else if (strip.stride == 1) D(walk)(&strip, &plane, 1, false);
-        else if (strip.masked) D(walk)(&strip, &plane, 2, true);
-        else D(walk)(&strip, &plane, 2, false);
+        const D(Plane) plane = {.x = task->x + index / conv->channels_out * in_plane,
+                                .weights = task->weights + channel * 9,
+                                .bias = task->bias ? task->bias[channel] : 0.0f,
+                                .first = first,
+                                .end = last,
+                                .y = task->y + (index * conv->out[0] + first) * width + column,
+                                .room = (last - first) * width - column};
+        if (strip.stride == 1 && strip.masked)
+            D(walk)(&strip, &plane, 1, true);
+        else if (strip.stride == 1)
+            D(walk)(&strip, &plane, 1, false);
+        else if (strip.masked)
+            D(walk)(&strip, &plane, 2, true);
+        else
+            D(walk)(&strip, &plane, 2, false);
     }
 }

@@ -4,7 +4,8 @@ static inline __attribute__((always_inline)) Floats v_polynomial(const float *c,
 {
     Floats sum = v_all(c[terms - 1]);
 #pragma GCC unroll 8
-    for (int i = terms - 2; i >= 0; i--) sum = v_fma(sum, x, v_all(c[i]));
+    for (int i = terms - 2; i >= 0; i--)
+        sum = v_fma(sum, x, v_all(c[i]));
     return sum;
 }
 
@@ -45,18 +46,18 @@ static inline Floats v_erf(Floats x)
     return v_where_less(magnitude, v_all(ERF_SMALL), small, v_with_sign(v_sub(v_all(1.0f), e), x));
 }
 
-#define ELEMENTWISE_DEFINE(name)                                                           \
-    static void name##_run(const float *x, float *y, int64_t count)                        \
-    {                                                                                      \
-        int64_t i = 0;                                                                     \
-        for (; i + LANES <= count; i += LANES) {                                           \
-            Floats value = v_load(x + i);                                                  \
-            v_store(y + i, v_where_nan(value, value, v_##name(value)));                    \
-        }                                                                                  \
-        if (i < count) {                                                                   \
-            Floats value = v_load_masked(x + i, (1u << (count - i)) - 1, v_zero());        \
-            v_store_first(y + i, (int)(count - i), v_where_nan(value, value, v_##name(value))); \
-        }                                                                                  \
+#define ELEMENTWISE_DEFINE(name)                                                                                                           \
+    static void name##_run(const float *x, float *y, int64_t count)                                                                        \
+    {                                                                                                                                      \
+        int64_t i = 0;                                                                                                                     \
+        for (; i + LANES <= count; i += LANES) {                                                                                           \
+            Floats value = v_load(x + i);                                                                                                  \
+            v_store(y + i, v_where_nan(value, value, v_##name(value)));                                                                    \
+        }                                                                                                                                  \
+        if (i < count) {                                                                                                                   \
+            Floats value = v_load_masked(x + i, (1u << (count - i)) - 1, v_zero());                                                        \
+            v_store_first(y + i, (int)(count - i), v_where_nan(value, value, v_##name(value)));                                            \
+        }                                                                                                                                  \
     }
 
 #define v_exp v_exponential

@@ -9,7 +9,8 @@
 static float polynomial(const float *c, int terms, float x)
 {
     float sum = c[terms - 1];
-    for (int i = terms - 2; i >= 0; i--) sum = fmaf(sum, x, c[i]);
+    for (int i = terms - 2; i >= 0; i--)
+        sum = fmaf(sum, x, c[i]);
     return sum;
 }
 
@@ -62,7 +63,8 @@ static float error_function(float x)
 
 static void each(const float *x, float *y, int64_t count, float (*function)(float))
 {
-    for (int64_t i = 0; i < count; i++) y[i] = isnan(x[i]) ? x[i] : function(x[i]);
+    for (int64_t i = 0; i < count; i++)
+        y[i] = isnan(x[i]) ? x[i] : function(x[i]);
 }
 
 void plain_exp(const float *x, float *y, int64_t count)

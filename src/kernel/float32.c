@@ -18,7 +18,8 @@ const Kernels *kernels_of(KernelVariant variant)
     case KERNEL_AVX512:
         return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")
-                   ? &kernels_avx512 : NULL;
+                   ? &kernels_avx512
+                   : NULL;
 #endif
     default: return NULL;
     }
@@ -35,7 +36,8 @@ KernelVariant kernel_variant(void)
     int variant = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
     if (variant >= 0) return (KernelVariant)variant;
     variant = KERNEL_VARIANTS - 1;
-    while (!kernel_variant_available((KernelVariant)variant)) variant--;
+    while (!kernel_variant_available((KernelVariant)variant))
+        variant--;
     const char *asked = getenv("ESPQ_KERNEL");
     for (int i = 0; asked && i < KERNEL_VARIANTS; i++)
         if (strcmp(asked, variant_names[i]) == 0 && kernel_variant_available((KernelVariant)i)) variant = i;

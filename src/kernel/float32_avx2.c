@@ -1,4 +1,6 @@
 /* The AVX2 variant. */
+#include "kernel/variants.h"
+
 #if defined(__x86_64__)
 #include <float.h>
 #include <math.h>
@@ -11,6 +13,8 @@
 #include "kernel/simd_avx2.h"
 #include "kernel/transpose.h"
 
+/* The templates, each after those it uses. */
+/* clang-format off */
 #include "kernel/tile.h"
 #include "kernel/product.h"
 #define D(name) v_##name
@@ -19,14 +23,17 @@
 #undef D
 #undef D_LANES
 #include "kernel/depthwise.h"
+#include "kernel/lines.h"
 #include "kernel/convolution.h"
 #include "kernel/arithmetic_avx2.h"
 #include "kernel/elementwise.h"
 #include "kernel/statistics.h"
+/* clang-format on */
 
 const Kernels kernels_avx2 = {
-    conv_packed_floats, conv_pack, conv_run, matmul_packed_floats, matmul_pack, matmul_run,
-    fake_quantize_run, quantize_run, minmax_run, find_not_finite_run, histogram_run, noise_block_run,
-    exp_run, sigmoid_run, swish_run, tanh_run, erf_run,
+    conv_packed_floats, conv_pack,         conv_run,     matmul_packed_floats, matmul_pack,
+    matmul_run,         fake_quantize_run, quantize_run, minmax_run,           find_not_finite_run,
+    histogram_run,      noise_block_run,   exp_run,      sigmoid_run,          swish_run,
+    tanh_run,           erf_run,
 };
 #endif

@@ -28,7 +28,8 @@ static size_t matmul_packed_floats(int64_t k, int64_t n)
 static void matmul_pack(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed)
 {
     for (int64_t i = 0; i < k; i++)
-        for (int64_t j = 0; j < n; j++) packed[i * n + j] = b[i * row_stride + j * column_stride];
+        for (int64_t j = 0; j < n; j++)
+            packed[i * n + j] = b[i * row_stride + j * column_stride];
 }
 
 static void matmul_run(const MatmulF32 *matmul, const float *a, const float *packed, const float *bias, float *c)
@@ -39,7 +40,8 @@ static void matmul_run(const MatmulF32 *matmul, const float *a, const float *pac
 }
 
 const Kernels kernels_plain = {
-    conv_packed_floats, conv_pack, conv_run, matmul_packed_floats, matmul_pack, matmul_run,
-    plain_fake_quantize, plain_quantize, plain_minmax, plain_find_not_finite, plain_histogram, plain_noise_block,
-    plain_exp, plain_sigmoid, plain_swish, plain_tanh, plain_erf,
+    conv_packed_floats, conv_pack,           conv_run,       matmul_packed_floats, matmul_pack,
+    matmul_run,         plain_fake_quantize, plain_quantize, plain_minmax,         plain_find_not_finite,
+    plain_histogram,    plain_noise_block,   plain_exp,      plain_sigmoid,        plain_swish,
+    plain_tanh,         plain_erf,
 };

@@ -31,8 +31,10 @@ static void conv_plane_f32(const ConvTask *task, int64_t image, int64_t channel,
             for (int input = 0; input < conv->channels_in; input++)
                 for (int i = 0; i < conv->kernel[0]; i++)
                     for (int j = 0; j < conv->kernel[1]; j++)
-                        sum = fmaf(*weight++, pixel(conv, x + input * in_plane, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
-                                                    column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]), sum);
+                        sum = fmaf(*weight++,
+                                   pixel(conv, x + input * in_plane, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
+                                         column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]),
+                                   sum);
             *y++ = sum;
         }
     }
@@ -50,8 +52,9 @@ static void conv_plane_f64(const ConvTask *task, int64_t image, int64_t channel,
             for (int input = 0; input < conv->channels_in; input++)
                 for (int i = 0; i < conv->kernel[0]; i++)
                     for (int j = 0; j < conv->kernel[1]; j++)
-                        sum += (double)*weight++ * pixel(conv, x + input * in_plane, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
-                                                         column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]);   /* exact product */
+                        sum += (double)*weight++ *
+                               pixel(conv, x + input * in_plane, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
+                                     column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]); /* exact product */
             *y++ = (float)sum;
         }
     }
@@ -60,7 +63,8 @@ static void conv_plane_f64(const ConvTask *task, int64_t image, int64_t channel,
 static void conv_body(const ConvTask *task, int64_t begin, int64_t end, void (*plane)(const ConvTask *, int64_t, int64_t, float *))
 {
     int64_t channels = (int64_t)task->conv->groups * task->conv->channels_out, pixels = (int64_t)task->conv->out[0] * task->conv->out[1];
-    for (int64_t i = begin; i < end; i++) plane(task, i / channels, i % channels, task->y + i * pixels);
+    for (int64_t i = begin; i < end; i++)
+        plane(task, i / channels, i % channels, task->y + i * pixels);
 }
 
 static void conv_body_f32(void *context, int64_t begin, int64_t end, int thread)
@@ -102,7 +106,8 @@ static void matmul_body_f32(void *context, int64_t begin, int64_t end, int threa
         float *c = task->c + m * matmul->ldc;
         for (int64_t n = 0; n < matmul->n; n++) {
             float sum = task->bias ? task->bias[n] : 0.0f;
-            for (int64_t k = 0; k < matmul->k; k++) sum = fmaf(task->a[m * matmul->lda + k], task->b[k * matmul->ldb + n], sum);
+            for (int64_t k = 0; k < matmul->k; k++)
+                sum = fmaf(task->a[m * matmul->lda + k], task->b[k * matmul->ldb + n], sum);
             c[n] = sum;
         }
     }
@@ -117,7 +122,8 @@ static void matmul_body_f64(void *context, int64_t begin, int64_t end, int threa
         float *c = task->c + m * matmul->ldc;
         for (int64_t n = 0; n < matmul->n; n++) {
             double sum = task->bias ? task->bias[n] : 0.0;
-            for (int64_t k = 0; k < matmul->k; k++) sum += (double)task->a[m * matmul->lda + k] * task->b[k * matmul->ldb + n];
+            for (int64_t k = 0; k < matmul->k; k++)
+                sum += (double)task->a[m * matmul->lda + k] * task->b[k * matmul->ldb + n];
             c[n] = (float)sum;
         }
     }

@@ -5,10 +5,12 @@
 #include "kernel/variants.h"
 
 #define NOISE_BLOCK 4096
-#define NOISE_LANES 16   /* element i of a block is added to lane i % 16; lanes are added in halves: i + (i + 8), i + (i + 4) … */
+#define NOISE_LANES 16 /* element i of a block is added to lane i % 16; lanes are added in halves: i + (i + 8), i + (i + 4) … */
 
-void plain_fake_quantize(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum, Rounding rounding);
-int64_t plain_quantize(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum, Rounding rounding);
+void plain_fake_quantize(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
+                         Rounding rounding);
+int64_t plain_quantize(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum,
+                       Rounding rounding);
 void plain_minmax(const float *x, int64_t count, float *minimum, float *maximum);
 int64_t plain_find_not_finite(const float *x, int64_t count);
 void plain_histogram(const float *x, int64_t count, float range, int64_t bins, int32_t *counts);

@@ -1,8 +1,8 @@
 /* Matrix products by register tiles; b is packed into panels [n / PANEL][k][PANEL], padded with zeros. A template, after tile.h. */
 
-#define ROW_BLOCK 64        /* rows of a that stay in the second cache while the panels of b pass by */
-#define SINGLE_PANELS 4     /* panels side by side when a has one row: enough chains to hide the latency */
-#define SMALL_WORK 200000   /* multiply-adds below which threads cost more than they save */
+#define ROW_BLOCK 64      /* rows of a that stay in the second cache while the panels of b pass by */
+#define SINGLE_PANELS 4   /* panels side by side when a has one row: enough chains to hide the latency */
+#define SMALL_WORK 200000 /* multiply-adds below which threads cost more than they save */
 
 static int64_t panels_of(int64_t n)
 {
@@ -27,7 +27,8 @@ static void matmul_pack(int64_t k, int64_t n, const float *b, int64_t row_stride
         } else {
             if (columns < PANEL) memset(packed, 0, (size_t)(k * PANEL) * sizeof *packed);
             for (int64_t j = 0; j < columns; j++)
-                for (int64_t i = 0; i < k; i++) packed[i * PANEL + j] = from[i * row_stride + j * column_stride];
+                for (int64_t i = 0; i < k; i++)
+                    packed[i * PANEL + j] = from[i * row_stride + j * column_stride];
         }
     }
 }
@@ -55,10 +56,13 @@ static void matmul_block(const MatmulTask *task, int64_t row, int64_t rows, int6
     int64_t first = panel * PANEL, columns = least(PANEL, matmul->n - first);
     const float *b = task->packed + panel * matmul->k * PANEL;
     float copy[PANEL];
-    TileCall call = {.a_row = matmul->lda, .b_step = PANEL, .bias = panel_bias(task->bias, first, columns, copy), .c_row = matmul->ldc,
+    TileCall call = {.a_row = matmul->lda,
+                     .b_step = PANEL,
+                     .bias = panel_bias(task->bias, first, columns, copy),
+                     .c_row = matmul->ldc,
                      .start = START_COLUMNS};
     int64_t k = 0;
-    do {   /* once for k = 0 as well: c is the bias then */
+    do { /* once for k = 0 as well: c is the bias then */
         call.depth = least(TILE_DEPTH, matmul->k - k);
         call.b = b + k * PANEL;
         for (int64_t r = row; r < row + rows; r += TILE_ROWS) {
@@ -108,7 +112,8 @@ static void single_row(const MatmulTask *task, int64_t row, int64_t panel)
 #pragma GCC unroll 4
     for (int p = 0; p < SINGLE_PANELS; p++) {
 #pragma GCC unroll 4
-        for (int v = 0; v < TILE_VECTORS; v++) v_store(c + p * PANEL + v * LANES, sum[p][v]);
+        for (int v = 0; v < TILE_VECTORS; v++)
+            v_store(c + p * PANEL + v * LANES, sum[p][v]);
     }
 }
 
@@ -122,7 +127,8 @@ static void single_body(void *context, int64_t begin, int64_t end, int thread)
         if ((panel + SINGLE_PANELS) * PANEL <= task->matmul->n) {
             single_row(task, row, panel);
         } else {
-            for (; panel < task->panels && panel < (i % groups + 1) * SINGLE_PANELS; panel++) matmul_block(task, row, 1, panel);
+            for (; panel < task->panels && panel < (i % groups + 1) * SINGLE_PANELS; panel++)
+                matmul_block(task, row, 1, panel);
         }
     }
 }

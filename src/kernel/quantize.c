@@ -6,7 +6,7 @@
 #include "base/threads.h"
 #include "kernel/plain.h"
 
-#define GRAIN 32768   /* elements a thread takes at least: waking one costs as much as some ten thousand */
+#define GRAIN 32768 /* elements a thread takes at least: waking one costs as much as some ten thousand */
 
 typedef struct ElementTask {
     const Kernels *kernels;
@@ -26,7 +26,8 @@ static void fake_quantize_body(void *context, int64_t begin, int64_t end, int th
 }
 
 /* Exponents whose power of two is no normal float32 both ways: nothing real has them; in float64, rounded where float32 would. */
-static void fake_quantize_extreme(const float *x, float *y, int64_t count, int exponent, int64_t minimum, int64_t maximum, Rounding rounding)
+static void fake_quantize_extreme(const float *x, float *y, int64_t count, int exponent, int64_t minimum, int64_t maximum,
+                                  Rounding rounding)
 {
     for (int64_t i = 0; i < count; i++) {
         float q = round_float((float)ldexp(x[i], -exponent), rounding) + 0.0f;
@@ -42,8 +43,14 @@ void fake_quantize_f32(const float *x, float *y, int64_t count, int exponent, in
         fake_quantize_extreme(x, y, count, exponent, minimum, maximum, rounding);
         return;
     }
-    ElementTask task = {.kernels = kernels(), .x = x, .y = y, .inverse = ldexpf(1.0f, -exponent), .scale = ldexpf(1.0f, exponent),
-                        .minimum = (float)minimum, .maximum = (float)maximum, .rounding = rounding};
+    ElementTask task = {.kernels = kernels(),
+                        .x = x,
+                        .y = y,
+                        .inverse = ldexpf(1.0f, -exponent),
+                        .scale = ldexpf(1.0f, exponent),
+                        .minimum = (float)minimum,
+                        .maximum = (float)maximum,
+                        .rounding = rounding};
     threads_for(count, GRAIN, fake_quantize_body, &task);
 }
 
@@ -81,12 +88,13 @@ static void quantize_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     QuantizeTask *task = context;
-    int64_t clamped = task->kernels->quantize(task->x + begin, (char *)task->out + begin * task->bytes, task->bytes, end - begin, task->inverse,
-                                              task->minimum, task->maximum, task->rounding);
+    int64_t clamped = task->kernels->quantize(task->x + begin, (char *)task->out + begin * task->bytes, task->bytes, end - begin,
+                                              task->inverse, task->minimum, task->maximum, task->rounding);
     __atomic_fetch_add(&task->clamped, clamped, __ATOMIC_RELAXED);
 }
 
-int64_t quantize_f32(const float *x, void *out, int bytes, int64_t count, int exponent, int64_t minimum, int64_t maximum, Rounding rounding, int wide)
+int64_t quantize_f32(const float *x, void *out, int bytes, int64_t count, int exponent, int64_t minimum, int64_t maximum, Rounding rounding,
+                     int wide)
 {
     if (wide || exponent < -126 || exponent > 126) return quantize_wide(x, out, bytes, count, exponent, minimum, maximum, rounding, wide);
     QuantizeTask task = {kernels(), x, out, bytes, ldexpf(1.0f, -exponent), minimum, maximum, rounding, 0};
@@ -126,7 +134,7 @@ int64_t find_not_finite_f32(const float *x, int64_t count)
     return kernels()->find_not_finite(x, count);
 }
 
-#define SHARED_BINS 4096   /* more do not fit on the stack of each thread */
+#define SHARED_BINS 4096 /* more do not fit on the stack of each thread */
 
 typedef struct HistogramTask {
     const Kernels *kernels;
@@ -160,7 +168,7 @@ void histogram_f32(const float *x, int64_t count, float range, int64_t bins, int
     }
 }
 
-#define NOISE_GROUP 256   /* blocks whose sums wait on the stack until they are added in order */
+#define NOISE_GROUP 256 /* blocks whose sums wait on the stack until they are added in order */
 
 typedef struct NoiseTask {
     const Kernels *kernels;

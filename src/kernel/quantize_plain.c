@@ -5,7 +5,8 @@
 #include "kernel/plain.h"
 
 /* The reference adds and takes away an offset of zero, which turns -0 into +0; so does + 0.0f here. */
-void plain_fake_quantize(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum, Rounding rounding)
+void plain_fake_quantize(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
+                         Rounding rounding)
 {
     for (int64_t i = 0; i < count; i++) {
         float q = round_float(x[i] * inverse, rounding) + 0.0f;
@@ -26,17 +27,22 @@ static void store(void *out, int bytes, int64_t i, int64_t q)
 }
 
 /* NaN becomes 0 and counts as clamped. */
-int64_t plain_quantize(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum, Rounding rounding)
+int64_t plain_quantize(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum,
+                       Rounding rounding)
 {
     float low = (float)minimum, high = (float)maximum;
     int64_t clamped = 0;
     for (int64_t i = 0; i < count; i++) {
         float q = round_float(x[i] * inverse, rounding);
         int64_t integer;
-        if (isnan(q)) integer = 0;
-        else if (q <= low) integer = minimum;
-        else if (q >= high) integer = maximum;
-        else integer = (int64_t)q;
+        if (isnan(q))
+            integer = 0;
+        else if (q <= low)
+            integer = minimum;
+        else if (q >= high)
+            integer = maximum;
+        else
+            integer = (int64_t)q;
         clamped += !(q >= low && q <= high);
         store(out, bytes, i, integer);
     }
@@ -76,7 +82,8 @@ void plain_histogram(const float *x, int64_t count, float range, int64_t bins, i
 }
 
 /* Adds what is left of a block to the lanes, then adds the lanes. */
-void plain_noise_lanes(const float *a, const float *b, int64_t count, double n[NOISE_LANES], double p[NOISE_LANES], double *noise, double *power)
+void plain_noise_lanes(const float *a, const float *b, int64_t count, double n[NOISE_LANES], double p[NOISE_LANES], double *noise,
+                       double *power)
 {
     for (int64_t i = 0; i < count; i++) {
         double difference = (double)a[i] - (double)b[i];

@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 #define LANES 8
-#define TILE_ROWS 4      /* 4 x 3 accumulators, 3 vectors, 1 broadcast: all 16 registers */
+#define TILE_ROWS 4 /* 4 x 3 accumulators, 3 vectors, 1 broadcast: all 16 registers */
 #define TILE_VECTORS 3
-#define TILE_DEPTH 256   /* steps of k for which a panel stays in the first cache */
-#define LINE_VECTORS 8   /* depthwise: accumulators */
+#define TILE_DEPTH 256 /* steps of k for which a panel stays in the first cache */
+#define LINE_VECTORS 8 /* depthwise: accumulators */
 
 typedef __m256 Floats, v_Floats;
 typedef __m256i Mask, v_Mask;

@@ -6,10 +6,10 @@
 #include <stdint.h>
 
 #define LANES 16
-#define TILE_ROWS 8      /* 8 x 3 accumulators, 3 vectors, broadcasts: of 32 registers */
+#define TILE_ROWS 8 /* 8 x 3 accumulators, 3 vectors, broadcasts: of 32 registers */
 #define TILE_VECTORS 3
-#define TILE_DEPTH 128   /* steps of k for which a panel stays in the first cache */
-#define LINE_VECTORS 8   /* depthwise: accumulators */
+#define TILE_DEPTH 128 /* steps of k for which a panel stays in the first cache */
+#define LINE_VECTORS 8 /* depthwise: accumulators */
 
 typedef __m512 Floats, v_Floats;
 typedef __mmask16 Mask, v_Mask;

@@ -1,8 +1,8 @@
 /* Fake quantization, quantization and statistics on vectors, step by step as in quantize_plain.c, which also does what is left over at
  * the end. A template, after elementwise.h. */
 
-static inline __attribute__((always_inline)) void fake_quantize_mode(const float *x, float *y, int64_t count, float inverse, float scale, float minimum,
-                                                                     float maximum, const Rounding rounding)
+static inline __attribute__((always_inline)) void fake_quantize_mode(const float *x, float *y, int64_t count, float inverse, float scale,
+                                                                     float minimum, float maximum, const Rounding rounding)
 {
     const Floats inverses = v_all(inverse), scales = v_all(scale), low = v_all(minimum), high = v_all(maximum);
     int64_t i = 0;
@@ -13,7 +13,8 @@ static inline __attribute__((always_inline)) void fake_quantize_mode(const float
     plain_fake_quantize(x + i, y + i, count - i, inverse, scale, minimum, maximum, rounding);
 }
 
-static void fake_quantize_run(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum, Rounding rounding)
+static void fake_quantize_run(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
+                              Rounding rounding)
 {
     switch (rounding) {
     case ROUND_HALF_EVEN: fake_quantize_mode(x, y, count, inverse, scale, minimum, maximum, ROUND_HALF_EVEN); return;
@@ -26,11 +27,13 @@ static void fake_quantize_run(const float *x, float *y, int64_t count, float inv
     }
 }
 
-#define EXACT_INTEGERS 16777216   /* bounds up to here are exact in float32 */
+#define EXACT_INTEGERS 16777216 /* bounds up to here are exact in float32 */
 
-static int64_t quantize_run(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum, Rounding rounding)
+static int64_t quantize_run(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum,
+                            Rounding rounding)
 {
-    bool fits = bytes <= 4 && minimum >= -EXACT_INTEGERS && maximum <= EXACT_INTEGERS && (rounding == ROUND_HALF_EVEN || rounding == ROUND_HALF_UP);
+    bool fits =
+        bytes <= 4 && minimum >= -EXACT_INTEGERS && maximum <= EXACT_INTEGERS && (rounding == ROUND_HALF_EVEN || rounding == ROUND_HALF_UP);
     int64_t i = 0, clamped = 0;
     const Floats inverses = v_all(inverse), low = v_all((float)minimum), high = v_all((float)maximum);
     for (; fits && i + LANES <= count; i += LANES) {
@@ -38,9 +41,12 @@ static int64_t quantize_run(const float *x, void *out, int bytes, int64_t count,
         Floats q = rounding == ROUND_HALF_EVEN ? v_round(scaled, ROUND_HALF_EVEN) : v_round(scaled, ROUND_HALF_UP);
         clamped += __builtin_popcount(v_outside(q, low, high));
         q = v_clamp(q, low, high);
-        if (bytes == 1) v_store_int8((int8_t *)out + i, q);
-        else if (bytes == 2) v_store_int16((int16_t *)out + i, q);
-        else v_store_int32((int32_t *)out + i, q);
+        if (bytes == 1)
+            v_store_int8((int8_t *)out + i, q);
+        else if (bytes == 2)
+            v_store_int16((int16_t *)out + i, q);
+        else
+            v_store_int32((int32_t *)out + i, q);
     }
     return clamped + plain_quantize(x + i, (char *)out + i * bytes, bytes, count - i, inverse, minimum, maximum, rounding);
 }
@@ -50,7 +56,7 @@ static void minmax_run(const float *x, int64_t count, float *minimum, float *max
     Floats low[2] = {v_all(INFINITY), v_all(INFINITY)}, high[2] = {v_all(-INFINITY), v_all(-INFINITY)};
     float lanes[4 * LANES + LANES];
     int64_t i = 0;
-    for (; i + 2 * LANES <= count; i += 2 * LANES) {   /* a NaN in x leaves the second operand */
+    for (; i + 2 * LANES <= count; i += 2 * LANES) { /* a NaN in x leaves the second operand */
         Floats a = v_load(x + i), b = v_load(x + i + LANES);
         low[0] = v_at_most(low[0], a);
         high[0] = v_at_least(high[0], a);
@@ -80,9 +86,9 @@ static int64_t find_not_finite_run(const float *x, int64_t count)
     return rest < 0 ? -1 : done + rest;
 }
 
-#define COUNTERS 4            /* tables side by side: equal neighbours (zeros behind a Relu) would wait for each other's store */
+#define COUNTERS 4 /* tables side by side: equal neighbours (zeros behind a Relu) would wait for each other's store */
 #define COUNTED_BINS 4096
-#define COUNTED_LEAST 16384   /* numbers for which the tables pay */
+#define COUNTED_LEAST 16384 /* numbers for which the tables pay */
 
 static inline Floats v_positions(const float *x, Floats scale, Floats range)
 {
@@ -116,11 +122,13 @@ static void histogram_run(const float *x, int64_t count, float range, int64_t bi
                 tables[3 * (COUNTED_BINS + 1) + index[n + 3]]++;
             }
         } else {
-            for (int n = 0; n < 4 * LANES; n++) counts[index[n]]++;
+            for (int n = 0; n < 4 * LANES; n++)
+                counts[index[n]]++;
         }
     }
     for (int64_t bin = 0; side_by_side && bin < bins; bin++)
-        for (int n = 0; n < COUNTERS; n++) counts[bin] += tables[n * (COUNTED_BINS + 1) + bin];
+        for (int n = 0; n < COUNTERS; n++)
+            counts[bin] += tables[n * (COUNTED_BINS + 1) + bin];
     plain_histogram(x + i, count - i, range, bins, counts);
 }
 
@@ -130,7 +138,8 @@ static void noise_block_run(const float *a, const float *b, int64_t count, doubl
     Doubles n[VECTORS], p[VECTORS];
     double noise_lanes[NOISE_LANES], power_lanes[NOISE_LANES];
     int64_t i = 0;
-    for (int v = 0; v < VECTORS; v++) n[v] = p[v] = v_zero_doubles();
+    for (int v = 0; v < VECTORS; v++)
+        n[v] = p[v] = v_zero_doubles();
     for (; i + NOISE_LANES <= count; i += NOISE_LANES) {
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) {

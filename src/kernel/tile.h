@@ -4,17 +4,18 @@
 #define PANEL (TILE_VECTORS * LANES)
 
 typedef enum {
-    START_ROWS,      /* bias[r], the same along a row */
-    START_COLUMNS,   /* bias[n], PANEL floats are readable */
-    START_SUM        /* c itself: the steps of k before these */
+    START_ROWS,    /* bias[r], the same along a row */
+    START_COLUMNS, /* bias[n], PANEL floats are readable */
+    START_SUM      /* c itself: the steps of k before these */
 } Start;
 
 typedef struct TileCall {
     int64_t depth;
     const float *a;
-    int64_t a_row;           /* between rows of a; only for tiles of rows, packed ones have 1 */
+    int64_t a_row; /* between rows of a; only for tiles of rows, packed ones have 1 */
     const float *b;
-    int64_t b_step;          /* between steps of k in b */
+    int64_t b_step;      /* between steps of k in b */
+    const int32_t *b_at; /* or where in b each step is; only for spread tiles */
     const float *bias;
     Start start;
     float *c;
@@ -25,29 +26,36 @@ typedef void Tile(const TileCall *call);
 
 /* a_row, a_step: constants after inlining for packed a (1, TILE_ROWS), a_row at run time for rows (a_step 1). */
 static inline __attribute__((always_inline)) void tile(const TileCall *call, const int rows, const int vectors, const int64_t a_row,
-                                                       const int64_t a_step)
+                                                       const int64_t a_step, const bool spread)
 {
     Floats sum[TILE_ROWS][TILE_VECTORS];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) {
-            if (call->start == START_ROWS) sum[r][v] = v_all(call->bias[r]);
-            else if (call->start == START_COLUMNS) sum[r][v] = v_load(call->bias + v * LANES);
-            else sum[r][v] = v_load(call->c + r * call->c_row + v * LANES);
+            if (call->start == START_ROWS)
+                sum[r][v] = v_all(call->bias[r]);
+            else if (call->start == START_COLUMNS)
+                sum[r][v] = v_load(call->bias + v * LANES);
+            else
+                sum[r][v] = v_load(call->c + r * call->c_row + v * LANES);
         }
     }
     const float *a = call->a, *b = call->b;
     const int64_t b_step = call->b_step;
+    const int32_t *b_at = call->b_at;
     for (int64_t k = call->depth; k > 0; k--) {
         Floats right[TILE_VECTORS];
+        const float *from = spread ? b + *b_at++ : b;
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) right[v] = v_load(b + v * LANES);
+        for (int v = 0; v < vectors; v++)
+            right[v] = v_load(from + v * LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             Floats left = v_all(a[r * a_row]);
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) sum[r][v] = v_fma(left, right[v], sum[r][v]);
+            for (int v = 0; v < vectors; v++)
+                sum[r][v] = v_fma(left, right[v], sum[r][v]);
         }
         a += a_step;
         b += b_step;
@@ -55,21 +63,29 @@ static inline __attribute__((always_inline)) void tile(const TileCall *call, con
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) v_store(call->c + r * call->c_row + v * LANES, sum[r][v]);
+        for (int v = 0; v < vectors; v++)
+            v_store(call->c + r * call->c_row + v * LANES, sum[r][v]);
     }
 }
 
-#define TILE_DEFINE(rows, vectors)                                          \
-    static void tile_packed_##rows##_##vectors(const TileCall *call)        \
-    {                                                                       \
-        tile(call, rows, vectors, 1, TILE_ROWS);                            \
-    }                                                                       \
-    static void tile_rows_##rows##_##vectors(const TileCall *call)          \
-    {                                                                       \
-        tile(call, rows, vectors, call->a_row, 1);                          \
+#define TILE_DEFINE(rows, vectors)                                                                                                         \
+    static void tile_packed_##rows##_##vectors(const TileCall *call)                                                                       \
+    {                                                                                                                                      \
+        tile(call, rows, vectors, 1, TILE_ROWS, false);                                                                                    \
+    }                                                                                                                                      \
+    static void tile_spread_##rows##_##vectors(const TileCall *call)                                                                       \
+    {                                                                                                                                      \
+        tile(call, rows, vectors, 1, TILE_ROWS, true);                                                                                     \
+    }                                                                                                                                      \
+    static void tile_rows_##rows##_##vectors(const TileCall *call)                                                                         \
+    {                                                                                                                                      \
+        tile(call, rows, vectors, call->a_row, 1, false);                                                                                  \
     }
 #define TILE_DEFINE_ROW(rows) TILE_DEFINE(rows, 1) TILE_DEFINE(rows, 2) TILE_DEFINE(rows, 3)
-#define TILE_NAMES(kind, rows) {tile_##kind##_##rows##_1, tile_##kind##_##rows##_2, tile_##kind##_##rows##_3}
+#define TILE_NAMES(kind, rows)                                                                                                             \
+    {                                                                                                                                      \
+        tile_##kind##_##rows##_1, tile_##kind##_##rows##_2, tile_##kind##_##rows##_3                                                       \
+    }
 
 TILE_DEFINE_ROW(1)
 TILE_DEFINE_ROW(2)
@@ -82,19 +98,24 @@ TILE_DEFINE_ROW(7)
 TILE_DEFINE_ROW(8)
 #endif
 
-/* [rows - 1][vectors - 1]; packed: a is [k][TILE_ROWS]; rows: a is [row][k] with a_row between rows. */
-static Tile *const tiles_packed[TILE_ROWS][TILE_VECTORS] = {
-    TILE_NAMES(packed, 1), TILE_NAMES(packed, 2), TILE_NAMES(packed, 3), TILE_NAMES(packed, 4),
 #if TILE_ROWS == 8
-    TILE_NAMES(packed, 5), TILE_NAMES(packed, 6), TILE_NAMES(packed, 7), TILE_NAMES(packed, 8),
+#define TILE_TABLE(kind)                                                                                                                   \
+    {                                                                                                                                      \
+        TILE_NAMES(kind, 1), TILE_NAMES(kind, 2), TILE_NAMES(kind, 3), TILE_NAMES(kind, 4), TILE_NAMES(kind, 5), TILE_NAMES(kind, 6),      \
+            TILE_NAMES(kind, 7), TILE_NAMES(kind, 8)                                                                                       \
+    }
+#else
+#define TILE_TABLE(kind)                                                                                                                   \
+    {                                                                                                                                      \
+        TILE_NAMES(kind, 1), TILE_NAMES(kind, 2), TILE_NAMES(kind, 3), TILE_NAMES(kind, 4)                                                 \
+    }
 #endif
-};
-static Tile *const tiles_rows[TILE_ROWS][TILE_VECTORS] = {
-    TILE_NAMES(rows, 1), TILE_NAMES(rows, 2), TILE_NAMES(rows, 3), TILE_NAMES(rows, 4),
-#if TILE_ROWS == 8
-    TILE_NAMES(rows, 5), TILE_NAMES(rows, 6), TILE_NAMES(rows, 7), TILE_NAMES(rows, 8),
-#endif
-};
+
+/* [rows - 1][vectors - 1]; packed: a is [k][TILE_ROWS]; spread: so, and b_at says where each step of b is; rows: a is [row][k] with
+ * a_row between rows. */
+static Tile *const tiles_packed[TILE_ROWS][TILE_VECTORS] = TILE_TABLE(packed);
+static Tile *const tiles_spread[TILE_ROWS][TILE_VECTORS] = TILE_TABLE(spread);
+static Tile *const tiles_rows[TILE_ROWS][TILE_VECTORS] = TILE_TABLE(rows);
 
 static const float no_bias[PANEL];
 
@@ -123,7 +144,8 @@ static inline void tile_run(Tile *const tiles[TILE_ROWS][TILE_VECTORS], TileCall
     int64_t whole = columns / LANES * LANES;
     if (call->start == START_SUM) {
         for (int r = 0; r < rows; r++) {
-            for (int64_t n = 0; n < whole; n += LANES) v_store(copy + r * PANEL + n, v_load(c + r * c_row + n));
+            for (int64_t n = 0; n < whole; n += LANES)
+                v_store(copy + r * PANEL + n, v_load(c + r * c_row + n));
             v_store(copy + r * PANEL + whole, v_load_masked(c + r * c_row + whole, (1u << tail) - 1, v_zero()));
         }
     }
@@ -133,7 +155,8 @@ static inline void tile_run(Tile *const tiles[TILE_ROWS][TILE_VECTORS], TileCall
     call->c = c;
     call->c_row = c_row;
     for (int r = 0; r < rows; r++) {
-        for (int64_t n = 0; n < whole; n += LANES) v_store(c + r * c_row + n, v_load(copy + r * PANEL + n));
+        for (int64_t n = 0; n < whole; n += LANES)
+            v_store(c + r * c_row + n, v_load(copy + r * PANEL + n));
         v_store_first(c + r * c_row + whole, tail, v_load(copy + r * PANEL + whole));
     }
 }

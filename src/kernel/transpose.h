@@ -9,7 +9,7 @@ static inline void transpose_8x8(const float *from, int64_t from_row, float *to,
 {
     __m256 pair[8], quad[8];
 #pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {   /* rows i and i + 4 side by side, in halves of four columns */
+    for (int i = 0; i < 4; i++) { /* rows i and i + 4 side by side, in halves of four columns */
         __m256 low = _mm256_loadu_ps(from + i * from_row), high = _mm256_loadu_ps(from + (i + 4) * from_row);
         pair[i] = _mm256_permute2f128_ps(low, high, 0x20);
         pair[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);

@@ -6,24 +6,26 @@
 #include "kernel/float32.h"
 #include "kernel/quantize.h"
 
-#define PACKED_HEADER_FLOATS 16   /* keeps the panels on a 64-byte line */
+#define PACKED_HEADER_FLOATS 16 /* keeps the panels on a 64-byte line */
 
 typedef struct PackedHeader {
-    uint32_t variant;     /* KernelVariant that packed the block */
-    uint32_t algorithm;   /* of that variant's own choosing */
+    uint32_t variant;   /* KernelVariant that packed the block */
+    uint32_t algorithm; /* of that variant's own choosing */
 } PackedHeader;
 
 typedef struct Kernels {
-    size_t (*conv_packed_floats)(const ConvF32 *conv);   /* without the header */
-    uint32_t (*conv_pack)(const ConvF32 *conv, const float *weights, float *packed);   /* returns the algorithm */
+    size_t (*conv_packed_floats)(const ConvF32 *conv);                               /* without the header */
+    uint32_t (*conv_pack)(const ConvF32 *conv, const float *weights, float *packed); /* returns the algorithm */
     void (*conv)(const ConvF32 *conv, uint32_t algorithm, const float *x, const float *packed, const float *bias, float *y);
     size_t (*matmul_packed_floats)(int64_t k, int64_t n);
     void (*matmul_pack)(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed);
     void (*matmul)(const MatmulF32 *matmul, const float *a, const float *packed, const float *bias, float *c);
 
     /* One thread's share each; the callers in quantize.c split the work. */
-    void (*fake_quantize)(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum, Rounding rounding);
-    int64_t (*quantize)(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum, Rounding rounding);
+    void (*fake_quantize)(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
+                          Rounding rounding);
+    int64_t (*quantize)(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum,
+                        Rounding rounding);
     void (*minmax)(const float *x, int64_t count, float *minimum, float *maximum);
     int64_t (*find_not_finite)(const float *x, int64_t count);
     void (*histogram)(const float *x, int64_t count, float range, int64_t bins, int32_t *counts);
@@ -35,8 +37,8 @@ typedef struct Kernels {
     void (*erf)(const float *x, float *y, int64_t count);
 } Kernels;
 
-const Kernels *kernels_of(KernelVariant variant);   /* NULL when this processor or this build lacks it */
-const Kernels *kernels(void);                       /* of the chosen variant */
+const Kernels *kernels_of(KernelVariant variant); /* NULL when this processor or this build lacks it */
+const Kernels *kernels(void);                     /* of the chosen variant */
 
 extern const Kernels kernels_plain;
 #if defined(__x86_64__)

@@ -20,10 +20,11 @@
 
 typedef struct Layer {
     const char *model;
-    int count;   /* how often the model has it */
+    int count; /* how often the model has it */
     int groups, channels_in, channels_out, in[2], out[2], kernel[2], stride[2], pad[2];
 } Layer;
 
+/* clang-format off */
 static const Layer layers[] = {
     /* model, count, groups, in and out channels of a group, in h w, out h w, kernel, stride, pad */
     {"mobilenetv2", 1, 1, 3, 32, {224, 224}, {112, 112}, {3, 3}, {2, 2}, {1, 1}},
@@ -108,6 +109,7 @@ static const Layer layers[] = {
     {"yolo11n", 1, 80, 1, 1, {10, 10}, {10, 10}, {3, 3}, {1, 1}, {1, 1}},
     {"yolo11n", 2, 1, 80, 80, {10, 10}, {10, 10}, {1, 1}, {1, 1}, {0, 0}},
 };
+/* clang-format on */
 
 static const int products[][3] = {{1, 1000, 1280}, {32, 1000, 1280}, {128, 128, 128}, {256, 256, 256}, {512, 512, 512}, {197, 768, 768}};
 
@@ -131,7 +133,8 @@ static float *numbers(size_t count)
 {
     float *x = aligned_alloc(64, (count * sizeof *x + 63) / 64 * 64);
     need(x != NULL, "memory");
-    for (size_t i = 0; i < count; i++) x[i] = (float)(rand() % 2001 - 1000) / 1000.0f;
+    for (size_t i = 0; i < count; i++)
+        x[i] = (float)(rand() % 2001 - 1000) / 1000.0f;
     return x;
 }
 
@@ -156,7 +159,8 @@ static void time_runs(Run *runs, int count)
     for (int round = 0; round < ROUNDS; round++) {
         for (int i = 0; i < count; i++) {
             double start = now();
-            for (int n = 0; n < repeats[i]; n++) runs[i].run(runs[i].context);
+            for (int n = 0; n < repeats[i]; n++)
+                runs[i].run(runs[i].context);
             double each = (now() - start) / repeats[i];
             if (each < runs[i].best) runs[i].best = each;
         }
@@ -202,13 +206,15 @@ static void theirs_run(void *context)
 
 static void theirs_memory(Theirs *theirs, int index, int argument, const_dnnl_primitive_desc_t pd, dnnl_query_t query)
 {
-    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, query, query == dnnl_query_weights_md && argument == DNNL_ARG_BIAS ? 1 : 0);
+    const dnnl_memory_desc_t *md =
+        dnnl_primitive_desc_query_md(pd, query, query == dnnl_query_weights_md && argument == DNNL_ARG_BIAS ? 1 : 0);
     dnnl_memory_t memory;
     need(dnnl_memory_create(&memory, md, engine, DNNL_MEMORY_ALLOCATE) == dnnl_success, "memory_create");
     float *data;
     dnnl_memory_get_data_handle(memory, (void **)&data);
     size_t count = dnnl_memory_desc_get_size(md) / sizeof *data;
-    for (size_t i = 0; i < count; i++) data[i] = (float)(rand() % 2001 - 1000) / 1000.0f;
+    for (size_t i = 0; i < count; i++)
+        data[i] = (float)(rand() % 2001 - 1000) / 1000.0f;
     theirs->arguments[index] = (dnnl_exec_arg_t){argument, memory};
 }
 
@@ -226,7 +232,8 @@ static void theirs_make(Theirs *theirs, const void *description)
 
 static void theirs_free(Theirs *theirs)
 {
-    for (int i = 0; i < 4; i++) dnnl_memory_destroy(theirs->arguments[i].memory);
+    for (int i = 0; i < 4; i++)
+        dnnl_memory_destroy(theirs->arguments[i].memory);
     dnnl_primitive_destroy(theirs->primitive);
 }
 
@@ -245,7 +252,8 @@ static void theirs_conv(Theirs *theirs, const Layer *layer, dnnl_format_tag_t da
     dnnl_memory_desc_init_by_tag(&d, 4, dst, dnnl_f32, data);
     dnnl_convolution_desc_t description;
     need(dnnl_convolution_forward_desc_init(&description, dnnl_forward_inference, dnnl_convolution_direct, &s, &w, &b, &d, strides, before,
-                                            after) == dnnl_success, "convolution_desc");
+                                            after) == dnnl_success,
+         "convolution_desc");
     theirs_make(theirs, &description);
 }
 
@@ -265,7 +273,7 @@ static void theirs_matmul(Theirs *theirs, const int size[3])
 /* What is measured of one layer: multiply-adds, seconds of espq and of oneDNN in its own and in plain layout. */
 typedef struct Result {
     char name[96];
-    int kind;    /* 0 convolution, 1 depthwise, 2 product */
+    int kind; /* 0 convolution, 1 depthwise, 2 product */
     int count;
     const char *model;
     double work, seconds[3];
@@ -273,8 +281,16 @@ typedef struct Result {
 
 static void measure_layer(const Layer *layer, Result *result)
 {
-    OwnConv own = {.conv = {1, layer->groups, layer->channels_in, layer->channels_out, {layer->in[0], layer->in[1]}, {layer->out[0], layer->out[1]},
-                            {layer->kernel[0], layer->kernel[1]}, {layer->stride[0], layer->stride[1]}, {1, 1}, {layer->pad[0], layer->pad[1]}}};
+    OwnConv own = {.conv = {1,
+                            layer->groups,
+                            layer->channels_in,
+                            layer->channels_out,
+                            {layer->in[0], layer->in[1]},
+                            {layer->out[0], layer->out[1]},
+                            {layer->kernel[0], layer->kernel[1]},
+                            {layer->stride[0], layer->stride[1]},
+                            {1, 1},
+                            {layer->pad[0], layer->pad[1]}}};
     size_t weights = (size_t)layer->groups * layer->channels_out * layer->channels_in * layer->kernel[0] * layer->kernel[1];
     size_t pixels = (size_t)layer->out[0] * layer->out[1];
     float *w = numbers(weights);
@@ -289,13 +305,15 @@ static void measure_layer(const Layer *layer, Result *result)
     theirs_conv(&plain, layer, dnnl_nchw);
     Run runs[3] = {{own_conv_run, &own, 0}, {theirs_run, &any, 0}, {theirs_run, &plain, 0}};
     time_runs(runs, 3);
-    for (int i = 0; i < 3; i++) result->seconds[i] = runs[i].best;
+    for (int i = 0; i < 3; i++)
+        result->seconds[i] = runs[i].best;
     result->work = (double)weights * (double)pixels;
     result->kind = layer->groups > 1 && layer->channels_in == 1;
     result->count = layer->count;
     result->model = layer->model;
     snprintf(result->name, sizeof result->name, "%s %d>%d %dx%d k%d s%d%s", layer->model, layer->groups * layer->channels_in,
-             layer->groups * layer->channels_out, layer->in[0], layer->in[1], layer->kernel[0], layer->stride[0], result->kind ? " depthwise" : "");
+             layer->groups * layer->channels_out, layer->in[0], layer->in[1], layer->kernel[0], layer->stride[0],
+             result->kind ? " depthwise" : "");
     theirs_free(&any);
     theirs_free(&plain);
     free(w);
@@ -346,7 +364,8 @@ static double median_ratio(const Result *results, int count, int kind, const cha
     double ratios[LAYERS + PRODUCTS];
     int found = 0;
     for (int i = 0; i < count; i++)
-        if (results[i].kind == kind && (!model || strcmp(model, results[i].model) == 0)) ratios[found++] = results[i].seconds[theirs] / results[i].seconds[0];
+        if (results[i].kind == kind && (!model || strcmp(model, results[i].model) == 0))
+            ratios[found++] = results[i].seconds[theirs] / results[i].seconds[0];
     qsort(ratios, (size_t)found, sizeof *ratios, compare_doubles);
     return found ? ratios[found / 2] : 0.0;
 }
@@ -355,7 +374,8 @@ static void print_model(const Result *results, int count, const char *model)
 {
     double sum[3] = {0};
     for (int i = 0; i < count; i++)
-        for (int j = 0; j < 3 && strcmp(results[i].model, model) == 0; j++) sum[j] += results[i].count * results[i].seconds[j];
+        for (int j = 0; j < 3 && strcmp(results[i].model, model) == 0; j++)
+            sum[j] += results[i].count * results[i].seconds[j];
     printf("  %s: all convolutions %.2f ms, oneDNN %.2f (own layout), %.2f (NCHW)\n", model, 1e3 * sum[0], 1e3 * sum[1], 1e3 * sum[2]);
 }
 
@@ -374,14 +394,18 @@ static void measure(KernelVariant variant, const char *part, FILE *json)
         Result *r = &results[count];
         if (part && i < LAYERS && !strstr(layers[i].model, part)) continue;
         if (part && i >= LAYERS && !strstr("product", part)) continue;
-        if (i < LAYERS) measure_layer(&layers[i], r);
-        else measure_product(products[i - LAYERS], r);
+        if (i < LAYERS)
+            measure_layer(&layers[i], r);
+        else
+            measure_product(products[i - LAYERS], r);
         printf("  %-42s %7.1f %7.1f %7.1f   %5.2f %5.2f\n", r->name, r->work / r->seconds[0] * 1e-9, r->work / r->seconds[1] * 1e-9,
                r->work / r->seconds[2] * 1e-9, r->seconds[1] / r->seconds[0], r->seconds[2] / r->seconds[0]);
         fflush(stdout);
-        fprintf(json, "%s\n    {\"variant\": \"%s\", \"layer\": \"%s\", \"kind\": \"%s\", \"gmac_s\": %.3f, \"onednn_gmac_s\": %.3f, \"onednn_nchw_gmac_s\": %.3f}",
-                count || variant != KERNEL_AVX2 ? "," : "", kernel_variant_name(variant), r->name, kinds[r->kind], r->work / r->seconds[0] * 1e-9,
-                r->work / r->seconds[1] * 1e-9, r->work / r->seconds[2] * 1e-9);
+        fprintf(json,
+                "%s\n    {\"variant\": \"%s\", \"layer\": \"%s\", \"kind\": \"%s\", \"gmac_s\": %.3f, \"onednn_gmac_s\": %.3f, "
+                "\"onednn_nchw_gmac_s\": %.3f}",
+                count || variant != KERNEL_AVX2 ? "," : "", kernel_variant_name(variant), r->name, kinds[r->kind],
+                r->work / r->seconds[0] * 1e-9, r->work / r->seconds[1] * 1e-9, r->work / r->seconds[2] * 1e-9);
         count++;
     }
     for (int kind = 0; kind < 3; kind++)

@@ -17,7 +17,8 @@ static int below(Random *random, int n)
 static float *numbers(Random *random, size_t count)
 {
     float *x = memory_new_array(count + 1, sizeof *x);
-    for (size_t i = 0; x && i < count; i++) x[i] = (float)(below(random, 2001) - 1000) / 977.0f;
+    for (size_t i = 0; x && i < count; i++)
+        x[i] = (float)(below(random, 2001) - 1000) / 977.0f;
     return x;
 }
 
@@ -74,9 +75,9 @@ static void check_conv(const ConvF32 *conv, const float *x, const float *weights
         conv_f32(conv, x, packed, bias, y, scratch);
         CHECK(memcmp(y, expected, count * sizeof *y) == 0,
               "%s, %d threads: batch %d groups %d channels %d > %d, %dx%d > %dx%d, kernel %dx%d stride %d %d dilation %d %d pad %d %d",
-              kernel_variant_name(variant), threads, conv->batch, conv->groups, conv->channels_in, conv->channels_out, conv->in[0], conv->in[1],
-              conv->out[0], conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1], conv->dilation[0], conv->dilation[1],
-              conv->pad[0], conv->pad[1]);
+              kernel_variant_name(variant), threads, conv->batch, conv->groups, conv->channels_in, conv->channels_out, conv->in[0],
+              conv->in[1], conv->out[0], conv->out[1], conv->kernel[0], conv->kernel[1], conv->stride[0], conv->stride[1],
+              conv->dilation[0], conv->dilation[1], conv->pad[0], conv->pad[1]);
         memory_free(packed);
         memory_free(scratch);
     }
@@ -100,7 +101,7 @@ static void restore(KernelVariant variant, int threads)
     threads_set_count(threads);
 }
 
-/* Promise: convolution is bit-equal to its definition on every variant, for odd shapes, tails, groups, strides, dilations, pads and batches. */
+/* Promise: convolution is bit-equal to its definition on every variant, for odd shapes, tails, groups, strides, dilations, pads, batches. */
 TEST(convolution_equals_its_definition)
 {
     Random random;
@@ -115,22 +116,29 @@ TEST(convolution_equals_its_definition)
     restore(variant, threads);
 }
 
-/* Promise: so it is for the shapes that have code of their own: deep sums, images of 49 pixels, vectors, one column, wide depthwise planes. */
+/* Promise: so it is for the shapes that have code of their own: deep sums, 49 pixels, vectors, one column, wide depthwise planes. */
 TEST(convolution_equals_its_definition_in_special_shapes)
 {
     static const ConvF32 shapes[] = {
-        {1, 1, 300, 33, {7, 7}, {7, 7}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},   {3, 1, 40, 50, {7, 7}, {7, 7}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
-        {5, 1, 70, 130, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},   {2, 1, 9, 40, {3, 3}, {1, 1}, {3, 3}, {1, 1}, {1, 1}, {0, 0}},
-        {2, 2, 5, 30, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},     {1, 1, 3, 8, {200, 1}, {100, 1}, {5, 1}, {2, 1}, {1, 1}, {2, 0}},
-        {1, 1, 100, 9, {12, 13}, {12, 13}, {3, 3}, {1, 1}, {1, 1}, {1, 1}}, {1, 3, 1, 1, {64, 150}, {64, 150}, {5, 5}, {1, 1}, {1, 1}, {2, 2}},
-        {1, 3, 1, 1, {61, 70}, {31, 35}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},  {1, 2, 1, 1, {1, 3000}, {1, 3000}, {1, 3}, {1, 1}, {1, 4}, {0, 4}},
-        {1, 1, 2, 3, {20, 20}, {11, 11}, {10, 10}, {1, 1}, {1, 1}, {0, 0}}, {1, 4, 1, 1, {9, 9}, {3, 3}, {3, 3}, {3, 3}, {1, 1}, {0, 0}},
+        {1, 1, 300, 33, {7, 7}, {7, 7}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},
+        {3, 1, 40, 50, {7, 7}, {7, 7}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+        {5, 1, 70, 130, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},
+        {2, 1, 9, 40, {3, 3}, {1, 1}, {3, 3}, {1, 1}, {1, 1}, {0, 0}},
+        {2, 2, 5, 30, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {0, 0}},
+        {1, 1, 3, 8, {200, 1}, {100, 1}, {5, 1}, {2, 1}, {1, 1}, {2, 0}},
+        {1, 1, 100, 9, {12, 13}, {12, 13}, {3, 3}, {1, 1}, {1, 1}, {1, 1}},
+        {1, 3, 1, 1, {64, 150}, {64, 150}, {5, 5}, {1, 1}, {1, 1}, {2, 2}},
+        {1, 3, 1, 1, {61, 70}, {31, 35}, {3, 3}, {2, 2}, {1, 1}, {1, 1}},
+        {1, 2, 1, 1, {1, 3000}, {1, 3000}, {1, 3}, {1, 1}, {1, 4}, {0, 4}},
+        {1, 1, 2, 3, {20, 20}, {11, 11}, {10, 10}, {1, 1}, {1, 1}, {0, 0}},
+        {1, 4, 1, 1, {9, 9}, {3, 3}, {3, 3}, {3, 3}, {1, 1}, {0, 0}},
     };
     Random random;
     random_seed(&random, 2);
     KernelVariant variant = kernel_variant();
     int threads = threads_count();
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) check_random_conv(&random, &shapes[i], 1 + (int)(i % 3));
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        check_random_conv(&random, &shapes[i], 1 + (int)(i % 3));
     restore(variant, threads);
 }
 
@@ -142,8 +150,10 @@ TEST(padding_is_multiplied)
     for (int groups = 1; groups <= 2; groups++) {
         ConvF32 conv = {1, groups, 1, 1, {4, 6}, {4, 6}, {3, 3}, {1, 1}, {1, 1}, {1, 1}};
         float x[48], weights[18], y[48], packed[1024], bias[2] = {-0.0f, -0.0f};
-        for (int i = 0; i < 48; i++) x[i] = 1.0f;
-        for (int i = 0; i < 18; i++) weights[i] = i % 9 == 0 ? INFINITY : -0.0f;
+        for (int i = 0; i < 48; i++)
+            x[i] = 1.0f;
+        for (int i = 0; i < 18; i++)
+            weights[i] = i % 9 == 0 ? INFINITY : -0.0f;
         for (KernelVariant v = KERNEL_PLAIN; v < KERNEL_VARIANTS; v++) {
             if (!kernel_variant_available(v)) continue;
             kernel_set_variant(v);
@@ -178,7 +188,7 @@ TEST(packed_weights_know_their_variant)
     memory_free(packed);
 }
 
-/* Promise: the matrix product is bit-equal to its definition on every variant, for rows of any stride, and leaves what lies between rows alone. */
+/* Promise: the matrix product is bit-equal to its definition on every variant, for any row stride; what lies between rows stays. */
 TEST(matrix_product_equals_its_definition)
 {
     Random random;
@@ -217,7 +227,7 @@ TEST(matrix_product_equals_its_definition)
 /* Promise: a transposed constant is packed by its strides: c = a * transpose(b). */
 TEST(matrix_product_packs_by_strides)
 {
-    float a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {1, 0, 2, 0, 1, 3}, c[4];   /* b: two rows of three, used as 3 x 2 */
+    float a[6] = {1, 2, 3, 4, 5, 6}, b[6] = {1, 0, 2, 0, 1, 3}, c[4]; /* b: two rows of three, used as 3 x 2 */
     MatmulF32 matmul = {2, 2, 3, 3, 0, 2};
     float *packed = memory_new_aligned(matmul_f32_packed_bytes(3, 2));
     matmul_f32_pack(3, 2, b, 1, 3, packed);

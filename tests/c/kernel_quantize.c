@@ -67,13 +67,14 @@ static void compare(Fixture *fixture, KernelVariant variant, size_t bytes)
         memcpy(fixture->expected, fixture->y, bytes);
         fixture->filled = true;
     }
-    CHECK(memcmp(fixture->expected, fixture->y, bytes) == 0, "%s: %s differs (bits %d, rounding %d, exponent %d)", kernel_variant_name(variant),
-          fixture->name, fixture->bits, (int)fixture->rounding, fixture->exponent);
+    CHECK(memcmp(fixture->expected, fixture->y, bytes) == 0, "%s: %s differs (bits %d, rounding %d, exponent %d)",
+          kernel_variant_name(variant), fixture->name, fixture->bits, (int)fixture->rounding, fixture->exponent);
 }
 
 static Fixture fixture_make(bool nan)
 {
-    return (Fixture){.x = numbers(5, COUNT, nan), .z = numbers(6, COUNT, nan), .y = memory_new_array(COUNT, 8), .expected = memory_new_array(COUNT, 8)};
+    return (Fixture){
+        .x = numbers(5, COUNT, nan), .z = numbers(6, COUNT, nan), .y = memory_new_array(COUNT, 8), .expected = memory_new_array(COUNT, 8)};
 }
 
 static void fixture_free(Fixture *fixture)
@@ -88,7 +89,7 @@ static void act_fake_quantize(void *context, KernelVariant variant)
 {
     Fixture *fixture = context;
     int64_t half = (int64_t)1 << (fixture->bits - 1);
-    for (int skip = 0; skip < 3; skip++) {   /* other tails and alignments, the same numbers */
+    for (int skip = 0; skip < 3; skip++) { /* other tails and alignments, the same numbers */
         fake_quantize_f32(fixture->x, fixture->y, skip, fixture->exponent, -half, half - 1, fixture->rounding);
         fake_quantize_f32(fixture->x + skip, fixture->y + skip, COUNT - skip, fixture->exponent, -half, half - 1, fixture->rounding);
         compare(fixture, variant, COUNT * sizeof(float));
@@ -117,9 +118,11 @@ TEST(fake_quantization_by_hand)
     const float even[8] = {0.0f, 1.0f, 0.0f, -1.0f, 63.5f, -64.0f, NAN, 0.0f}, up[8] = {0.5f, 1.0f, 0.0f, -0.5f, 63.5f, -64.0f, NAN, 0.0f};
     float y[8];
     fake_quantize_f32(x, y, 8, -1, -128, 127, ROUND_HALF_EVEN);
-    for (int i = 0; i < 8; i++) CHECK(i == 6 ? isnan(y[i]) : y[i] == even[i] && signbit(y[i]) == signbit(even[i]), "half even: %g gives %g", x[i], y[i]);
+    for (int i = 0; i < 8; i++)
+        CHECK(i == 6 ? isnan(y[i]) : y[i] == even[i] && signbit(y[i]) == signbit(even[i]), "half even: %g gives %g", x[i], y[i]);
     fake_quantize_f32(x, y, 8, -1, -128, 127, ROUND_HALF_UP);
-    for (int i = 0; i < 8; i++) CHECK(i == 6 ? isnan(y[i]) : y[i] == up[i] && signbit(y[i]) == signbit(up[i]), "half up: %g gives %g", x[i], y[i]);
+    for (int i = 0; i < 8; i++)
+        CHECK(i == 6 ? isnan(y[i]) : y[i] == up[i] && signbit(y[i]) == signbit(up[i]), "half up: %g gives %g", x[i], y[i]);
 }
 
 static void act_quantize(void *context, KernelVariant variant)
@@ -208,11 +211,12 @@ static void act_histogram(void *context, KernelVariant variant)
     Fixture *fixture = context;
     size_t bytes = (size_t)fixture->bins * sizeof(int32_t);
     memset(fixture->counts, 0, bytes);
-    for (int i = 0; i < 3; i++) histogram_f32(fixture->x, COUNT, 61.7f, fixture->bins, fixture->counts);
+    for (int i = 0; i < 3; i++)
+        histogram_f32(fixture->x, COUNT, 61.7f, fixture->bins, fixture->counts);
     if (!fixture->filled) memcpy(fixture->expected_counts, fixture->counts, bytes);
     fixture->filled = true;
-    CHECK(memcmp(fixture->counts, fixture->expected_counts, bytes) == 0, "%s: the histogram of %d bins differs", kernel_variant_name(variant),
-          (int)fixture->bins);
+    CHECK(memcmp(fixture->counts, fixture->expected_counts, bytes) == 0, "%s: the histogram of %d bins differs",
+          kernel_variant_name(variant), (int)fixture->bins);
 }
 
 /* Promise: histograms are the same on every variant, few bins or many. */
@@ -237,7 +241,8 @@ TEST(histogram_by_hand)
     const float x[8] = {0.0f, -0.26f, 0.5f, 1.0f, -1.0f, 1.5f, NAN, 0.24f};
     int32_t counts[4] = {0}, zeros[4] = {0};
     histogram_f32(x, 8, 1.0f, 4, counts);
-    CHECK(counts[0] == 2 && counts[1] == 1 && counts[2] == 1 && counts[3] == 2, "got %d %d %d %d", counts[0], counts[1], counts[2], counts[3]);
+    CHECK(counts[0] == 2 && counts[1] == 1 && counts[2] == 1 && counts[3] == 2, "got %d %d %d %d", counts[0], counts[1], counts[2],
+          counts[3]);
     histogram_f32(x, 8, 0.0f, 4, zeros);
     CHECK(zeros[2] == 1 && zeros[0] == 0, "range 0: got %d in the middle", zeros[2]);
 }
@@ -266,7 +271,11 @@ static const struct {
     const char *name;
     void (*function)(const float *x, float *y, int64_t count);
     long double (*exact)(long double x);
-} functions[] = {{"exp", exp_f32, expl}, {"sigmoid", sigmoid_f32, exact_sigmoid}, {"swish", swish_f32, exact_swish}, {"tanh", tanh_f32, tanhl}, {"erf", erf_f32, erfl}};
+} functions[] = {{"exp", exp_f32, expl},
+                 {"sigmoid", sigmoid_f32, exact_sigmoid},
+                 {"swish", swish_f32, exact_swish},
+                 {"tanh", tanh_f32, tanhl},
+                 {"erf", erf_f32, erfl}};
 
 /* Promise: elementwise functions have the same bits on every variant, at any place of an array. */
 TEST(elementwise_functions_are_the_same_on_every_variant)
@@ -287,7 +296,8 @@ TEST(elementwise_functions_are_accurate)
         Random random;
         random_seed(&random, 7);
         float *x = memory_new_array(COUNT, sizeof *x), *y = memory_new_array(COUNT, sizeof *y);
-        for (int n = 0; n < COUNT; n++) x[n] = (float)((random_uniform(&random) - 0.5) * (n % 3 == 0 ? 174.0 : n % 3 == 1 ? 10.0 : 0.5));
+        for (int n = 0; n < COUNT; n++)
+            x[n] = (float)((random_uniform(&random) - 0.5) * (n % 3 == 0 ? 174.0 : n % 3 == 1 ? 10.0 : 0.5));
         functions[i].function(x, y, COUNT);
         double worst = 0.0;
         float at = 0.0f;
