@@ -8,7 +8,8 @@
 #include <time.h>
 
 /* One piece of work at a time: workers and the caller take the next piece by an atomic counter. Workers look for work for a short
- * while before they sleep, since a model's layers follow each other within microseconds. */
+ * while before they sleep, since a model's layers follow each other within microseconds. The caller waits only for workers that have
+ * joined: one that other programs keep from running (a busy machine) holds up nothing. */
 static struct {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
@@ -17,7 +18,8 @@ static struct {
     int running;                    /* workers started: threads_count() - 1 */
     bool stopping;
     _Atomic uint64_t generation;    /* counts the jobs */
-    atomic_int busy;                /* workers that have not finished this job */
+    bool open;                      /* workers may still join this job */
+    atomic_int busy;                /* workers that have joined and not finished */
     void (*body)(void *, int64_t, int64_t, int);
     void *context;
     int64_t count, grain;
@@ -74,7 +76,10 @@ static void *worker(void *argument)
             return NULL;
         }
         seen = atomic_load(&pool.generation);
+        bool join = pool.open;
+        if (join) atomic_fetch_add(&pool.busy, 1);
         pthread_mutex_unlock(&pool.lock);
+        if (!join) continue;
         work_off(thread);
         if (atomic_fetch_sub(&pool.busy, 1) == 1) {
             pthread_mutex_lock(&pool.lock);
@@ -139,12 +144,15 @@ void threads_for(int64_t count, int64_t grain, void (*body)(void *context, int64
     pool.count = count;
     pool.grain = grain;
     atomic_store(&pool.next, 0);
-    atomic_store(&pool.busy, pool.running);
     pthread_mutex_lock(&pool.lock);
+    pool.open = true;
     atomic_fetch_add(&pool.generation, 1);
     pthread_cond_broadcast(&pool.work);
     pthread_mutex_unlock(&pool.lock);
     work_off(0);
+    pthread_mutex_lock(&pool.lock);
+    pool.open = false;
+    pthread_mutex_unlock(&pool.lock);
     for (int i = 0; i < SPINS && atomic_load_explicit(&pool.busy, memory_order_acquire); i++)
 #if defined(__x86_64__)
         __builtin_ia32_pause();
