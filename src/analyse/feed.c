@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "graph/operator.h"
 
 /* Samples worth one walk: enough for all threads, few enough for the memory. */
 #define CHUNK_UNITS 16
@@ -26,6 +27,8 @@ static bool can_join(const Feed *feed)
 {
     const Graph *graph = feed->graph;
     if (feed->whole || feed->walk.samples % feed->traced) return false;
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op && (graph->nodes[i]->op->flags & OPERATOR_SEQUENCE)) return false;
     for (int i = 0; i < graph->input_count; i++) {
         const Value *input = graph->inputs[i];
         if (!input->shaped || input->shape.rank < 1 || input->shape.dims[0] != feed->traced) return false;

@@ -95,9 +95,38 @@ static void find_lives(Program *program)
             if (step->outputs[k].value < 0) continue;
             ProgramValue *value = &program->values[step->outputs[k].value];
             value->first = i;
-            if (value->last < i) value->last = i;
-            if (value->wanted) value->last = program->step_count;
+            value->last = i;
         }
+    }
+    for (int i = 0; i < program->value_count; i++)
+        if (program->values[i].wanted) program->values[i].last = program->step_count;
+}
+
+/* May the step write its output where its input lies? Nobody else needs the input any more, and no watcher will be shown it. */
+static bool takes_over(const Program *program, int index)
+{
+    const ProgramStep *step = &program->steps[index];
+    const Node *node = step->node;
+    if (!(node->op->flags & OPERATOR_IN_PLACE) || !node->input_count || step->inputs[0].value < 0 || step->outputs[0].value < 0) return false;
+    const ProgramValue *from = &program->values[step->inputs[0].value], *to = &program->values[step->outputs[0].value];
+    if (from->constant || from->outside || to->outside || from->first < 0 || from->last != index) return false;
+    for (int i = 0; i < node->input_count; i++)
+        if (step->inputs[i].watched) return false;
+    return from->bytes == to->bytes && from->dtype == to->dtype && from->batched == to->batched;
+}
+
+static void find_homes(Program *program)
+{
+    for (int i = 0; i < program->value_count; i++) {
+        program->values[i].home = i;
+        program->values[i].until = program->values[i].last;
+    }
+    for (int i = 0; i < program->step_count; i++) {
+        if (!takes_over(program, i)) continue;
+        const ProgramStep *step = &program->steps[i];
+        ProgramValue *to = &program->values[step->outputs[0].value];
+        to->home = program->values[step->inputs[0].value].home;
+        program->values[to->home].until = to->last;
     }
 }
 
@@ -106,14 +135,17 @@ bool program_place(Program *program, Error *error)
     Blocks blocks = {0};
     bool done = true;
     find_lives(program);
+    find_homes(program);
     for (int i = 0; i < program->value_count && done; i++) {
         ProgramValue *value = &program->values[i];
-        if (value->first < 0 || value->outside || value->constant) continue;
-        done = add_block(&blocks, value->first, value->last, arena_share(program, value), &value->offset, error);
+        if (value->first < 0 || value->outside || value->constant || value->home != i) continue;
+        done = add_block(&blocks, value->first, value->until, arena_share(program, value), &value->offset, error);
     }
     for (int i = 0; i < program->step_count && done; i++)
         done = add_copies(program, i, &blocks, error);
     done = done && place_blocks(&blocks, &program->arena_bytes, error);
+    for (int i = 0; i < program->value_count && done; i++)
+        program->values[i].offset = program->values[program->values[i].home].offset;
     memory_free(blocks.items);
     return done;
 }

@@ -357,14 +357,15 @@ bool program_refresh(Program *program, Error *error)
 Shape program_whole_shape(const Program *program, const ProgramValue *value, int64_t samples)
 {
     Shape shape = value->shape;
-    if (!value->batched || (program->pieces == 1 && samples == program->piece)) return shape;
+    int64_t pieces = (samples + program->piece - 1) / program->piece;
+    if (!value->batched || samples == program->piece) return shape;
     if (shape.rank == 0) {
         shape.rank = 1;
-        shape.dims[0] = program->pieces;
+        shape.dims[0] = pieces;
     } else if (shape.dims[0] % program->piece == 0) {
         shape.dims[0] = shape.dims[0] / program->piece * samples;
     } else {
-        shape.dims[0] *= program->pieces;     /* its first axis does not count samples: all pieces are shown */
+        shape.dims[0] *= pieces;     /* its first axis does not count samples: all pieces are shown */
     }
     return shape;
 }

@@ -22,6 +22,8 @@ typedef struct ProgramValue {
     bool wanted;
     bool outside;               /* lies outside the arena (given, wanted, kept) */
     int first, last;            /* steps: written, last read */
+    int home;                   /* the value whose place it takes over (OPERATOR_IN_PLACE), or itself */
+    int until;                  /* of a home: last step that needs the place */
     size_t offset;              /* in the arena, in bytes of a piece times the pieces of the arena */
 } ProgramValue;
 

@@ -236,6 +236,29 @@ static bool *find_batched(const Program *program, const bool *batched_inputs, co
     return batched;
 }
 
+/* Nodes for which the entries of the first axis are no samples: time steps (flag), or an axis that the node works along. */
+static bool is_sequence(const Node *node, int rank)
+{
+    (void)rank;
+    return node->op->flags & OPERATOR_SEQUENCE;
+}
+
+static bool works_along_samples(const Node *node, int rank)
+{
+    int64_t axis = node_integer(node, "axis", -1);
+    return node_attribute(node, "axis") && (axis < 0 ? axis + rank : axis) == 0;
+}
+
+static bool any_node(const Program *program, const bool *batched, const Table *table, bool (*asks)(const Node *node, int rank))
+{
+    for (int i = 0; i < program->step_count; i++) {
+        const Node *node = program->steps[i].node;
+        int first = node->input_count && node->inputs[0] ? program_value(program, node->inputs[0]) : -1;
+        if (first >= 0 && batched[first] && asks(node, table->shapes[first].rank)) return true;
+    }
+    return false;
+}
+
 /* Does every batched value grow with the batch along its first axis, and nothing else? */
 static bool grows(const Program *program, const bool *batched, const Table *traced, int64_t traced_batch, const Table *asked, int64_t batch)
 {
@@ -344,8 +367,12 @@ static bool several_pieces(Program *program, Cut *cut, Error *error)
     if (!(batched = find_batched(program, cut->inputs, &traced, error))) goto end;
     program->piece = cut->traced;
     scale_shapes(program, cut->inputs, cut->batch, cut->shapes);
-    if (infer_table(program, cut->shapes, &asked, &ignored) && grows(program, batched, &traced, cut->traced, &asked, cut->batch))
-        program->piece = choose_piece(cut->batch, widest_step(program, batched, &traced, cut->traced));
+    if (infer_table(program, cut->shapes, &asked, &ignored)) {
+        if (any_node(program, batched, &traced, is_sequence)) program->piece = cut->batch;    /* a longer sequence, as in ONNX */
+        else if (!any_node(program, batched, &traced, works_along_samples) &&
+                 grows(program, batched, &traced, cut->traced, &asked, cut->batch))
+            program->piece = choose_piece(cut->batch, widest_step(program, batched, &traced, cut->traced));
+    }
     if (ignored.code == ERROR_MEMORY) {
         *error = ignored;
         goto end;

@@ -42,7 +42,9 @@ typedef enum {
     OPERATOR_CLAMP = 1 << 3,        /* Relu, Clip: what precedes shares their output slot (6.1 a, c) */
     OPERATOR_SHAPE_ONLY = 1 << 4,   /* result depends on the input's shape only (Shape, Size) */
     OPERATOR_WEIGHTED = 1 << 5,     /* input 1 is a weight and the last of more than 2 inputs a bias (Conv, ConvTranspose, Gemm) */
-    OPERATOR_RANDOM = 1 << 6
+    OPERATOR_RANDOM = 1 << 6,
+    OPERATOR_SEQUENCE = 1 << 7,     /* its first axis may be time: the entries along it are no independent samples */
+    OPERATOR_IN_PLACE = 1 << 8      /* output 0 may lie where input 0 lies when both have as many elements of one dtype */
 } OperatorFlags;
 
 typedef enum { ALIGN_NEVER, ALIGN_ELEMENTWISE, ALIGN_CONCAT, ALIGN_POOLING, ALIGN_RESIZE, ALIGN_LOGICAL, ALIGN_RECURRENT } AlignKind;

@@ -282,7 +282,8 @@ static double prelu_table(const Node *node, double x, const double *parameters, 
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}
 /* Of QUANT §4.4, with a runtime module, and on EXPORT's activation list (§4.8). */
 #define ACTIVATION                                                                                                                         \
-    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true, .cost = cost_elementwise
+    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true,             \
+    .cost = cost_elementwise
 #define FLOAT_ONLY                                                                                                                         \
     .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise,                                                         \
     .module_cure = "it runs as a table at 8 bits, or replace it by Relu, HardSwish or Swish"
@@ -293,7 +294,7 @@ const Operator op_relu = {
     ONE_TO_ONE,
     .infer = infer_same_shape,
     .run = relu_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
     .layout = LAYOUT_PASSIVE,
     .table = relu_table,
     .swaps_transpose = true,
@@ -395,7 +396,7 @@ const Operator op_clip = {
     .outputs = {1, 1},
     .infer = clip_infer,
     .run = clip_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
     .float_inputs = 1 << 1 | 1 << 2,
     .scaled_inputs = 1 << 1 | 1 << 2,
     .layout = LAYOUT_PASSIVE,

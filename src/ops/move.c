@@ -411,7 +411,7 @@ const Operator op_reverse_sequence = {
     .attributes = {{"batch_axis", ATTRIBUTE_INT, .number = 1}, {"time_axis", ATTRIBUTE_INT, .number = 0}},
     .infer = reverse_sequence_infer,
     .run = reverse_sequence_run,
-    PASSIVE_FLAGS,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE | OPERATOR_SEQUENCE,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .module = MODULE_ALL,

@@ -147,7 +147,7 @@ static void dropout_run(const Run *run)
 }
 
 #define IN_PLACE_ROW                                                                                                                       \
-    .run = run_copy, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE, .layout = LAYOUT_OTHER, .module = MODULE_ALL,                       \
+    .run = run_copy, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE | OPERATOR_IN_PLACE, .layout = LAYOUT_OTHER, .module = MODULE_ALL,   \
     .cost = cost_elementwise
 
 const Operator op_reshape = {

@@ -99,7 +99,7 @@ const Operator op_neg = {
     .help = "-x.",
     ONE_TO_ONE,
     .run = neg_run,
-    .flags = OPERATOR_QUANTIZABLE,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .table = neg_table,
     .module = MODULE_ALL,
 };
@@ -108,7 +108,7 @@ const Operator op_exp = {
     .help = "e to the power of x.",
     ONE_TO_ONE,
     .run = exp_run,
-    .flags = OPERATOR_QUANTIZABLE,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .table = exp_table,
     .module = MODULE_ALL,
 };

@@ -282,6 +282,76 @@ TEST(replay_equals_run_with_one_layer_quantized)
     graph_free(graph);
 }
 
+typedef struct Both {
+    Tensor *tensors[2];            /* replayed graph outputs of all samples */
+} Both;
+
+static void collect_outputs(void *context, const Replayed *replayed)
+{
+    Both *both = context;
+    int64_t row = tensor_count(replayed->replayed) / replayed->samples;
+    memcpy(tensor_floats(both->tensors[replayed->output]) + replayed->sample * row, replayed->replayed->data, tensor_bytes(replayed->replayed));
+}
+
+/* Promise: a graph output that other nodes read as well keeps its value until the end of a replay, and an output that the layer does
+ * not reach is shown unchanged. */
+TEST(replay_keeps_inner_outputs)
+{
+    Error error = {0};
+    Graph *graph = make_net(1, true);
+    graph_add_output(graph, graph_value(graph, "c1"), &error);
+    quantize_net(graph);
+    Node *layers[2] = {graph_node(graph, "conv1"), graph_node(graph, "conv2")};
+    Tensor *input = net_batch(0, 3);
+    for (int i = 0; i < 2; i++) {
+        Both both = {0};
+        Tensor *expected[2] = {0};
+        ReplayOptions options = {.exact = true, .layers = &layers[i], .layer_count = 1};
+        PlanOptions plan_options = {.mode = EXEC_SIMULATED, .exact = true, .quantizes = only, .quantizes_context = layers[i]};
+        Plan *plan = plan_new(graph, &plan_options, &input->shape, &error);
+        Replay *replay = replay_new(graph, &options, &input->shape, &error);
+        REQUIRE(plan && replay && plan_run(plan, &input, expected, &error), "%s", error.what);
+        for (int k = 0; k < 2; k++) both.tensors[k] = tensor_new(DTYPE_FLOAT32, &expected[k]->shape, &error);
+        REQUIRE(replay_run(replay, &input, collect_outputs, &both, &error), "%s", error.what);
+        for (int k = 0; k < 2; k++) {
+            CHECK(tensor_equal(both.tensors[k], expected[k]), "layer %d, output %d", i, k);
+            tensor_release(both.tensors[k]);
+            tensor_release(expected[k]);
+        }
+        plan_free(plan);
+        replay_free(replay);
+    }
+    tensor_release(input);
+    graph_free(graph);
+}
+
+/* Promise: where the first axis is time, a longer input is one longer sequence, as in ONNX, not several short ones. */
+TEST(longer_sequence_is_one_sequence)
+{
+    Error error = {0};
+    Tensor *outputs[2];
+    Shape shape = shape_of(3, (int64_t[]){6, 1, 4}), weight = shape_of(3, (int64_t[]){1, 12, 4}), state = shape_of(3, (int64_t[]){1, 12, 4});
+    Shape asked = shape_of(3, (int64_t[]){12, 1, 4});
+    Tensor *input = random_tensor(&asked, 9);
+    for (int i = 0; i < 2; i++) {
+        Graph *graph = graph_new("sequence", &error);
+        make_input(graph, "x", i ? &asked : &shape);
+        make_parameter(graph, "w", &weight, 1);
+        make_parameter(graph, "r", &state, 2);
+        Node *gru = make_node(graph, "GRU", "gru", "x w r", "y");
+        node_set_integer(graph, gru, "hidden_size", 4);
+        node_set_integer(graph, gru, "linear_before_reset", 1);
+        graph_add_output(graph, graph_value(graph, "y"), &error);
+        REQUIRE(graph_infer(graph, &error), "%s", error.what);
+        outputs[i] = run_net(graph, EXEC_FLOAT, input);
+        graph_free(graph);
+    }
+    CHECK(outputs[0] && tensor_equal(outputs[0], outputs[1]), "the sequence is cut");
+    tensor_release(outputs[0]);
+    tensor_release(outputs[1]);
+    tensor_release(input);
+}
+
 /* Promise: whatever allocation fails while a plan is made or runs, the answer is an error or the right result, and nothing leaks. */
 TEST(plan_survives_failed_allocations)
 {
