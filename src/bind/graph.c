@@ -131,6 +131,7 @@ static int graph_load(lua_State *L)
     }
     Error error;
     error_begin(&error);
+    enter(L);
     GraphHolder *holder = push_graph(L);
     holder->graph = onnx_load(path, &options, &error);
     if (!holder->graph) return raise(L, &error);
@@ -308,6 +309,7 @@ static int graph_infer_lua(lua_State *L)
     GraphHolder *holder = check_graph(L, 1);
     Error error;
     error_begin(&error);
+    enter(L);
     bool done = graph_infer(holder->graph, &error);
     return graph_done(L, holder, done, &error);
 }
