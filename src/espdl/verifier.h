@@ -30,6 +30,7 @@ void found(Verifier *verifier, FindingLevel level, const char *rule, const char 
 Known *known(const Verifier *verifier, const char *name);   /* NULL for the empty name and unknown ones */
 
 static inline int known_type(const Known *end) { return end->constant ? end->constant->data_type : end->value ? end->value->elem_type : 0; }
+int64_t sane_exponent(int64_t exponent);                    /* cut to what can be added up; a hostile file may say anything */
 int64_t known_exponent(const Known *end);                   /* the first one; 0 when there is none */
 int known_exponent_count(const Known *end);
 const Attribute *verifier_attribute(const EspdlNode *node, const char *name, AttributeKind kind);   /* NULL: absent or of another kind */

@@ -35,10 +35,16 @@ void findings_free(Findings *findings)
 
 Known *known(const Verifier *verifier, const char *name) { return *name ? map_get(&verifier->names, name) : NULL; }
 
+int64_t sane_exponent(int64_t exponent)
+{
+    const int64_t bound = 1000000;
+    return exponent < -bound ? -bound : exponent > bound ? bound : exponent;
+}
+
 int64_t known_exponent(const Known *end)
 {
-    if (end->constant) return end->constant->exponent_count ? end->constant->exponents[0] : 0;
-    return end->value && end->value->exponent_count ? end->value->exponents[0] : 0;
+    if (end->constant) return end->constant->exponent_count ? sane_exponent(end->constant->exponents[0]) : 0;
+    return end->value && end->value->exponent_count ? sane_exponent(end->value->exponents[0]) : 0;
 }
 
 int known_exponent_count(const Known *end) { return end->constant ? end->constant->exponent_count : end->value ? end->value->exponent_count : 0; }
@@ -166,7 +172,7 @@ static void verify_tests(Verifier *verifier)
         const EspdlTensor *tests = side ? model->test_outputs : model->test_inputs;
         for (int i = 0; i < (side ? model->test_output_count : model->test_input_count); i++) {
             const Known *end = known(verifier, tests[i].name);
-            int64_t exponent = tests[i].exponent_count ? tests[i].exponents[0] : 0;
+            int64_t exponent = tests[i].exponent_count ? sane_exponent(tests[i].exponents[0]) : 0;
             if (!end || (!end->value && !end->constant))
                 found(verifier, FINDING_ERROR, "17.3 self-test", tests[i].name, "a test value for a tensor that the model does not have");
             else if (known_type(end) != tests[i].data_type || known_exponent(end) != exponent)

@@ -126,7 +126,8 @@ static int64_t channels_of(const EspdlNode *node, int input, const EspdlTensor *
     if (input == 2) return tensor->rank == 1 ? tensor->dims[0] : 0;
     if (input != 1 || tensor->rank < 3) return 0;
     const Attribute *group = verifier_attribute(node, "group", ATTRIBUTE_INT);
-    if (strcmp(node->type, "ConvTranspose") == 0) return tensor->dims[1] * (group ? group->integer : 1);
+    int64_t channels = 0;
+    if (strcmp(node->type, "ConvTranspose") == 0) return __builtin_mul_overflow(tensor->dims[1], group ? group->integer : 1, &channels) ? 0 : channels;
     return tensor->dims[tensor->rank - (group && group->integer > 1 ? 2 : 1)];
 }
 

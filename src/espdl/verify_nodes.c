@@ -398,7 +398,7 @@ static void verify_shift(Verifier *verifier, const TypeRow *row, const Ends *end
     int count = known_exponent_count(b);
     const int64_t *exponents = b->constant ? b->constant->exponents : b->value ? b->value->exponents : NULL;
     for (int i = 0; exponents && i < count; i++) {
-        int64_t shift = known_exponent(made) - known_exponent(a) - exponents[i];
+        int64_t shift = known_exponent(made) - known_exponent(a) - sane_exponent(exponents[i]);
         if (shift >= 0) continue;
         found(verifier, FINDING_ERROR, row->rule, ends->node->name, "%s: output exponent %lld is below %lld + %lld: the shift to the right is negative", row->type,
               (long long)known_exponent(made), (long long)known_exponent(a), (long long)exponents[i]);
