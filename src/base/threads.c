@@ -89,13 +89,20 @@ static void *worker(void *argument)
     }
 }
 
+/* Kernels keep their panels on the stack (up to half a megabyte); some C libraries give a thread far less unasked. */
+enum { STACK_BYTES = 4 << 20 };
+
 static void start_workers(void)
 {
+    pthread_attr_t attributes;
+    if (pool.running >= threads_count() - 1 || pthread_attr_init(&attributes) != 0) return;
+    pthread_attr_setstacksize(&attributes, STACK_BYTES);
     while (pool.running < threads_count() - 1) {
         pool.started_at[pool.running + 1] = atomic_load(&pool.generation);
-        if (pthread_create(&pool.threads[pool.running], NULL, worker, (void *)(intptr_t)(pool.running + 1)) != 0) break;
+        if (pthread_create(&pool.threads[pool.running], &attributes, worker, (void *)(intptr_t)(pool.running + 1)) != 0) break;
         pool.running++;
     }
+    pthread_attr_destroy(&attributes);
 }
 
 static void stop_workers(void)

@@ -425,10 +425,10 @@ static void channels_body(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* Cut `tiles` into chunks so that there are some pieces of work for each thread. */
+/* Cut `tiles` into chunks so that there are two pieces of work for each thread: every chunk gathers x again. */
 static void cut_chunks(ConvTask *task, int64_t pieces, int64_t tiles)
 {
-    int64_t wanted = (4 * (int64_t)threads_count() + pieces - 1) / pieces;
+    int64_t wanted = (2 * (int64_t)threads_count() + pieces - 1) / pieces;
     if (threads_count() == 1) wanted = 1;
     task->chunk_tiles = (tiles + wanted - 1) / wanted;
     task->chunks = (tiles + task->chunk_tiles - 1) / task->chunk_tiles;

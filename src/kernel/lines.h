@@ -140,7 +140,11 @@ static void conv_lines(const ConvF32 *conv, const float *x, const float *packed,
     task.bias = bias;
     task.y = y;
     int64_t planes = (int64_t)conv->batch * conv->groups, threads = work < SMALL_WORK ? 1 : threads_count();
-    lines_band(conv, threads > 1 ? (3 * threads + planes - 1) / planes : 1, &task.band);
+    int64_t pieces = (2 * threads + planes - 1) / planes;
+    band_shape(conv, &task.band);
+    if (pieces > 1 && conv->out[0] < 2 * pieces * task.band.below)
+        pieces = (threads + planes - 1) / planes; /* rows copied twice would tell */
+    lines_band(conv, threads > 1 ? pieces : 1, &task.band);
     task.depth = (int64_t)conv->channels_in * conv->kernel[0] * conv->kernel[1];
     task.channel_floats = conv->stride[0] * conv->stride[1] * task.band.phase;
     int64_t width = conv->out[1], taps = (int64_t)conv->kernel[0] * conv->kernel[1];
