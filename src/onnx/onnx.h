@@ -20,6 +20,8 @@ typedef struct OnnxOptions {
  * check_supported names them all at once after simplification. */
 Graph *onnx_load(const char *path, const OnnxOptions *options, Error *error);
 Graph *onnx_load_bytes(const uint8_t *bytes, size_t count, const char *path, const OnnxOptions *options, Error *error);   /* path: for external data and messages */
+/* Put graph->values of a graph as it was loaded into the order of the reference's dictionary (EXPORT §11.4): switch reference_order. */
+bool onnx_reference_order(Graph *graph, Error *error);
 bool onnx_save(const Graph *graph, const char *path, Error *error);    /* a float graph; atomically */
 
 #endif

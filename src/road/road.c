@@ -80,7 +80,8 @@ Graph *road_load(const char *path, const OnnxOptions *onnx, const RoadOptions *o
     bool stop = false;
     Graph *graph = onnx_load(path, onnx, error);
     if (!graph) return NULL;
-    bool fine = told_to_stop(options, road_pass("load"), graph, &stop, error);
+    bool fine = !options->setting->switches.reference_order || onnx_reference_order(graph, error);
+    fine = fine && told_to_stop(options, road_pass("load"), graph, &stop, error);
     if (fine && !stop) fine = road_simplify(graph, options, error);
     if (fine && !stop) fine = told_to_stop(options, road_pass("simplify"), graph, &stop, error);
     if (fine) return graph;
