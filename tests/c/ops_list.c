@@ -1,6 +1,9 @@
 /* What holds for every row of the list. */
 #include <string.h>
 
+#include "base/fault.h"
+#include "base/memory.h"
+
 #include "run_operator.h"
 
 /* Promise: each row is found by its name, once, and says what it is; one without a module says what to do instead. */
@@ -105,5 +108,59 @@ TEST(rows_refuse_impossible_sizes)
             CHECK(!row->infer(run.graph, run.node, &run.error), "%s takes sizes %zu", row->name, k);
             operator_close(&run);
         }
+    }
+}
+
+/* Prepare with allocation n failing: the answer is an error and nothing is left. False when the fault was not reached. */
+static bool prepare_fails(const OperatorRun *run, long n)
+{
+    const Node *node = run->node;
+    const Tensor *constants[OPERATOR_ENDS] = {NULL};
+    Shape shapes[OPERATOR_ENDS + 1] = {{0}};
+    for (int i = 0; i < node->input_count; i++) {
+        constants[i] = node->inputs[i]->constant;
+        shapes[i] = node->inputs[i]->shape;
+    }
+    Prepare prepare = {
+        .node = node, .constants = constants, .input_shapes = shapes, .output_shapes = &node->outputs[0]->shape, .exact = true};
+    Error error = {0};
+    long blocks = fault_blocks();
+    fault_arm(FAULT_ALLOCATION, FAULT_ONCE, n);
+    bool ok = node->op->prepare(&prepare, &error), reached = fault_disarm();
+    CHECK(ok != reached && (ok || error.code == ERROR_MEMORY), "%s: allocation %ld: %s", node->type, n, error.what);
+    if (prepare.state && node->op->release)
+        node->op->release(prepare.state);
+    else if (prepare.state)
+        memory_free(prepare.state);
+    CHECK(fault_blocks() == blocks, "%s: leak when allocation %ld fails", node->type, n);
+    return reached;
+}
+
+/* Promise: whatever allocation fails in prepare, the row says so and leaks nothing. */
+TEST(rows_prepare_without_memory)
+{
+    static const char *const types[] = {"Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "LayerNormalization", "Softmax", "LSTM"};
+    Random random;
+    random_seed(&random, 47);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        OperatorRun run;
+        if (!operator_open(&run, types[i], 1)) return;
+        if (strcmp(types[i], "LSTM") == 0) {
+            operator_input(&run, test_random(&random, DIMS(5, 1, 3)), false);
+            operator_input(&run, test_random(&random, DIMS(1, 16, 3)), true);
+            operator_input(&run, test_random(&random, DIMS(1, 16, 4)), true);
+        } else {
+            bool spatial = strstr(types[i], "Conv") || strstr(types[i], "Pool");
+            operator_input(&run, test_random(&random, spatial ? 4 : 2, (int64_t[]){4, 4, 4, 4}), false);
+            if (run.node->op->inputs.least > 1) operator_input(&run, test_random(&random, spatial ? 4 : 2, (int64_t[]){4, 4, 3, 3}), true);
+        }
+        node_set_integers(run.graph, run.node, "kernel_shape", INTS(3, 3));
+        if (strcmp(types[i], "LayerNormalization") == 0) node_set_integer(run.graph, run.node, "axis", 0);
+        REQUIRE(run.node->op->infer(run.graph, run.node, &run.error), "%s: %s", types[i], run.error.what);
+        long n = 0;
+        while (prepare_fails(&run, n))
+            n++;
+        CHECK(n > 0, "%s allocates nothing", types[i]);
+        operator_close(&run);
     }
 }
