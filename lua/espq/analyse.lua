@@ -23,7 +23,8 @@ local function ranked(what, run)
    return function(options)
       local walk, judge = judged(what, options)
       local rows, text = run(options.graph, walk, judge)
-      return report.rows(rows, { { key = "name" }, { key = "type" }, { key = judge.method } }, #rows > 0 and text or "nothing can be measured: no quantized computing node")
+      return report.rows(rows, { { key = "name" }, { key = "type" }, { key = judge.method } }, #rows > 0 and text
+            or "nothing can be measured: no quantized computing node")
    end
 end
 
@@ -51,7 +52,8 @@ end
 function analyse.parameters(options)
    check.fields("analyse.parameters", options, { graph = "any!" })
    return report.rows(core.analyse.parameters(options.graph),
-                      { { key = "variable" }, { key = "op" }, { key = "range", format = "%.4f" }, { key = "std", format = "%.4f" }, { key = "mean_abs", format = "%.4f" } })
+                      { { key = "variable" }, { key = "op" }, { key = "range", format = "%.4f" }, { key = "std", format = "%.4f" },
+                            { key = "mean_abs", format = "%.4f" } })
 end
 
 return analyse

@@ -18,7 +18,8 @@ function custom.pass(options)
 end
 
 --- A calibration method of one's own, for calib_algorithm.
----    espq.observer { name =, begin = function(slot) return state end, observe = function(state, tensor) end, scale = function(state, slot) return exponent end }
+---    espq.observer { name =, begin = function(slot) return state end, observe = function(state, tensor) end, scale = function(state, slot) return
+--- exponent end }
 ---@param options table
 function custom.observer(options)
    check.fields("observer", options, { name = "string!", begin = "function", observe = "function!", scale = "function!", help = "string" })
@@ -48,7 +49,8 @@ local function snapshot(graph)
          if input then
             parts[#parts + 1] = input.name
             local value = input.value
-            if value and value.size > 0 and value.dtype ~= "bool" then parts[#parts + 1] = ("%.9g/%.9g"):format(value:sum():item(), value:abs():sum():item()) end
+            if value and value.size > 0 and value.dtype ~= "bool" then parts[#parts + 1] = ("%.9g/%.9g"):format(value:sum():item(),
+                  value:abs():sum():item()) end
          end
       end
       seen[node.name] = table.concat(parts, " ")
@@ -61,7 +63,8 @@ end
 ---@param options table
 function custom.apply(options)
    check.fields("apply", options, {
-      graph = "any!", pass = "string!", setting = "table", dataloader = "any", steps = "integer", collate_fn = "function", target = "string", num_of_bits = "integer",
+      graph = "any!", pass = "string!", setting = "table", dataloader = "any", steps = "integer",
+      collate_fn = "function", target = "string", num_of_bits = "integer",
    })
    local about = core.graph.about(options.graph)
    local setting = about.setting and about.setting:copy() or setting_tree.espdl()
@@ -71,7 +74,7 @@ function custom.apply(options)
       local group = options.pass .. "_setting"
       for _, key in ipairs(check.keys(options.setting)) do setting_tree.set_value(setting, group .. "." .. key, options.setting[key]) end
    end
-   local road = quantize.road_options("apply", { target = options.target or about.target, num_of_bits = options.num_of_bits or about.bits,
+   local road = quantize.road_options({ target = options.target or about.target, num_of_bits = options.num_of_bits or about.bits,
                                                  hi_precision = about.hi_precision }, setting)
    if options.dataloader then
       road.walk = data.walk("apply", options.dataloader, options.graph, { limit = options.steps, collate_fn = options.collate_fn })

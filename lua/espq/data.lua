@@ -25,7 +25,8 @@ function data.bind(what, inputs, batch)
       return { batch }
    end
    if type(batch) == "number" then return data.bind(what, inputs, T.tensor(batch)) end
-   if type(batch) ~= "table" then check.fail(("%s: a batch has to be a tensor, a list of tensors or a table name = tensor, this is a %s"):format(what, type(batch))) end
+   if type(batch) ~= "table" then check.fail(("%s: a batch has to be a tensor, a list of tensors or a table name = tensor, this is a %s"):format(what,
+         type(batch))) end
    local list = {}
    if #batch > 0 then
       if #batch ~= #inputs then
@@ -66,7 +67,8 @@ local function iterator_of(what, loader)
    if callable(loader) then
       local step, invariant, control = loader()
       if not callable(step) then
-         check.fail(("%s: a loader that is a function has to return an iterator, this one returned a %s"):format(what, is_tensor(step) and "tensor" or type(step)), nil,
+         check.fail(("%s: a loader that is a function has to return an iterator, this one returned a %s"):format(what, is_tensor(step) and "tensor"
+               or type(step)), nil,
                     "it is called once a walk: function() local i = 0; return function() i = i + 1; return batches[i] end end")
       end
       return function()
@@ -452,7 +454,8 @@ end
 
 --- Batches of a dataset, in the same order on every walk.
 function data.loader(options)
-   check.fields("data.loader", options, { dataset = "any!", batch_size = "integer", shuffle = "boolean", seed = "integer", limit = "integer", transform = "function",
+   check.fields("data.loader", options, { dataset = "any!", batch_size = "integer", shuffle = "boolean", seed = "integer", limit = "integer",
+         transform = "function",
                                           workers = "integer", drop_last = "boolean" })
    local source = options.dataset
    if is_tensor(source) then
@@ -460,7 +463,8 @@ function data.loader(options)
    elseif type(source) == "table" and not (getmetatable(source) or source.get) then
       source = data.list(source)
    end
-   if type(source) ~= "table" or not source.get then check.fail("data.loader: a dataset has a length and a method get(i)", nil, "espq.data.images{…}, npy, npz, folder, list") end
+   if type(source) ~= "table" or not source.get then check.fail("data.loader: a dataset has a length and a method get(i)", nil,
+         "espq.data.images{…}, npy, npz, folder, list") end
    local batch_size = options.batch_size or 1
    if batch_size < 1 then check.fail("data.loader: batch_size has to be at least 1") end
    local order, total = nil, #source

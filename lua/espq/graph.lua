@@ -81,7 +81,7 @@ function methods:save_onnx(path)
    return self
 end
 
-function methods:save_native(path) check.fail("save_native comes in a later version of espq", path) end
+function methods.save_native(_, path) check.fail("save_native comes in a later version of espq", path) end
 
 -- ---- building ----
 
@@ -136,7 +136,8 @@ local function add_inputs(self, inputs)
 end
 
 --- Build a graph.
----    espq.graph { inputs = { x = {1, 4} }, constants = { w = tensor }, nodes = { { type =, name =, inputs =, outputs =, attributes = }, … }, outputs = { "y" } }
+---    espq.graph { inputs = { x = {1, 4} }, constants = { w = tensor }, nodes = { { type =, name =, inputs =, outputs =, attributes = }, … },
+--- outputs = { "y" } }
 --- inputs also as a list { { name =, shape =, dtype = }, … }, which fixes their order. Among a node's inputs a tensor may stand for itself.
 function graph.build(spec)
    check.fields("graph", spec, { name = "string", inputs = "table!", outputs = "table!", nodes = "table!", constants = "table" })

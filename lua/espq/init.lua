@@ -70,7 +70,8 @@ local parts = {
 }
 
 local coming = {
-   quantize_torch = true, load_espdl = true, load_native = true, auto_quantize_onnx = true, espdl_auto_quantize_onnx = true, autoquant_setting = true, strategy = true,
+   quantize_torch = true, load_espdl = true, load_native = true, auto_quantize_onnx = true,
+   espdl_auto_quantize_onnx = true, autoquant_setting = true, strategy = true,
    autoquant = true, trainer = true, qat = true, boardkit = true, cost = true, diff = true, streaming_cache = true, range = true,
 }
 

@@ -177,9 +177,11 @@ function metrics.iou(a, b, crowd)
    return union > 0 and shared / union or 0
 end
 
---- Non-maximum suppression. boxes: tensor [n, 4] or list of { x1, y1, x2, y2 }; scores, classes: lists or tensors. Gives the positions kept (from 1), best first.
+--- Non-maximum suppression. boxes: tensor [n, 4] or list of { x1, y1, x2, y2 }; scores, classes: lists or tensors. Gives the positions kept (from
+--- 1), best first.
 function metrics.nms(options)
-   check.fields("metrics.nms", options, { boxes = "tensor|table!", scores = "tensor|table!", classes = "tensor|table", iou = "number", score = "number", limit = "integer" })
+   check.fields("metrics.nms", options, { boxes = "tensor|table!", scores = "tensor|table!", classes = "tensor|table", iou = "number",
+         score = "number", limit = "integer" })
    local boxes = is_tensor(options.boxes) and options.boxes:tolist() or options.boxes
    local scores, classes = labels_list(options.scores), options.classes and labels_list(options.classes)
    local order, kept = {}, {}
@@ -249,7 +251,8 @@ local function match(class, threshold, limit)
          for k, truth in ipairs(class.truths[picture] or {}) do
             if (truth.crowd or not taken[k]) and not (which and not crowd and truth.crowd) then
                local value = metrics.iou(list[i].box, truth.box, truth.crowd)
-               if value >= best or (crowd and not truth.crowd and value >= math.min(threshold, 1 - 1e-10)) then best, which, crowd = value, k, truth.crowd or false end
+               if value >= best or (crowd and not truth.crowd and value >= math.min(threshold,
+                     1 - 1e-10)) then best, which, crowd = value, k, truth.crowd or false end
             end
          end
          if which then taken[which] = true end

@@ -13,7 +13,8 @@ quantize.seed = 0              -- espq.seed
 local shared_fields = {
    espdl_export_file = "string", calib_dataloader = "any!", calib_steps = "integer!", inputs = "tensor|table", target = "string", num_of_bits = "integer",
    collate_fn = "function", setting = "table", device = "string", error_report = "boolean", skip_export = "boolean", export_config = "boolean",
-   export_test_values = "boolean", test_values = "string", test_output_names = "table", hi_precision = "boolean", metadata_props = "table", verbose = "integer|boolean",
+   export_test_values = "boolean", test_values = "string", test_output_names = "table", hi_precision = "boolean",
+   metadata_props = "table", verbose = "integer|boolean",
    auto_streaming = "boolean", streaming_table = "table", streaming_input_shape = "table", streaming_custom_passes = "any", dispatching_method = "string",
    dispatching_override = "table", model_version = "integer", int16_lut_step = "integer", evaluate_fn = "function", max_drop = "number", check = "boolean",
 }
@@ -64,7 +65,7 @@ local function add_deprecated(what, options, setting)
 end
 
 -- The part of the options that the engine's road wants.
-local function road_options(what, options, setting)
+local function road_options(options, setting)
    local road = {
       setting = setting_tree.engine(setting), target = options.target or "esp32p4", bits = options.num_of_bits or 8,
       hi_precision = options.hi_precision, check = options.check,
@@ -219,7 +220,7 @@ local function with_verbose(options, work)
 end
 
 --- Load, cut and rename as the fields say: the float graph that is quantized.
-function quantize.load(what, options, road)
+function quantize.load(options, road)
    local shapes = graph_tools.shapes_of(options.input_shape)
    local cuts = options.outputs or options.cut_inputs
    if not cuts and not options.rename_outputs then return core.road.load(options.onnx_import_file, shapes, road) end
@@ -244,8 +245,8 @@ function quantize.onnx(options)
    return with_verbose(options, function()
       local setting = check_setting(what, options.setting)
       add_deprecated(what, options, setting)
-      local road = road_options(what, options, setting)
-      local graph = quantize.load(what, options, road)
+      local road = road_options(options, setting)
+      local graph = quantize.load(options, road)
       return run(what, options, graph, setting, road)
    end)
 end
@@ -258,14 +259,15 @@ function quantize.graph(options)
    return with_verbose(options, function()
       local setting = check_setting(what, options.setting)
       add_deprecated(what, options, setting)
-      local road = road_options(what, options, setting)
+      local road = road_options(options, setting)
       core.road.simplify(options.graph, road)
       return run(what, options, options.graph, setting, road)
    end)
 end
 
 local export_fields = {
-   graph = "any!", espdl_export_file = "string!", export_config = "boolean", export_test_values = "boolean", test_values = "string", test_output_names = "table",
+   graph = "any!", espdl_export_file = "string!", export_config = "boolean", export_test_values = "boolean",
+   test_values = "string", test_output_names = "table",
    inputs = "tensor|table", metadata_props = "table", model_version = "integer", int16_lut_step = "integer", setting = "table",
 }
 
@@ -277,7 +279,7 @@ function quantize.export(options)
    local about = core.graph.about(options.graph)
    if not about.quantized then check.fail("export: the graph is not quantized", nil, "espq.quantize_graph{ graph = … } first") end
    local setting = options.setting and check_setting("export", options.setting) or about.setting
-   local road = road_options("export", { target = about.target, num_of_bits = about.bits, hi_precision = about.hi_precision }, setting)
+   local road = road_options({ target = about.target, num_of_bits = about.bits, hi_precision = about.hi_precision }, setting)
    local metadata = {}
    for _, props in ipairs { about.metadata, options.metadata_props or {} } do
       for key, value in pairs(props) do metadata[key] = value end

@@ -14,7 +14,8 @@ end
 function Report.__tostring(self)
    local parts = {}
    if self.random then parts[#parts + 1] = "Calibrated on random numbers: the figures below say nothing about accuracy.\n" end
-   if self.graphwise_text and #self.graphwise > 0 then parts[#parts + 1] = "Graphwise error: how far each layer's output is from float\n" .. self.graphwise_text end
+   if self.graphwise_text
+         and #self.graphwise > 0 then parts[#parts + 1] = "Graphwise error: how far each layer's output is from float\n" .. self.graphwise_text end
    if self.layerwise_text and #self.layerwise > 0 then
       parts[#parts + 1] = "Layerwise error: what each layer alone costs at the outputs\n" .. self.layerwise_text
    end

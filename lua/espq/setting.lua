@@ -54,7 +54,8 @@ local function to_text(value)
 end
 
 local function wrong(row, value, wanted)
-   check.fail(("setting '%s' has to be %s, this is %s"):format(row.path, wanted, type(value) == "string" and "'" .. value .. "'" or tostring(value)), nil, row.help)
+   check.fail(("setting '%s' has to be %s, this is %s"):format(row.path, wanted, type(value) == "string" and "'" .. value .. "'" or tostring(value)),
+         nil, row.help)
 end
 
 local function check_value(row, value)
@@ -89,7 +90,8 @@ local function check_value(row, value)
          check.fail(("setting '%s': unknown value '%s'%s; known are %s"):format(row.path, value, check.hint(value, words), table.concat(words, ", ")))
       end
    end
-   if row.choices and kind ~= "text or nil" and kind ~= "text" and kind ~= "boolean" then check.word("setting '" .. row.path .. "'", to_text(value), words_of(row)) end
+   if row.choices and kind ~= "text or nil" and kind ~= "text" and kind ~= "boolean" then check.word("setting '" .. row.path .. "'", to_text(value),
+         words_of(row)) end
    return value
 end
 
@@ -196,7 +198,8 @@ function Group.__tostring(group)
       return head .. " with\n   " .. table.concat(lines, "\n   ")
    end
    local lines = {}
-   for _, name in ipairs(groups[self.path]) do lines[#lines + 1] = ("%s = %s"):format(join(self.path, name), to_text(self.root.values[join(self.path, name)])) end
+   for _, name in ipairs(groups[self.path]) do lines[#lines + 1] = ("%s = %s"):format(join(self.path, name), to_text(self.root.values[join(self.path,
+         name)])) end
    return table.concat(lines, "\n")
 end
 

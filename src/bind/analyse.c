@@ -90,8 +90,14 @@ static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const Analys
     return 2;
 }
 
-static int graphwise_lua(lua_State *L) { return ranked(L, analyse_graphwise); }
-static int layerwise_lua(lua_State *L) { return ranked(L, analyse_layerwise); }
+static int graphwise_lua(lua_State *L)
+{
+    return ranked(L, analyse_graphwise);
+}
+static int layerwise_lua(lua_State *L)
+{
+    return ranked(L, analyse_layerwise);
+}
 
 static void push_moments(lua_State *L, const Moments *moments)
 {
@@ -167,7 +173,10 @@ static int parameters_lua(lua_State *L)
 
 void open_analyse(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"graphwise", graphwise_lua}, {"layerwise", layerwise_lua}, {"statistical", statistical_lua}, {"parameters", parameters_lua},
+    static const luaL_Reg functions[] = {{"graphwise", graphwise_lua},
+                                         {"layerwise", layerwise_lua},
+                                         {"statistical", statistical_lua},
+                                         {"parameters", parameters_lua},
                                          {NULL, NULL}};
     make_type(L, TABLE_TYPE, NULL, NULL, results_release);
     luaL_newlib(L, functions);

@@ -10,7 +10,7 @@
 typedef struct LuaBatches {
     Batches batches;
     lua_State *L;
-    Tensor *staged[ESPQ_MAX_INPUTS];     /* what the last call of Lua gave, until the engine takes it */
+    Tensor *staged[ESPQ_MAX_INPUTS]; /* what the last call of Lua gave, until the engine takes it */
     bool done;
 } LuaBatches;
 
@@ -59,7 +59,7 @@ static int next_body(lua_State *L)
     for (int i = 0; i < lua->batches.input_count; i++) {
         lua_rawgeti(L, -1, i + 1);
         Tensor *tensor = check_tensor(L, lua_gettop(L));
-        lua->staged[i] = tensor_contiguous(tensor, &error);        /* exec/batches.c judges shape, type and numbers */
+        lua->staged[i] = tensor_contiguous(tensor, &error); /* exec/batches.c judges shape, type and numbers */
         if (!lua->staged[i]) return raise(L, &error);
         lua_pop(L, 1);
     }
@@ -86,7 +86,8 @@ Batches *push_batches(lua_State *L, int index, const Graph *graph)
         return NULL;
     }
     luaL_checktype(L, index, LUA_TFUNCTION);
-    if (graph->input_count > ESPQ_MAX_INPUTS) raise_text(L, graph->name, NULL, "the graph has %d inputs, more than %d", graph->input_count, ESPQ_MAX_INPUTS);
+    if (graph->input_count > ESPQ_MAX_INPUTS)
+        raise_text(L, graph->name, NULL, "the graph has %d inputs, more than %d", graph->input_count, ESPQ_MAX_INPUTS);
     LuaBatches *lua = lua_newuserdatauv(L, sizeof *lua, 2);
     memset(lua, 0, sizeof *lua);
     luaL_setmetatable(L, BATCHES_TYPE);
@@ -98,4 +99,7 @@ Batches *push_batches(lua_State *L, int index, const Graph *graph)
     return &lua->batches;
 }
 
-void open_batches(lua_State *L) { make_type(L, BATCHES_TYPE, NULL, NULL, batches_release); }
+void open_batches(lua_State *L)
+{
+    make_type(L, BATCHES_TYPE, NULL, NULL, batches_release);
+}

@@ -116,12 +116,14 @@ int check_integers(lua_State *L, int index, int64_t *out, int capacity, const ch
     }
     if (lua_type(L, index) != LUA_TTABLE) raise_argument(L, index, what);
     lua_Unsigned count = lua_rawlen(L, index);
-    if (count > (lua_Unsigned)capacity) raise_text(L, NULL, NULL, "%s: at most %d numbers, these are %llu", what, capacity, (unsigned long long)count);
+    if (count > (lua_Unsigned)capacity)
+        raise_text(L, NULL, NULL, "%s: at most %d numbers, these are %llu", what, capacity, (unsigned long long)count);
     for (lua_Unsigned i = 0; i < count; i++) {
         int is_integer;
         lua_rawgeti(L, index, (lua_Integer)i + 1);
         out[i] = lua_tointegerx(L, -1, &is_integer);
-        if (!is_integer) raise_text(L, NULL, NULL, "%s: item %llu is no whole number but %s", what, (unsigned long long)i + 1, luaL_typename(L, -1));
+        if (!is_integer)
+            raise_text(L, NULL, NULL, "%s: item %llu is no whole number but %s", what, (unsigned long long)i + 1, luaL_typename(L, -1));
         lua_pop(L, 1);
     }
     return (int)count;
@@ -143,10 +145,11 @@ Dtype check_dtype(lua_State *L, int index, Dtype otherwise)
     Dtype dtype = dtype_from_name(name);
     if (dtype == DTYPE_NONE) {
         const char *names[DTYPE_COUNT];
-        for (int i = 1; i < DTYPE_COUNT; i++) names[i - 1] = dtype_rows[i].name;
+        for (int i = 1; i < DTYPE_COUNT; i++)
+            names[i - 1] = dtype_rows[i].name;
         int nearest = text_nearest(name, names, DTYPE_COUNT - 1);
-        raise_text(L, NULL, NULL, "unknown dtype '%s'%s%s%s", name, nearest >= 0 ? " (did you mean '" : "", nearest >= 0 ? names[nearest] : "",
-                   nearest >= 0 ? "'?)" : "");
+        raise_text(L, NULL, NULL, "unknown dtype '%s'%s%s%s", name, nearest >= 0 ? " (did you mean '" : "",
+                   nearest >= 0 ? names[nearest] : "", nearest >= 0 ? "'?)" : "");
     }
     return dtype;
 }
@@ -174,7 +177,8 @@ double field_number(lua_State *L, int table, const char *name, double otherwise)
 {
     double value = otherwise;
     if (lua_getfield(L, table, name) != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TNUMBER) raise_text(L, NULL, NULL, "field '%s': a number is wanted, this is a %s", name, luaL_typename(L, -1));
+        if (lua_type(L, -1) != LUA_TNUMBER)
+            raise_text(L, NULL, NULL, "field '%s': a number is wanted, this is a %s", name, luaL_typename(L, -1));
         value = lua_tonumber(L, -1);
     }
     lua_pop(L, 1);
@@ -185,7 +189,8 @@ const char *field_text(lua_State *L, int table, const char *name, const char *ot
 {
     const char *value = otherwise;
     if (lua_getfield(L, table, name) != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TSTRING) raise_text(L, NULL, NULL, "field '%s': a text is wanted, this is a %s", name, luaL_typename(L, -1));
+        if (lua_type(L, -1) != LUA_TSTRING)
+            raise_text(L, NULL, NULL, "field '%s': a text is wanted, this is a %s", name, luaL_typename(L, -1));
         value = lua_tostring(L, -1);
     }
     lua_pop(L, 1);

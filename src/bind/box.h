@@ -15,13 +15,13 @@
 /* ---- boxes ---- */
 
 typedef struct Box {
-    void *object;                  /* NULL: empty or closed */
+    void *object; /* NULL: empty or closed */
 } Box;
 
 /* An empty box with its metatable; the engine's object is put in afterwards with no Lua call in between. */
 Box *push_box(lua_State *L, const char *type);
-void *check_box(lua_State *L, int index, const char *type, const char *what);   /* the object; raises on another type and on a closed box */
-void *test_box(lua_State *L, int index, const char *type);                      /* NULL when it is something else */
+void *check_box(lua_State *L, int index, const char *type, const char *what); /* the object; raises on another type and on a closed box */
+void *test_box(lua_State *L, int index, const char *type);                    /* NULL when it is something else */
 /* A metatable with methods, __name, and __gc = __close = release. */
 void make_type(lua_State *L, const char *type, const luaL_Reg *methods, const luaL_Reg *metamethods, lua_CFunction release);
 
@@ -30,34 +30,38 @@ Text *push_text(lua_State *L);
 int finish_text(lua_State *L, Text *text);
 
 /* Memory that is freed whatever happens. */
-void *push_memory(lua_State *L, size_t bytes);      /* a plain userdata, zeroed */
+void *push_memory(lua_State *L, size_t bytes); /* a plain userdata, zeroed */
 
 /* ---- errors ---- */
 
 #define ERROR_TYPE "espq.error"
-static inline void error_begin(Error *error) { error->code = ERROR_NONE; error->what[0] = error->where[0] = error->cure[0] = '\0'; }
-int raise(lua_State *L, const Error *error);        /* as an error object; the user's own one when a callback raised it */
+static inline void error_begin(Error *error)
+{
+    error->code = ERROR_NONE;
+    error->what[0] = error->where[0] = error->cure[0] = '\0';
+}
+int raise(lua_State *L, const Error *error); /* as an error object; the user's own one when a callback raised it */
 int raise_text(lua_State *L, const char *where, const char *cure, const char *format, ...) __attribute__((format(printf, 4, 5)));
-int raise_argument(lua_State *L, int index, const char *wanted);   /* "…: a tensor is wanted as argument 1, this is a string" */
-void open_error(lua_State *L);                      /* leaves the table of its functions */
+int raise_argument(lua_State *L, int index, const char *wanted); /* "…: a tensor is wanted as argument 1, this is a string" */
+void open_error(lua_State *L);                                   /* leaves the table of its functions */
 
 /* ---- arguments ---- */
 
 int64_t check_integer(lua_State *L, int index, const char *what);
 double check_number(lua_State *L, int index, const char *what);
 const char *check_text(lua_State *L, int index, const char *what);
-Shape check_shape(lua_State *L, int index, const char *what);            /* a list of sizes, or one number */
-int check_integers(lua_State *L, int index, int64_t *out, int capacity, const char *what);   /* of a list, or one number; the count */
-Dtype check_dtype(lua_State *L, int index, Dtype otherwise);            /* nil: otherwise */
+Shape check_shape(lua_State *L, int index, const char *what);                              /* a list of sizes, or one number */
+int check_integers(lua_State *L, int index, int64_t *out, int capacity, const char *what); /* of a list, or one number; the count */
+Dtype check_dtype(lua_State *L, int index, Dtype otherwise);                               /* nil: otherwise */
 bool field_boolean(lua_State *L, int table, const char *name, bool otherwise);
 int64_t field_integer(lua_State *L, int table, const char *name, int64_t otherwise);
 double field_number(lua_State *L, int table, const char *name, double otherwise);
-const char *field_text(lua_State *L, int table, const char *name, const char *otherwise);   /* lives as long as the table's field does */
+const char *field_text(lua_State *L, int table, const char *name, const char *otherwise); /* lives as long as the table's field does */
 void push_shape(lua_State *L, const Shape *shape);
 
 /* ---- the collector ---- */
 
-void account(lua_State *L, size_t bytes);           /* after an object of that many bytes was boxed */
+void account(lua_State *L, size_t bytes); /* after an object of that many bytes was boxed */
 
 /* ---- callbacks ---- */
 
@@ -71,12 +75,13 @@ void enter(lua_State *L);
 lua_State *entered(void);
 /* A callback that cannot fail towards the engine (an operator's run) notes its failure; the entry function asks when the engine is back. */
 void note_callback_failure(void);
-bool callback_failed(Error *error);                 /* true once after a noted failure, and fills in error */
+bool callback_failed(Error *error); /* true once after a noted failure, and fills in error */
 
 /* ---- the registry ---- */
 
-void remember(lua_State *L, int index, const void *pointer);   /* a weak link from an engine object to its userdata */
-void push_remembered(lua_State *L, const void *pointer);       /* the userdata, nil when it is gone */int keep(lua_State *L, int index);                  /* a reference to the value */
+void remember(lua_State *L, int index, const void *pointer); /* a weak link from an engine object to its userdata */
+void push_remembered(lua_State *L, const void *pointer);     /* the userdata, nil when it is gone */
+int keep(lua_State *L, int index);                           /* a reference to the value */
 void push_kept(lua_State *L, int reference);
 void drop(lua_State *L, int reference);
 

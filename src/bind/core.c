@@ -21,8 +21,10 @@ static int nearest_lua(lua_State *L)
         lua_pop(L, 1);
     }
     int nearest = text_nearest(word, names, count);
-    if (nearest < 0) lua_pushnil(L);
-    else lua_pushstring(L, names[nearest]);
+    if (nearest < 0)
+        lua_pushnil(L);
+    else
+        lua_pushstring(L, names[nearest]);
     return 1;
 }
 
@@ -47,9 +49,12 @@ static int note_lua(lua_State *L)
 
 static int progress_lua(lua_State *L)
 {
-    if (lua_isnoneornil(L, 1)) progress_end();
-    else if (lua_type(L, 1) == LUA_TNUMBER) progress_step(lua_tointeger(L, 1));
-    else progress_begin(check_text(L, 1, "a stage"), luaL_optinteger(L, 2, 0));
+    if (lua_isnoneornil(L, 1))
+        progress_end();
+    else if (lua_type(L, 1) == LUA_TNUMBER)
+        progress_step(lua_tointeger(L, 1));
+    else
+        progress_begin(check_text(L, 1, "a stage"), luaL_optinteger(L, 2, 0));
     return 0;
 }
 
@@ -157,18 +162,32 @@ static int observers_lua(lua_State *L)
 
 void open_base(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"nearest", nearest_lua}, {"matches", matches_lua}, {"verbose", verbose_lua}, {"note", note_lua}, {"progress", progress_lua},
-                                         {"number", number_lua}, {"write", write_lua}, {"exists", exists_lua}, {"same_file", same_file_lua},
-                                         {"make_folder_of", make_folder_of_lua}, {"check_cancel", check_cancel_lua}, {"operators", operators_lua},
-                                         {"nearest_operator", nearest_operator_lua}, {"observers", observers_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"nearest", nearest_lua},
+                                         {"matches", matches_lua},
+                                         {"verbose", verbose_lua},
+                                         {"note", note_lua},
+                                         {"progress", progress_lua},
+                                         {"number", number_lua},
+                                         {"write", write_lua},
+                                         {"exists", exists_lua},
+                                         {"same_file", same_file_lua},
+                                         {"make_folder_of", make_folder_of_lua},
+                                         {"check_cancel", check_cancel_lua},
+                                         {"operators", operators_lua},
+                                         {"nearest_operator", nearest_operator_lua},
+                                         {"observers", observers_lua},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
 }
 
 int luaopen_espq_core(lua_State *L)
 {
-    static const struct { const char *name; void (*open)(lua_State *); } parts[] = {
-        {"error", open_error}, {"tensor", open_tensor}, {"setting", open_setting}, {"graph", open_graph}, {"executor", open_executor}, {"road", open_road},
-        {"analyse", open_analyse}, {"espdl", open_espdl}, {"custom", open_custom}, {"base", open_base}};
+    static const struct {
+        const char *name;
+        void (*open)(lua_State *);
+    } parts[] = {{"error", open_error},       {"tensor", open_tensor}, {"setting", open_setting}, {"graph", open_graph},
+                 {"executor", open_executor}, {"road", open_road},     {"analyse", open_analyse}, {"espdl", open_espdl},
+                 {"custom", open_custom},     {"base", open_base}};
     /* lua5.4 starts in generational mode, in which a tensor is old before it can die: steps by its size (account) would never free one.
      * Measured: 400 temporaries of 4 MB held 1.7 GB so, and hold 50 MB in incremental mode. */
     lua_gc(L, LUA_GCINC, 0, 0, 0);

@@ -5,6 +5,6 @@
 #include <lua.h>
 
 __attribute__((visibility("default"))) int luaopen_espq_core(lua_State *L);
-void bind_raise_interrupted(lua_State *L);   /* raises the error object of Ctrl-C */
+void bind_raise_interrupted(lua_State *L); /* raises the error object of Ctrl-C */
 
 #endif

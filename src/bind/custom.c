@@ -11,8 +11,8 @@
 /* ---- operators ---- */
 
 typedef struct ScriptOperator {
-    Operator row;                  /* first: node->op points here */
-    int infer, run;                /* kept functions */
+    Operator row;   /* first: node->op points here */
+    int infer, run; /* kept functions */
 } ScriptOperator;
 
 typedef struct InferCall {
@@ -20,7 +20,10 @@ typedef struct InferCall {
     Node *node;
 } InferCall;
 
-static const ScriptOperator *script_of(const Node *node) { return (const ScriptOperator *)(const void *)node->op; }
+static const ScriptOperator *script_of(const Node *node)
+{
+    return (const ScriptOperator *)(const void *)node->op;
+}
 
 static void set_output(lua_State *L, const Node *node, int index, int shape_index, Dtype dtype)
 {
@@ -88,7 +91,8 @@ static int infer_body(lua_State *L)
     push_node_table(L, node);
     lua_call(L, 1, 1);
     int result = lua_gettop(L);
-    if (!lua_istable(L, result)) return raise_text(L, node->name, NULL, "infer of %s has to return a shape, or a list of { shape =, dtype = }", node->type);
+    if (!lua_istable(L, result))
+        return raise_text(L, node->name, NULL, "infer of %s has to return a shape, or a list of { shape =, dtype = }", node->type);
     if (lua_rawgeti(L, result, 1) != LUA_TTABLE) {
         set_output(L, node, 0, result, first);
         return 0;
@@ -119,12 +123,14 @@ static void take_output(lua_State *L, const Run *run, int index, int source)
     Tensor *from = push_contiguous_tensor(L, source);
     if (!shape_equal(&from->shape, &to->shape)) {
         char made[160], wanted[160];
-        raise_text(L, run->node->name, NULL, "%s returned shape %s for output %d, infer said %s", run->node->type, shape_text(&from->shape, made), index + 1,
-                   shape_text(&to->shape, wanted));
+        raise_text(L, run->node->name, NULL, "%s returned shape %s for output %d, infer said %s", run->node->type,
+                   shape_text(&from->shape, made), index + 1, shape_text(&to->shape, wanted));
     }
-    if (from->dtype == to->dtype) memcpy(to->data, from->data, tensor_bytes(to));
+    if (from->dtype == to->dtype)
+        memcpy(to->data, from->data, tensor_bytes(to));
     else
-        for (int64_t i = 0; i < tensor_count(to); i++) tensor_set(to, i, tensor_get(from, i));
+        for (int64_t i = 0; i < tensor_count(to); i++)
+            tensor_set(to, i, tensor_get(from, i));
 }
 
 static int run_body(lua_State *L)
@@ -135,8 +141,10 @@ static int run_body(lua_State *L)
     push_node_table(L, node);
     lua_createtable(L, node->input_count, 0);
     for (int i = 0; i < node->input_count; i++) {
-        if (run->inputs[i]) push_tensor_copy(L, run->inputs[i]);
-        else lua_pushboolean(L, 0);
+        if (run->inputs[i])
+            push_tensor_copy(L, run->inputs[i]);
+        else
+            lua_pushboolean(L, 0);
         lua_rawseti(L, -2, i + 1);
     }
     lua_call(L, 2, 1);
@@ -145,7 +153,8 @@ static int run_body(lua_State *L)
         take_output(L, run, 0, result);
         return 0;
     }
-    if (!lua_istable(L, result)) return raise_text(L, node->name, NULL, "run of %s has to return a tensor, or a list of tensors", node->type);
+    if (!lua_istable(L, result))
+        return raise_text(L, node->name, NULL, "run of %s has to return a tensor, or a list of tensors", node->type);
     for (int i = 0; i < node->output_count; i++) {
         lua_rawgeti(L, result, i + 1);
         take_output(L, run, i, lua_gettop(L));
@@ -174,8 +183,15 @@ static int operator_lua(lua_State *L)
     int infer = keep(L, 3), run = keep(L, 4);
     ScriptOperator *script = memory_new(sizeof *script);
     if (!script) return raise_text(L, NULL, NULL, "not enough memory");
-    script->row = (Operator){.name = type, .help = help, .inputs = {0, 255}, .outputs = {1, 255}, .infer = infer_operator, .run = run_operator,
-                             .layout = LAYOUT_OTHER, .module_cure = "an operator of a script runs in float and in simulation only; cut the model there with outputs = {…}"};
+    script->row =
+        (Operator){.name = type,
+                   .help = help,
+                   .inputs = {0, 255},
+                   .outputs = {1, 255},
+                   .infer = infer_operator,
+                   .run = run_operator,
+                   .layout = LAYOUT_OTHER,
+                   .module_cure = "an operator of a script runs in float and in simulation only; cut the model there with outputs = {…}"};
     script->infer = infer;
     script->run = run;
     if (!operator_register(&script->row)) {
@@ -188,12 +204,12 @@ static int operator_lua(lua_State *L)
 /* ---- observers ---- */
 
 typedef struct ScriptObserver {
-    ObserverRow row;               /* first: observer->row points here */
-    int begin, observe, scale;     /* kept functions; begin LUA_NOREF when there is none */
+    ObserverRow row;           /* first: observer->row points here */
+    int begin, observe, scale; /* kept functions; begin LUA_NOREF when there is none */
 } ScriptObserver;
 
 typedef struct ObserverState {
-    int kept;                      /* what begin returned; 0: not begun */
+    int kept; /* what begin returned; 0: not begun */
 } ObserverState;
 
 typedef struct ObserveCall {
@@ -202,7 +218,10 @@ typedef struct ObserveCall {
     int *exponents;
 } ObserveCall;
 
-static const ScriptObserver *observer_script(const Observer *observer) { return (const ScriptObserver *)(const void *)observer->row; }
+static const ScriptObserver *observer_script(const Observer *observer)
+{
+    return (const ScriptObserver *)(const void *)observer->row;
+}
 
 static void push_slot_table(lua_State *L, const Observer *observer)
 {
@@ -243,10 +262,14 @@ static int observe_body(lua_State *L)
         push_kept(L, state->kept);
         push_slot_table(L, call->observer);
         lua_call(L, 2, 1);
-        if (lua_type(L, -1) != LUA_TNUMBER) return raise_text(L, call->observer->value_name, NULL, "scale of observer '%s' has to return an exponent", script->row.name);
+        if (lua_type(L, -1) != LUA_TNUMBER)
+            return raise_text(L, call->observer->value_name, NULL, "scale of observer '%s' has to return an exponent", script->row.name);
         int64_t exponent = check_integer(L, lua_gettop(L), "a whole number: the exponent e of the scale 2^e");
-        if (exponent < -126 || exponent > 126) return raise_text(L, call->observer->value_name, NULL, "observer '%s' chose exponent %lld", script->row.name, (long long)exponent);
-        for (int i = 0; i < call->observer->channels; i++) call->exponents[i] = (int)exponent;
+        if (exponent < -126 || exponent > 126)
+            return raise_text(L, call->observer->value_name, NULL, "observer '%s' chose exponent %lld", script->row.name,
+                              (long long)exponent);
+        for (int i = 0; i < call->observer->channels; i++)
+            call->exponents[i] = (int)exponent;
         return 0;
     }
     push_kept(L, script->observe);
@@ -288,8 +311,13 @@ static int observer_lua(lua_State *L)
     int begin = lua_isnil(L, 3) ? LUA_NOREF : keep(L, 3), observe = keep(L, 4), scale = keep(L, 5);
     ScriptObserver *script = memory_new(sizeof *script);
     if (!script) return raise_text(L, NULL, NULL, "not enough memory");
-    script->row = (ObserverRow){.name = name, .help = help, .walks = 1, .state_bytes = sizeof(ObserverState), .observe = observe_script,
-                                .exponents = exponents_script, .release = release_script};
+    script->row = (ObserverRow){.name = name,
+                                .help = help,
+                                .walks = 1,
+                                .state_bytes = sizeof(ObserverState),
+                                .observe = observe_script,
+                                .exponents = exponents_script,
+                                .release = release_script};
     script->begin = begin;
     script->observe = observe;
     script->scale = scale;

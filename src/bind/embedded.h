@@ -5,12 +5,12 @@
 #include <stddef.h>
 
 typedef struct EmbeddedFile {
-    const char *module;            /* "espq.data" */
-    const char *chunk;             /* "@espq/data.lua": where messages say they come from */
+    const char *module; /* "espq.data" */
+    const char *chunk;  /* "@espq/data.lua": where messages say they come from */
     const unsigned char *text;
     size_t length;
 } EmbeddedFile;
 
-extern const EmbeddedFile embedded_files[];   /* ends with a NULL module */
+extern const EmbeddedFile embedded_files[]; /* ends with a NULL module */
 
 #endif

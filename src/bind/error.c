@@ -165,8 +165,14 @@ void enter(lua_State *L)
     failure_noted = false;
 }
 
-lua_State *entered(void) { return active; }
-void note_callback_failure(void) { failure_noted = true; }
+lua_State *entered(void)
+{
+    return active;
+}
+void note_callback_failure(void)
+{
+    failure_noted = true;
+}
 
 bool callback_failed(Error *error)
 {
@@ -179,7 +185,7 @@ bool callback_failed(Error *error)
 bool door(lua_State *L, lua_CFunction body, void *payload, Error *error)
 {
     if (!lua_checkstack(L, 8)) return fail_memory(error, 0);
-    lua_State *outer = active;             /* the callback may enter the engine again, from a coroutine too */
+    lua_State *outer = active; /* the callback may enter the engine again, from a coroutine too */
     bool outer_failure = failure_noted;
     int top = lua_gettop(L);
     lua_pushcfunction(L, add_traceback);

@@ -137,18 +137,24 @@ static int data_lua(lua_State *L)
     const EspdlTensor *list = input ? model->test_inputs : output ? model->test_outputs : model->initializers;
     int count = input ? model->test_input_count : output ? model->test_output_count : model->initializer_count;
     int64_t position = check_integer(L, 3, "a position from 1");
-    if (position < 1 || position > count) return raise_text(L, NULL, NULL, "the model has %d %s, not %lld", count, kind, (long long)position);
+    if (position < 1 || position > count)
+        return raise_text(L, NULL, NULL, "the model has %d %s, not %lld", count, kind, (long long)position);
     const EspdlTensor *tensor = &list[position - 1];
     Dtype dtype = dtype_from_onnx(tensor->data_type);
     int64_t items = dtype == DTYPE_NONE ? 0 : (int64_t)(tensor->data_bytes / dtype_bytes(dtype));
     lua_createtable(L, (int)items, 0);
     for (int64_t i = 0; i < items; i++) {
         /* the file's bytes need not be aligned for their type */
-        union { int64_t align; char bytes[8]; } room;
+        union {
+            int64_t align;
+            char bytes[8];
+        } room;
         memcpy(room.bytes, (const char *)tensor->data + i * (int64_t)dtype_bytes(dtype), dtype_bytes(dtype));
         Tensor element = {.dtype = dtype, .data = room.bytes};
-        if (dtype_rows[dtype].is_float) lua_pushnumber(L, tensor_get(&element, 0));
-        else lua_pushinteger(L, tensor_get_integer(&element, 0));
+        if (dtype_rows[dtype].is_float)
+            lua_pushnumber(L, tensor_get(&element, 0));
+        else
+            lua_pushinteger(L, tensor_get_integer(&element, 0));
         lua_rawseti(L, -2, i + 1);
     }
     return 1;
@@ -209,7 +215,8 @@ static int table_lua(lua_State *L)
 
 void open_espdl(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"load", load_lua}, {"text", text_lua}, {"verify", verify_lua}, {"table", table_lua}, {"data", data_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", load_lua},   {"text", text_lua}, {"verify", verify_lua},
+                                         {"table", table_lua}, {"data", data_lua}, {NULL, NULL}};
     make_type(L, MODEL_TYPE, NULL, NULL, model_release);
     make_type(L, FINDINGS_TYPE, NULL, NULL, findings_release);
     luaL_newlib(L, functions);

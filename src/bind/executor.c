@@ -20,7 +20,7 @@ typedef struct Executor {
     ExecMode mode;
     bool exact;
     Value *wanted[MAX_WANTED];
-    int wanted_count;                       /* 0: the graph's outputs */
+    int wanted_count; /* 0: the graph's outputs */
     Value *watched[MAX_WANTED];
     int watched_count;
     Watcher watcher;
@@ -44,7 +44,10 @@ static int executor_release(lua_State *L)
     return 0;
 }
 
-static Value *end_value(const Node *node, bool is_output, int index) { return is_output ? node->outputs[index] : node->inputs[index]; }
+static Value *end_value(const Node *node, bool is_output, int index)
+{
+    return is_output ? node->outputs[index] : node->inputs[index];
+}
 
 /* A tensor is seen where it is made; what nothing makes (an input, a parameter) where it is read first. */
 static bool wants(void *context, const Node *node, bool is_output, int index)
@@ -81,7 +84,8 @@ static bool watch(void *context, const Watched *watched, Error *error)
     Executor *executor = context;
     const Value *value = end_value(watched->node, watched->is_output, watched->index);
     bool asked = false;
-    for (int i = 0; i < executor->watched_count; i++) asked = asked || executor->watched[i] == value;
+    for (int i = 0; i < executor->watched_count; i++)
+        asked = asked || executor->watched[i] == value;
     if (!asked) return true;
     Sighting sighting = {executor, value, watched};
     return door(executor->L, watch_body, &sighting, error);
@@ -129,7 +133,8 @@ static int executor_watch(lua_State *L)
     Value *value = check_value(L, 2, executor->holder->graph);
     luaL_checktype(L, 3, LUA_TFUNCTION);
     bool known = false;
-    for (int i = 0; i < executor->watched_count; i++) known = known || executor->watched[i] == value;
+    for (int i = 0; i < executor->watched_count; i++)
+        known = known || executor->watched[i] == value;
     if (!known && executor->watched_count == MAX_WANTED) return raise_text(L, NULL, NULL, "at most %d tensors can be watched", MAX_WANTED);
     lua_getiuservalue(L, 1, 2);
     luaL_getsubtable(L, -1, value->name);
@@ -144,13 +149,15 @@ static int executor_watch(lua_State *L)
 static bool make_plan(Executor *executor, const Shape *shapes, int count, Error *error)
 {
     bool same = executor->plan && executor->revision == executor->holder->revision;
-    for (int i = 0; same && i < count; i++) same = shape_equal(&shapes[i], &executor->shapes[i]);
+    for (int i = 0; same && i < count; i++)
+        same = shape_equal(&shapes[i], &executor->shapes[i]);
     if (same) return true;
     plan_free(executor->plan);
     executor->plan = NULL;
     for (int i = 0; i < executor->wanted_count; i++)
         if (executor->wanted[i]->removed) return fail(error, executor->wanted[i]->name, NULL, "the tensor was removed from the graph");
-    PlanOptions options = {.mode = executor->mode, .exact = executor->exact, .watcher = executor->watched_count ? &executor->watcher : NULL};
+    PlanOptions options = {
+        .mode = executor->mode, .exact = executor->exact, .watcher = executor->watched_count ? &executor->watcher : NULL};
     if (executor->wanted_count) {
         options.wanted = executor->wanted;
         options.wanted_count = executor->wanted_count;
@@ -238,7 +245,8 @@ static int threads_lua(lua_State *L)
 {
     if (!lua_isnoneornil(L, 1)) {
         int64_t count = check_integer(L, 1, "a number of threads");
-        if (count < 1 || count > ESPQ_MAX_THREADS) return raise_text(L, NULL, NULL, "threads: 1 … %d can be had, not %lld", ESPQ_MAX_THREADS, (long long)count);
+        if (count < 1 || count > ESPQ_MAX_THREADS)
+            return raise_text(L, NULL, NULL, "threads: 1 … %d can be had, not %lld", ESPQ_MAX_THREADS, (long long)count);
         threads_set_count((int)count);
     }
     lua_pushinteger(L, threads_count());
@@ -247,8 +255,13 @@ static int threads_lua(lua_State *L)
 
 void open_executor(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"make", executor_make}, {"run", executor_run}, {"watch", executor_watch}, {"outputs", executor_outputs},
-                                         {"graph", executor_graph}, {"threads", threads_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"make", executor_make},
+                                         {"run", executor_run},
+                                         {"watch", executor_watch},
+                                         {"outputs", executor_outputs},
+                                         {"graph", executor_graph},
+                                         {"threads", threads_lua},
+                                         {NULL, NULL}};
     open_batches(L);
     make_type(L, EXECUTOR_TYPE, NULL, NULL, executor_release);
     luaL_newlib(L, functions);

@@ -86,7 +86,8 @@ static int graph_release(lua_State *L)
     box->object = NULL;
     if (!holder) return 0;
     graph_free(holder->graph);
-    for (size_t i = 0; i < holder->retired_count; i++) graph_free(holder->retired[i]);
+    for (size_t i = 0; i < holder->retired_count; i++)
+        graph_free(holder->retired[i]);
     memory_free(holder->retired);
     memory_free(holder);
     return 0;
@@ -98,8 +99,10 @@ bool holder_restore(GraphHolder *holder, Graph *copy, Error *error)
     if (!retired) return fail_memory(error, sizeof *retired);
     holder->retired = retired;
     Graph *damaged = holder->graph;
-    for (int i = 0; i < damaged->node_count; i++) damaged->nodes[i]->removed = true;
-    for (int i = 0; i < damaged->value_count; i++) damaged->values[i]->removed = true;
+    for (int i = 0; i < damaged->node_count; i++)
+        damaged->nodes[i]->removed = true;
+    for (int i = 0; i < damaged->value_count; i++)
+        damaged->values[i]->removed = true;
     retired[holder->retired_count++] = damaged;
     holder->graph = copy;
     holder->revision++;
@@ -245,8 +248,14 @@ static int graph_mark(lua_State *L, bool (*mark)(Graph *, Value *, Error *))
     return graph_done(L, holder, done, &error);
 }
 
-static int graph_add_input_lua(lua_State *L) { return graph_mark(L, graph_add_input); }
-static int graph_add_output_lua(lua_State *L) { return graph_mark(L, graph_add_output); }
+static int graph_add_input_lua(lua_State *L)
+{
+    return graph_mark(L, graph_add_input);
+}
+static int graph_add_output_lua(lua_State *L)
+{
+    return graph_mark(L, graph_add_output);
+}
 
 /* clear_outputs(graph), clear_inputs(graph): before the ends are set anew (extract). */
 static int graph_clear_outputs(lua_State *L)
@@ -407,15 +416,22 @@ static int graph_index(lua_State *L)
     GraphHolder *holder = check_graph(L, 1);
     const char *field = check_text(L, 2, "the name of a field");
     Graph *graph = holder->graph;
-    if (strcmp(field, "name") == 0) lua_pushstring(L, graph->name);
-    else if (strcmp(field, "source") == 0) lua_pushstring(L, graph->source);
-    else if (strcmp(field, "opset") == 0) lua_pushinteger(L, graph->opset);
-    else if (strcmp(field, "inputs") == 0) push_values(L, 1, graph->inputs, graph->input_count);
-    else if (strcmp(field, "outputs") == 0) push_values(L, 1, graph->outputs, graph->output_count);
+    if (strcmp(field, "name") == 0)
+        lua_pushstring(L, graph->name);
+    else if (strcmp(field, "source") == 0)
+        lua_pushstring(L, graph->source);
+    else if (strcmp(field, "opset") == 0)
+        lua_pushinteger(L, graph->opset);
+    else if (strcmp(field, "inputs") == 0)
+        push_values(L, 1, graph->inputs, graph->input_count);
+    else if (strcmp(field, "outputs") == 0)
+        push_values(L, 1, graph->outputs, graph->output_count);
     else {
         luaL_getmetafield(L, 1, "methods");
         lua_pushvalue(L, 2);
-        if (lua_rawget(L, -2) == LUA_TNIL) return raise_text(L, NULL, "it has name, source, opset, inputs, outputs and the methods of the manual", "a graph has no field '%s'", field);
+        if (lua_rawget(L, -2) == LUA_TNIL)
+            return raise_text(L, NULL, "it has name, source, opset, inputs, outputs and the methods of the manual",
+                              "a graph has no field '%s'", field);
     }
     return 1;
 }
@@ -429,19 +445,36 @@ static int graph_length(lua_State *L)
 void open_graph(lua_State *L)
 {
     static const luaL_Reg meta[] = {{"__index", graph_index}, {"__tostring", graph_text}, {"__len", graph_length}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"load", graph_load}, {"save", graph_save}, {"make", graph_make}, {"copy", graph_copy_lua},
-        {"add_value", graph_add_value_lua}, {"add_constant", graph_add_constant_lua}, {"add_node", graph_add_node_lua},
-        {"add_input", graph_add_input_lua}, {"add_output", graph_add_output_lua}, {"clear_inputs", graph_clear_inputs}, {"clear_outputs", graph_clear_outputs},
-        {"remove", graph_remove_lua}, {"remove_tensor", graph_remove_value_lua}, {"remove_unused", graph_remove_unused_lua},
-        {"replace_uses", graph_replace_uses_lua}, {"infer", graph_infer_lua}, {"check", graph_check_lua},
-        {"list_nodes", graph_list_nodes}, {"list_tensors", graph_list_tensors}, {"sorted", graph_sorted},
-        {"find_node", graph_find_node}, {"find_tensor", graph_find_tensor}, {"notes", graph_notes}, {"about", graph_about}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", graph_load},
+                                         {"save", graph_save},
+                                         {"make", graph_make},
+                                         {"copy", graph_copy_lua},
+                                         {"add_value", graph_add_value_lua},
+                                         {"add_constant", graph_add_constant_lua},
+                                         {"add_node", graph_add_node_lua},
+                                         {"add_input", graph_add_input_lua},
+                                         {"add_output", graph_add_output_lua},
+                                         {"clear_inputs", graph_clear_inputs},
+                                         {"clear_outputs", graph_clear_outputs},
+                                         {"remove", graph_remove_lua},
+                                         {"remove_tensor", graph_remove_value_lua},
+                                         {"remove_unused", graph_remove_unused_lua},
+                                         {"replace_uses", graph_replace_uses_lua},
+                                         {"infer", graph_infer_lua},
+                                         {"check", graph_check_lua},
+                                         {"list_nodes", graph_list_nodes},
+                                         {"list_tensors", graph_list_tensors},
+                                         {"sorted", graph_sorted},
+                                         {"find_node", graph_find_node},
+                                         {"find_tensor", graph_find_tensor},
+                                         {"notes", graph_notes},
+                                         {"about", graph_about},
+                                         {NULL, NULL}};
     make_type(L, GRAPH_TYPE, NULL, meta, graph_release);
     open_handles(L);
     luaL_newlib(L, functions);
     luaL_getmetatable(L, GRAPH_TYPE);
     lua_getfield(L, -1, "methods");
-    lua_setfield(L, -3, "methods");           /* lua/espq/graph.lua adds the methods users see */
+    lua_setfield(L, -3, "methods"); /* lua/espq/graph.lua adds the methods users see */
     lua_pop(L, 1);
 }

@@ -17,19 +17,19 @@ static RoadOptions check_options(lua_State *L, int table)
     RoadOptions options = {0};
     lua_getfield(L, table, "setting");
     options.setting = check_setting(L, lua_gettop(L));
-    lua_pop(L, 1);                                  /* the table keeps it */
+    lua_pop(L, 1); /* the table keeps it */
     const char *name = field_text(L, table, "target", "esp32p4");
     options.target = target_find(name);
     if (!options.target) {
         const char *nearest = target_nearest(name);
-        raise_text(L, NULL, "`espq targets` lists them all", "unknown target '%s'%s%s%s", name, nearest ? " (did you mean '" : "", nearest ? nearest : "",
-                   nearest ? "'?)" : "");
+        raise_text(L, NULL, "`espq targets` lists them all", "unknown target '%s'%s%s%s", name, nearest ? " (did you mean '" : "",
+                   nearest ? nearest : "", nearest ? "'?)" : "");
     }
     options.bits = (int)field_integer(L, table, "bits", 8);
     options.hi_precision = field_boolean(L, table, "hi_precision", false);
     if (!target_platform(options.target, options.bits, options.hi_precision))
-        raise_text(L, NULL, "num_of_bits is 8 or 16 (hi_precision: 16)", "target %s has no width of %d bits%s", options.target->name, options.bits,
-                   options.hi_precision ? " with hi_precision" : "");
+        raise_text(L, NULL, "num_of_bits is 8 or 16 (hi_precision: 16)", "target %s has no width of %d bits%s", options.target->name,
+                   options.bits, options.hi_precision ? " with hi_precision" : "");
     options.check = field_boolean(L, table, "check", false);
     return options;
 }
@@ -152,7 +152,8 @@ static const char *const *check_metadata(lua_State *L, int table, int *pairs)
     return texts;
 }
 
-/* export(graph, options with path, export_config, inputs, outputs, metadata, model_version, int16_lut_step, strict): the warnings as text. */
+/* export(graph, options): those of check_options, and path, export_config, inputs, outputs, metadata, model_version, int16_lut_step, strict.
+ * Gives the warnings as text. */
 static int road_export_lua(lua_State *L)
 {
     GraphHolder *holder = check_graph(L, 1);
@@ -238,7 +239,8 @@ static int road_pass_lua(lua_State *L)
 {
     const char *texts[3] = {check_text(L, 1, "a name"), check_text(L, 2, "a text"), check_text(L, 3, "a pass's name")};
     luaL_checktype(L, 4, LUA_TFUNCTION);
-    for (int i = 0; i < 2; i++) keep(L, i + 1);      /* strings of Lua stay where they are while something refers to them */
+    for (int i = 0; i < 2; i++)
+        keep(L, i + 1); /* strings of Lua stay where they are while something refers to them */
     Pass pass = {.name = texts[0], .help = texts[1], .when_text = "script", .run = run_script_pass};
     Error error;
     error_begin(&error);
@@ -301,12 +303,14 @@ static int platform_lua(lua_State *L)
         const Target *target = target_find(name);
         if (!target) {
             const char *nearest = target_nearest(name);
-            return raise_text(L, NULL, "`espq targets` lists them all", "platform: unknown target '%s'%s%s%s", name, nearest ? " (did you mean '" : "", nearest ? nearest : "",
-                              nearest ? "'?)" : "");
+            return raise_text(L, NULL, "`espq targets` lists them all", "platform: unknown target '%s'%s%s%s", name,
+                              nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
         }
         int64_t bits = lua_isnil(L, 2) ? 8 : check_integer(L, 2, "a width in bits");
         platform = target_platform(target, (int)bits, lua_toboolean(L, 3));
-        if (!platform) return raise_text(L, NULL, NULL, "platform: target %s has no width of %lld bits; 8 and 16 can be had", target->name, (long long)bits);
+        if (!platform)
+            return raise_text(L, NULL, NULL, "platform: target %s has no width of %lld bits; 8 and 16 can be had", target->name,
+                              (long long)bits);
     }
     lua_createtable(L, 0, 2);
     lua_pushinteger(L, platform->id);
@@ -335,8 +339,16 @@ static int targets_lua(lua_State *L)
 
 void open_road(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"load", road_load_lua}, {"quantize", road_quantize_lua}, {"export", road_export_lua}, {"passes", road_passes},
-                                         {"rewrites", road_rewrites}, {"pass", road_pass_lua}, {"apply", road_apply_lua}, {"simplify", simplify_lua},
-                                         {"platform", platform_lua}, {"targets", targets_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"load", road_load_lua},
+                                         {"quantize", road_quantize_lua},
+                                         {"export", road_export_lua},
+                                         {"passes", road_passes},
+                                         {"rewrites", road_rewrites},
+                                         {"pass", road_pass_lua},
+                                         {"apply", road_apply_lua},
+                                         {"simplify", simplify_lua},
+                                         {"platform", platform_lua},
+                                         {"targets", targets_lua},
+                                         {NULL, NULL}};
     luaL_newlib(L, functions);
 }

@@ -5,7 +5,10 @@
 
 static const char *const kind_names[] = {"boolean", "integer", "number", "text", "text or nil", "list", "dispatch", "config"};
 
-Setting *check_setting(lua_State *L, int index) { return check_box(L, index, SETTING_TYPE, "a setting"); }
+Setting *check_setting(lua_State *L, int index)
+{
+    return check_box(L, index, SETTING_TYPE, "a setting");
+}
 
 static int setting_release(lua_State *L)
 {
@@ -54,7 +57,10 @@ static int setting_make(lua_State *L)
     return 1;
 }
 
-static int setting_done(lua_State *L, bool done, const Error *error) { return done ? 0 : raise(L, error); }
+static int setting_done(lua_State *L, bool done, const Error *error)
+{
+    return done ? 0 : raise(L, error);
+}
 
 static int setting_set_lua(lua_State *L)
 {
@@ -74,20 +80,28 @@ static int setting_dispatch_add_lua(lua_State *L)
 {
     Error error;
     error_begin(&error);
-    return setting_done(L, setting_dispatch_add(check_setting(L, 1), check_text(L, 2, "a name"), (int)check_integer(L, 3, "a platform's number"), &error), &error);
+    return setting_done(
+        L, setting_dispatch_add(check_setting(L, 1), check_text(L, 2, "a name"), (int)check_integer(L, 3, "a platform's number"), &error),
+        &error);
 }
 
 static int setting_config_add_lua(lua_State *L)
 {
     Error error;
     error_begin(&error);
-    return setting_done(L, setting_config_add(check_setting(L, 1), check_text(L, 2, "a name"), check_number(L, 3, "a scale"), &error), &error);
+    return setting_done(L, setting_config_add(check_setting(L, 1), check_text(L, 2, "a name"), check_number(L, 3, "a scale"), &error),
+                        &error);
 }
 
 void open_setting(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"rows", setting_rows}, {"make", setting_make}, {"set", setting_set_lua}, {"list_add", setting_list_add_lua},
-                                         {"dispatch_add", setting_dispatch_add_lua}, {"config_add", setting_config_add_lua}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"rows", setting_rows},
+                                         {"make", setting_make},
+                                         {"set", setting_set_lua},
+                                         {"list_add", setting_list_add_lua},
+                                         {"dispatch_add", setting_dispatch_add_lua},
+                                         {"config_add", setting_config_add_lua},
+                                         {NULL, NULL}};
     make_type(L, SETTING_TYPE, NULL, NULL, setting_release);
     luaL_newlib(L, functions);
 }

@@ -7,8 +7,14 @@
 #include "tensor/arithmetic.h"
 #include "tensor/npy.h"
 
-Tensor *check_tensor(lua_State *L, int index) { return check_box(L, index, TENSOR_TYPE, "a tensor"); }
-Tensor *test_tensor(lua_State *L, int index) { return test_box(L, index, TENSOR_TYPE); }
+Tensor *check_tensor(lua_State *L, int index)
+{
+    return check_box(L, index, TENSOR_TYPE, "a tensor");
+}
+Tensor *test_tensor(lua_State *L, int index)
+{
+    return test_box(L, index, TENSOR_TYPE);
+}
 Box *push_tensor_box(lua_State *L)
 {
     Box *box = lua_newuserdatauv(L, sizeof *box, 0);
@@ -48,13 +54,17 @@ Tensor *push_contiguous(lua_State *L, Tensor *tensor)
     return box->object;
 }
 
-Tensor *push_contiguous_tensor(lua_State *L, int index) { return push_contiguous(L, check_tensor(L, index)); }
+Tensor *push_contiguous_tensor(lua_State *L, int index)
+{
+    return push_contiguous(L, check_tensor(L, index));
+}
 
 int check_axis(lua_State *L, int index, int rank)
 {
     int64_t axis = check_integer(L, index, "an axis");
     int64_t positive = axis < 0 ? axis + rank : axis;
-    if (positive < 0 || positive >= rank) raise_text(L, NULL, NULL, "axis %lld is outside a tensor of rank %d (axes count from 0)", (long long)axis, rank);
+    if (positive < 0 || positive >= rank)
+        raise_text(L, NULL, NULL, "axis %lld is outside a tensor of rank %d (axes count from 0)", (long long)axis, rank);
     return (int)positive;
 }
 
@@ -72,16 +82,21 @@ static int tensor_release_lua(lua_State *L)
 void push_element(lua_State *L, const Tensor *tensor, int64_t offset)
 {
     Tensor element = {.dtype = tensor->dtype, .data = tensor->data + offset * (int64_t)dtype_bytes(tensor->dtype)};
-    if (tensor->dtype == DTYPE_BOOL) lua_pushboolean(L, tensor_get_integer(&element, 0) != 0);
-    else if (dtype_rows[tensor->dtype].is_float) lua_pushnumber(L, tensor_get(&element, 0));
-    else lua_pushinteger(L, tensor_get_integer(&element, 0));
+    if (tensor->dtype == DTYPE_BOOL)
+        lua_pushboolean(L, tensor_get_integer(&element, 0) != 0);
+    else if (dtype_rows[tensor->dtype].is_float)
+        lua_pushnumber(L, tensor_get(&element, 0));
+    else
+        lua_pushinteger(L, tensor_get_integer(&element, 0));
 }
 
 static void set_element(Tensor *tensor, int64_t offset, double value, int64_t integer, bool is_integer)
 {
     Tensor element = {.dtype = tensor->dtype, .data = tensor->data + offset * (int64_t)dtype_bytes(tensor->dtype)};
-    if (is_integer && tensor->dtype == DTYPE_INT64) memcpy(element.data, &integer, sizeof integer);      /* a double would lose the last digits */
-    else tensor_set(&element, 0, value);
+    if (is_integer && tensor->dtype == DTYPE_INT64)
+        memcpy(element.data, &integer, sizeof integer); /* a double would lose the last digits */
+    else
+        tensor_set(&element, 0, value);
 }
 
 static double check_value_number(lua_State *L, int index, int64_t *integer, bool *is_integer)
@@ -91,7 +106,8 @@ static double check_value_number(lua_State *L, int index, int64_t *integer, bool
     if (lua_isboolean(L, index)) return lua_toboolean(L, index);
     if (test_tensor(L, index)) {
         Tensor *tensor = test_tensor(L, index);
-        if (tensor_count(tensor) != 1) raise_text(L, NULL, NULL, "a number or a tensor of one element is wanted, this one has %lld", (long long)tensor_count(tensor));
+        if (tensor_count(tensor) != 1)
+            raise_text(L, NULL, NULL, "a number or a tensor of one element is wanted, this one has %lld", (long long)tensor_count(tensor));
         return tensor_get(tensor, 0);
     }
     double value = check_number(L, index, "a number");
@@ -103,13 +119,16 @@ static double check_value_number(lua_State *L, int index, int64_t *integer, bool
 /* The offset of the element whose positions are the arguments from `first`. */
 static int64_t check_position(lua_State *L, const Tensor *tensor, int first, int count)
 {
-    if (count != tensor->shape.rank) raise_text(L, NULL, NULL, "%d positions are wanted for a tensor of rank %d, %d are given", tensor->shape.rank, tensor->shape.rank, count);
+    if (count != tensor->shape.rank)
+        raise_text(L, NULL, NULL, "%d positions are wanted for a tensor of rank %d, %d are given", tensor->shape.rank, tensor->shape.rank,
+                   count);
     int64_t offset = 0;
     for (int axis = 0; axis < count; axis++) {
         int64_t position = check_integer(L, first + axis, "a position from 0"), size = tensor->shape.dims[axis];
         int64_t positive = position < 0 ? position + size : position;
         if (positive < 0 || positive >= size)
-            raise_text(L, NULL, NULL, "position %lld is outside axis %d of size %lld (positions count from 0)", (long long)position, axis, (long long)size);
+            raise_text(L, NULL, NULL, "position %lld is outside axis %d of size %lld (positions count from 0)", (long long)position, axis,
+                       (long long)size);
         offset += positive * tensor->strides[axis];
     }
     return offset;
@@ -139,7 +158,8 @@ static int tensor_item(lua_State *L)
     Tensor *tensor = check_tensor(L, 1);
     if (tensor_count(tensor) != 1) {
         char shape[160];
-        return raise_text(L, NULL, NULL, "item: only a tensor of one element has one, this has shape %s", shape_text(&tensor->shape, shape));
+        return raise_text(L, NULL, NULL, "item: only a tensor of one element has one, this has shape %s",
+                          shape_text(&tensor->shape, shape));
     }
     push_element(L, tensor, 0);
     return 1;
@@ -172,20 +192,25 @@ static int tensor_view_lua(lua_State *L)
     Tensor *tensor = check_tensor(L, 1);
     Shape shape = {0};
     int64_t count = 1, unknown = -1;
-    if (lua_istable(L, 2)) shape.rank = check_integers(L, 2, shape.dims, ESPQ_MAX_RANK, "a shape");
+    if (lua_istable(L, 2))
+        shape.rank = check_integers(L, 2, shape.dims, ESPQ_MAX_RANK, "a shape");
     else
-        for (shape.rank = 0; shape.rank < lua_gettop(L) - 1 && shape.rank < ESPQ_MAX_RANK; shape.rank++) shape.dims[shape.rank] = check_integer(L, shape.rank + 2, "a size");
+        for (shape.rank = 0; shape.rank < lua_gettop(L) - 1 && shape.rank < ESPQ_MAX_RANK; shape.rank++)
+            shape.dims[shape.rank] = check_integer(L, shape.rank + 2, "a size");
     for (int i = 0; i < shape.rank; i++) {
-        if (shape.dims[i] == -1 && unknown < 0) unknown = i;
-        else if (shape.dims[i] < 0) return raise_text(L, NULL, NULL, "view: size %lld of axis %d", (long long)shape.dims[i], i);
-        else count *= shape.dims[i];
+        if (shape.dims[i] == -1 && unknown < 0)
+            unknown = i;
+        else if (shape.dims[i] < 0)
+            return raise_text(L, NULL, NULL, "view: size %lld of axis %d", (long long)shape.dims[i], i);
+        else
+            count *= shape.dims[i];
     }
     if (unknown >= 0) shape.dims[unknown] = count ? tensor_count(tensor) / count : 0;
     if (shape_count(&shape) != tensor_count(tensor)) {
         char from[160], to[160];
         if (unknown >= 0) shape.dims[unknown] = -1;
-        return raise_text(L, NULL, NULL, "view: %lld elements of shape %s do not fit into %s", (long long)tensor_count(tensor), shape_text(&tensor->shape, from),
-                          shape_text(&shape, to));
+        return raise_text(L, NULL, NULL, "view: %lld elements of shape %s do not fit into %s", (long long)tensor_count(tensor),
+                          shape_text(&tensor->shape, from), shape_text(&shape, to));
     }
     Error error;
     error_begin(&error);
@@ -216,7 +241,8 @@ static int tensor_unsqueeze(lua_State *L)
     int rank = tensor->shape.rank, axis = check_axis(L, 2, rank + 1);
     if (rank == ESPQ_MAX_RANK) return raise_text(L, NULL, NULL, "unsqueeze: a tensor has at most %d axes", ESPQ_MAX_RANK);
     Shape shape = {.rank = rank + 1};
-    for (int i = 0; i <= rank; i++) shape.dims[i] = i < axis ? tensor->shape.dims[i] : i == axis ? 1 : tensor->shape.dims[i - 1];
+    for (int i = 0; i <= rank; i++)
+        shape.dims[i] = i < axis ? tensor->shape.dims[i] : i == axis ? 1 : tensor->shape.dims[i - 1];
     return reshaped(L, tensor, &shape);
 }
 
@@ -224,7 +250,8 @@ static int tensor_squeeze(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
     int axis = lua_isnoneornil(L, 2) ? -1 : check_axis(L, 2, tensor->shape.rank);
-    if (axis >= 0 && tensor->shape.dims[axis] != 1) return raise_text(L, NULL, NULL, "squeeze: axis %d has size %lld, not 1", axis, (long long)tensor->shape.dims[axis]);
+    if (axis >= 0 && tensor->shape.dims[axis] != 1)
+        return raise_text(L, NULL, NULL, "squeeze: axis %d has size %lld, not 1", axis, (long long)tensor->shape.dims[axis]);
     Shape shape = {0};
     for (int i = 0; i < tensor->shape.rank; i++)
         if (axis >= 0 ? i != axis : tensor->shape.dims[i] != 1) shape.dims[shape.rank++] = tensor->shape.dims[i];
@@ -238,13 +265,16 @@ static int tensor_permute(lua_State *L)
     int rank = tensor->shape.rank, permutation[ESPQ_MAX_RANK];
     bool seen[ESPQ_MAX_RANK] = {false};
     int count = 0;
-    if (lua_istable(L, 2)) count = check_integers(L, 2, axes, ESPQ_MAX_RANK, "a list of axes");
+    if (lua_istable(L, 2))
+        count = check_integers(L, 2, axes, ESPQ_MAX_RANK, "a list of axes");
     else
-        for (; count < lua_gettop(L) - 1 && count < ESPQ_MAX_RANK; count++) axes[count] = check_integer(L, count + 2, "an axis");
+        for (; count < lua_gettop(L) - 1 && count < ESPQ_MAX_RANK; count++)
+            axes[count] = check_integer(L, count + 2, "an axis");
     if (count != rank) return raise_text(L, NULL, NULL, "permute: %d axes are wanted, %d are given", rank, count);
     for (int i = 0; i < rank; i++) {
         int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
-        if (axis < 0 || axis >= rank || seen[axis]) return raise_text(L, NULL, NULL, "permute: axis %lld is outside, or there twice", (long long)axes[i]);
+        if (axis < 0 || axis >= rank || seen[axis])
+            return raise_text(L, NULL, NULL, "permute: axis %lld is outside, or there twice", (long long)axes[i]);
         seen[axis] = true;
         permutation[i] = (int)axis;
     }
@@ -262,7 +292,8 @@ static int tensor_transpose_lua(lua_State *L)
     int rank = tensor->shape.rank, permutation[ESPQ_MAX_RANK];
     if (rank < 2 && lua_isnoneornil(L, 2)) return raise_text(L, NULL, NULL, "transpose: the tensor has rank %d", rank);
     int a = lua_isnoneornil(L, 2) ? rank - 2 : check_axis(L, 2, rank), b = lua_isnoneornil(L, 3) ? rank - 1 : check_axis(L, 3, rank);
-    for (int i = 0; i < rank; i++) permutation[i] = i == a ? b : i == b ? a : i;
+    for (int i = 0; i < rank; i++)
+        permutation[i] = i == a ? b : i == b ? a : i;
     Error error;
     error_begin(&error);
     Tensor *plain = push_contiguous(L, tensor);
@@ -336,31 +367,38 @@ static void assign(Tensor *to, int axis, int64_t to_offset, const Tensor *from, 
 {
     if (axis == to->shape.rank) {
         Tensor element = {.dtype = from->dtype, .data = from->data + from_offset * (int64_t)dtype_bytes(from->dtype)};
-        set_element(to, to_offset, tensor_get(&element, 0), from->dtype == DTYPE_INT64 ? tensor_get_integer(&element, 0) : 0, from->dtype == DTYPE_INT64);
+        set_element(to, to_offset, tensor_get(&element, 0), from->dtype == DTYPE_INT64 ? tensor_get_integer(&element, 0) : 0,
+                    from->dtype == DTYPE_INT64);
         return;
     }
     int from_axis = axis - (to->shape.rank - from->shape.rank);
     int64_t step = from_axis < 0 || from->shape.dims[from_axis] == 1 ? 0 : from->strides[from_axis];
-    for (int64_t i = 0; i < to->shape.dims[axis]; i++) assign(to, axis + 1, to_offset + i * to->strides[axis], from, from_offset + i * step);
+    for (int64_t i = 0; i < to->shape.dims[axis]; i++)
+        assign(to, axis + 1, to_offset + i * to->strides[axis], from, from_offset + i * step);
 }
 
 static int tensor_newindex(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
-    if (lua_type(L, 2) != LUA_TNUMBER) return raise_text(L, NULL, NULL, "field '%s' of a tensor cannot be assigned", luaL_tolstring(L, 2, NULL));
+    if (lua_type(L, 2) != LUA_TNUMBER)
+        return raise_text(L, NULL, NULL, "field '%s' of a tensor cannot be assigned", luaL_tolstring(L, 2, NULL));
     push_row(L, tensor, check_integer(L, 2, "a position from 0"));
     Tensor *row = check_tensor(L, 4), *value = test_tensor(L, 3);
     Error error;
     error_begin(&error);
     if (!value) {
         Box *box = push_tensor_box(L);
-        finish_tensor(L, box, tensor_scalar(DTYPE_FLOAT64, lua_isboolean(L, 3) ? lua_toboolean(L, 3) : check_number(L, 3, "a tensor or a number"), &error), &error);
+        finish_tensor(
+            L, box,
+            tensor_scalar(DTYPE_FLOAT64, lua_isboolean(L, 3) ? lua_toboolean(L, 3) : check_number(L, 3, "a tensor or a number"), &error),
+            &error);
         value = box->object;
     }
     Shape together;
     if (!shape_broadcast(&row->shape, &value->shape, &together) || !shape_equal(&together, &row->shape)) {
         char to[160], from[160];
-        return raise_text(L, NULL, NULL, "a tensor of shape %s cannot be put into %s", shape_text(&value->shape, from), shape_text(&row->shape, to));
+        return raise_text(L, NULL, NULL, "a tensor of shape %s cannot be put into %s", shape_text(&value->shape, from),
+                          shape_text(&row->shape, to));
     }
     assign(row, 0, 0, value, 0);
     return 0;
@@ -377,10 +415,14 @@ static int tensor_index(lua_State *L)
         return push_row(L, tensor, position);
     }
     const char *field = check_text(L, 2, "a position or the name of a field");
-    if (strcmp(field, "shape") == 0) push_shape(L, &tensor->shape);
-    else if (strcmp(field, "dtype") == 0) lua_pushstring(L, dtype_name(tensor->dtype));
-    else if (strcmp(field, "ndim") == 0) lua_pushinteger(L, tensor->shape.rank);
-    else if (strcmp(field, "size") == 0) lua_pushinteger(L, tensor_count(tensor));
+    if (strcmp(field, "shape") == 0)
+        push_shape(L, &tensor->shape);
+    else if (strcmp(field, "dtype") == 0)
+        lua_pushstring(L, dtype_name(tensor->dtype));
+    else if (strcmp(field, "ndim") == 0)
+        lua_pushinteger(L, tensor->shape.rank);
+    else if (strcmp(field, "size") == 0)
+        lua_pushinteger(L, tensor_count(tensor));
     else {
         luaL_getmetafield(L, 1, "methods");
         lua_pushvalue(L, 2);
@@ -447,13 +489,27 @@ static int tensor_to(lua_State *L)
 
 void open_tensor(lua_State *L)
 {
-    static const luaL_Reg meta[] = {{"__index", tensor_index}, {"__newindex", tensor_newindex}, {"__len", tensor_length}, {"__tostring", tensor_text},
-                                    {"__concat", tensor_concat}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"get", tensor_get_lua}, {"set", tensor_set_lua}, {"item", tensor_item}, {"tolist", tensor_tolist}, {"view", tensor_view_lua},
-        {"reshape", tensor_view_lua}, {"flatten", tensor_flatten}, {"unsqueeze", tensor_unsqueeze}, {"squeeze", tensor_squeeze},
-        {"permute", tensor_permute}, {"transpose", tensor_transpose_lua}, {"slice", tensor_slice_lua}, {"select", tensor_select_lua}, {"rows", tensor_rows},
-        {"save", tensor_save}, {"copy", tensor_copy_lua}, {"clone", tensor_copy_lua}, {"to", tensor_to}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__index", tensor_index},   {"__newindex", tensor_newindex}, {"__len", tensor_length},
+                                    {"__tostring", tensor_text}, {"__concat", tensor_concat},     {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"get", tensor_get_lua},
+                                       {"set", tensor_set_lua},
+                                       {"item", tensor_item},
+                                       {"tolist", tensor_tolist},
+                                       {"view", tensor_view_lua},
+                                       {"reshape", tensor_view_lua},
+                                       {"flatten", tensor_flatten},
+                                       {"unsqueeze", tensor_unsqueeze},
+                                       {"squeeze", tensor_squeeze},
+                                       {"permute", tensor_permute},
+                                       {"transpose", tensor_transpose_lua},
+                                       {"slice", tensor_slice_lua},
+                                       {"select", tensor_select_lua},
+                                       {"rows", tensor_rows},
+                                       {"save", tensor_save},
+                                       {"copy", tensor_copy_lua},
+                                       {"clone", tensor_copy_lua},
+                                       {"to", tensor_to},
+                                       {NULL, NULL}};
     make_type(L, TENSOR_TYPE, methods, meta, tensor_release_lua);
     luaL_getmetatable(L, TENSOR_TYPE);
     add_tensor_operators(L);

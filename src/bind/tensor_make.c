@@ -9,7 +9,7 @@
 #include "tensor/image.h"
 #include "tensor/npy.h"
 
-static Random script_random = {0};      /* of randn and rand without a seed of their own; espq.seed(n) starts it */
+static Random script_random = {0}; /* of randn and rand without a seed of their own; espq.seed(n) starts it */
 
 static int seed_lua(lua_State *L)
 {
@@ -23,10 +23,15 @@ static int seed_lua(lua_State *L)
 static void measure(lua_State *L, int index, int axis, Shape *shape, bool *floats, bool *booleans)
 {
     if (lua_type(L, index) != LUA_TTABLE) {
-        if (lua_isboolean(L, index)) *booleans = true;
-        else if (lua_type(L, index) != LUA_TNUMBER) raise_text(L, NULL, NULL, "tensor: a %s stands among the numbers", luaL_typename(L, index));
-        else if (!lua_isinteger(L, index)) *floats = true;
-        if (shape->rank != axis) raise_text(L, NULL, NULL, "tensor: the table is not regular: a number stands where a list of %lld was", (long long)shape->dims[axis]);
+        if (lua_isboolean(L, index))
+            *booleans = true;
+        else if (lua_type(L, index) != LUA_TNUMBER)
+            raise_text(L, NULL, NULL, "tensor: a %s stands among the numbers", luaL_typename(L, index));
+        else if (!lua_isinteger(L, index))
+            *floats = true;
+        if (shape->rank != axis)
+            raise_text(L, NULL, NULL, "tensor: the table is not regular: a number stands where a list of %lld was",
+                       (long long)shape->dims[axis]);
         return;
     }
     int64_t length = (int64_t)lua_rawlen(L, index);
@@ -35,7 +40,8 @@ static void measure(lua_State *L, int index, int axis, Shape *shape, bool *float
         shape->dims[axis] = length;
         shape->rank = axis + 1;
     } else if (axis >= shape->rank || shape->dims[axis] != length) {
-        raise_text(L, NULL, NULL, "tensor: the table is not regular: axis %d has lists of %lld and of %lld", axis, (long long)shape->dims[axis], (long long)length);
+        raise_text(L, NULL, NULL, "tensor: the table is not regular: axis %d has lists of %lld and of %lld", axis,
+                   (long long)shape->dims[axis], (long long)length);
     }
     luaL_checkstack(L, 4, "tensor");
     for (int64_t i = 1; i <= length; i++) {
@@ -56,8 +62,10 @@ static void fill(lua_State *L, int index, Tensor *tensor, int64_t *position)
         }
         return;
     }
-    if (tensor->dtype == DTYPE_INT64 && lua_isinteger(L, index)) ((int64_t *)(void *)tensor->data)[(*position)++] = lua_tointeger(L, index);
-    else tensor_set(tensor, (*position)++, lua_isboolean(L, index) ? lua_toboolean(L, index) : lua_tonumber(L, index));
+    if (tensor->dtype == DTYPE_INT64 && lua_isinteger(L, index))
+        ((int64_t *)(void *)tensor->data)[(*position)++] = lua_tointeger(L, index);
+    else
+        tensor_set(tensor, (*position)++, lua_isboolean(L, index) ? lua_toboolean(L, index) : lua_tonumber(L, index));
 }
 
 static Dtype option_dtype(lua_State *L, int index, Dtype otherwise)
@@ -88,9 +96,11 @@ static int tensor_lua(lua_State *L)
         return finish_tensor(L, box, tensor_new(dtype, &shape, &error), &error);
     }
     lua_settop(L, 2);
-    if (lua_type(L, 1) != LUA_TTABLE && lua_type(L, 1) != LUA_TNUMBER && lua_type(L, 1) != LUA_TBOOLEAN) return raise_argument(L, 1, "a table of numbers or a number");
+    if (lua_type(L, 1) != LUA_TTABLE && lua_type(L, 1) != LUA_TNUMBER && lua_type(L, 1) != LUA_TBOOLEAN)
+        return raise_argument(L, 1, "a table of numbers or a number");
     Shape shape = {0};
-    for (int i = 0; i < ESPQ_MAX_RANK; i++) shape.dims[i] = -1;
+    for (int i = 0; i < ESPQ_MAX_RANK; i++)
+        shape.dims[i] = -1;
     bool floats = false, booleans = false;
     measure(L, 1, 0, &shape, &floats, &booleans);
     Dtype dtype = option_dtype(L, 2, floats ? DTYPE_FLOAT32 : booleans ? DTYPE_BOOL : DTYPE_INT64);
@@ -111,9 +121,18 @@ static int full(lua_State *L, double value, int options)
     return finish_tensor(L, box, tensor_full(&shape, dtype, value, &error), &error);
 }
 
-static int zeros_lua(lua_State *L) { return full(L, 0, 2); }
-static int ones_lua(lua_State *L) { return full(L, 1, 2); }
-static int full_lua(lua_State *L) { return full(L, check_number(L, 2, "a number"), 3); }
+static int zeros_lua(lua_State *L)
+{
+    return full(L, 0, 2);
+}
+static int ones_lua(lua_State *L)
+{
+    return full(L, 1, 2);
+}
+static int full_lua(lua_State *L)
+{
+    return full(L, check_number(L, 2, "a number"), 3);
+}
 
 /* arange(stop), arange(start, stop, step), each with { dtype = } at the end. */
 static int arange_lua(lua_State *L)
@@ -153,8 +172,14 @@ static int random_lua(lua_State *L, Tensor *(*make)(const Shape *, Dtype, Random
     return finish_tensor(L, box, make(&shape, dtype, random, &error), &error);
 }
 
-static int randn_lua(lua_State *L) { return random_lua(L, tensor_random_normal); }
-static int rand_lua(lua_State *L) { return random_lua(L, tensor_random_uniform); }
+static int randn_lua(lua_State *L)
+{
+    return random_lua(L, tensor_random_normal);
+}
+static int rand_lua(lua_State *L)
+{
+    return random_lua(L, tensor_random_uniform);
+}
 
 /* ---- files ---- */
 
@@ -221,7 +246,7 @@ static int save_npz_lua(lua_State *L)
         entries[i].name = (char *)check_text(L, lua_gettop(L), "a name");
         lua_rawgeti(L, item, 2);
         entries[i].tensor = push_contiguous(L, check_tensor(L, lua_gettop(L)));
-        lua_replace(L, item);                    /* the box stays on the stack, what led to it goes */
+        lua_replace(L, item); /* the box stays on the stack, what led to it goes */
         lua_settop(L, item);
     }
     Error error;
@@ -253,7 +278,8 @@ static int resize_lua(lua_State *L)
     ImageFilter filter = FILTER_BILINEAR;
     Error error;
     error_begin(&error);
-    if (!lua_isnoneornil(L, 4) && lua_type(L, 4) == LUA_TSTRING && !image_filter_from_name(lua_tostring(L, 4), &filter, &error)) return raise(L, &error);
+    if (!lua_isnoneornil(L, 4) && lua_type(L, 4) == LUA_TSTRING && !image_filter_from_name(lua_tostring(L, 4), &filter, &error))
+        return raise(L, &error);
     Box *box = push_tensor_box(L);
     return finish_tensor(L, box, image_resize(image, height, width, filter, &error), &error);
 }
@@ -266,10 +292,10 @@ static int is_tensor(lua_State *L)
 
 void add_tensor_functions(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"tensor", tensor_lua}, {"zeros", zeros_lua}, {"ones", ones_lua}, {"full", full_lua}, {"arange", arange_lua},
-                                         {"randn", randn_lua}, {"rand", rand_lua}, {"from_npy", from_npy_lua}, {"from_npz", from_npz_lua},
-                                         {"save_npz", save_npz_lua}, {"image", image_lua}, {"resize", resize_lua}, {"seed", seed_lua}, {"is_tensor", is_tensor},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"tensor", tensor_lua}, {"zeros", zeros_lua},   {"ones", ones_lua},         {"full", full_lua},         {"arange", arange_lua},
+        {"randn", randn_lua},   {"rand", rand_lua},     {"from_npy", from_npy_lua}, {"from_npz", from_npz_lua}, {"save_npz", save_npz_lua},
+        {"image", image_lua},   {"resize", resize_lua}, {"seed", seed_lua},         {"is_tensor", is_tensor},   {NULL, NULL}};
     luaL_newmetatable(L, ENTRIES_TYPE);
     lua_pushcfunction(L, entries_release);
     lua_setfield(L, -2, "__gc");

@@ -18,7 +18,10 @@ static int binary(lua_State *L, BinaryKind kind)
     return finish_tensor(L, box, tensor_binary_number(kind, a ? a : b, number, !a, &error), &error);
 }
 
-static int binary_lua(lua_State *L) { return binary(L, (BinaryKind)lua_tointeger(L, lua_upvalueindex(1))); }
+static int binary_lua(lua_State *L)
+{
+    return binary(L, (BinaryKind)lua_tointeger(L, lua_upvalueindex(1)));
+}
 
 static int unary_lua(lua_State *L)
 {
@@ -34,7 +37,9 @@ static double single(lua_State *L, int index)
 {
     Tensor *tensor = test_tensor(L, index);
     if (!tensor) return check_number(L, index, "a number or a tensor of one element");
-    if (tensor_count(tensor) != 1) raise_text(L, NULL, "t:lt(u), t:le(u), t:gt(u), t:ge(u) compare element by element", "only tensors of one element compare with < and <=");
+    if (tensor_count(tensor) != 1)
+        raise_text(L, NULL, "t:lt(u), t:le(u), t:gt(u), t:ge(u) compare element by element",
+                   "only tensors of one element compare with < and <=");
     return tensor_get(tensor, 0);
 }
 
@@ -84,7 +89,8 @@ static int reduce_axes(lua_State *L, ReduceKind kind, Tensor *tensor, int list, 
     int rank = tensor->shape.rank, count = check_integers(L, list, axes, ESPQ_MAX_RANK, "a list of axes");
     for (int i = 0; i < count; i++) {
         int64_t axis = axes[i] < 0 ? axes[i] + rank : axes[i];
-        if (axis < 0 || axis >= rank || chosen[axis]) return raise_text(L, NULL, NULL, "axis %lld is outside, or there twice", (long long)axes[i]);
+        if (axis < 0 || axis >= rank || chosen[axis])
+            return raise_text(L, NULL, NULL, "axis %lld is outside, or there twice", (long long)axes[i]);
         chosen[axis] = true;
     }
     Tensor *merged = push_merged(L, tensor, chosen);
@@ -150,7 +156,8 @@ static int softmax_lua(lua_State *L)
 static int clamp_lua(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
-    double least = lua_isnoneornil(L, 2) ? -INFINITY : check_number(L, 2, "a number"), most = lua_isnoneornil(L, 3) ? INFINITY : check_number(L, 3, "a number");
+    double least = lua_isnoneornil(L, 2) ? -INFINITY : check_number(L, 2, "a number"),
+           most = lua_isnoneornil(L, 3) ? INFINITY : check_number(L, 3, "a number");
     Error error;
     error_begin(&error);
     Box *box = push_tensor_box(L);
@@ -221,8 +228,14 @@ static int sort(lua_State *L, bool want_values)
     return finish_tensor(L, box, made, &error);
 }
 
-static int sort_lua(lua_State *L) { return sort(L, true); }
-static int argsort_lua(lua_State *L) { return sort(L, false); }
+static int sort_lua(lua_State *L)
+{
+    return sort(L, true);
+}
+static int argsort_lua(lua_State *L)
+{
+    return sort(L, false);
+}
 
 /* cat(list, { axis = 0 }), stack(list, { axis = 0 }); as methods the tensor itself stands first: t:cat(u), t:cat({u, v}, { axis = 1 }). */
 static int join(lua_State *L, bool stacking)
@@ -253,8 +266,14 @@ static int join(lua_State *L, bool stacking)
     return finish_tensor(L, box, stacking ? tensor_stack(tensors, count, axis, &error) : tensor_cat(tensors, count, axis, &error), &error);
 }
 
-static int cat_lua(lua_State *L) { return join(L, false); }
-static int stack_lua(lua_State *L) { return join(L, true); }
+static int cat_lua(lua_State *L)
+{
+    return join(L, false);
+}
+static int stack_lua(lua_State *L)
+{
+    return join(L, true);
+}
 
 /* pad{ before = {0, 0, 1, 1}, after = {…}, value = 0 } */
 static int pad_lua(lua_State *L)
@@ -266,7 +285,8 @@ static int pad_lua(lua_State *L)
     for (int side = 0; side < 2; side++) {
         if (lua_getfield(L, 2, names[side]) != LUA_TNIL) {
             int count = check_integers(L, lua_gettop(L), side ? after : before, ESPQ_MAX_RANK, names[side]);
-            if (count != tensor->shape.rank) return raise_text(L, NULL, NULL, "pad: %s has %d numbers, the tensor rank %d", names[side], count, tensor->shape.rank);
+            if (count != tensor->shape.rank)
+                return raise_text(L, NULL, NULL, "pad: %s has %d numbers, the tensor rank %d", names[side], count, tensor->shape.rank);
         }
         lua_pop(L, 1);
     }
@@ -341,8 +361,9 @@ static void add_kinds(lua_State *L, const Kind *kinds, lua_CFunction function)
 
 void add_tensor_operators(lua_State *L)
 {
-    static const Kind binaries[] = {{"__add", BINARY_ADD}, {"__sub", BINARY_SUBTRACT}, {"__mul", BINARY_MULTIPLY}, {"__div", BINARY_DIVIDE},
-                                    {"__idiv", BINARY_FLOOR_DIVIDE}, {"__mod", BINARY_MODULO}, {"__pow", BINARY_POWER}, {NULL, 0}};
+    static const Kind binaries[] = {
+        {"__add", BINARY_ADD},           {"__sub", BINARY_SUBTRACT}, {"__mul", BINARY_MULTIPLY}, {"__div", BINARY_DIVIDE},
+        {"__idiv", BINARY_FLOOR_DIVIDE}, {"__mod", BINARY_MODULO},   {"__pow", BINARY_POWER},    {NULL, 0}};
     static const Kind unaries[] = {{"__unm", UNARY_NEGATIVE}, {NULL, 0}};
     static const luaL_Reg comparisons[] = {{"__lt", less_lua}, {"__le", less_equal_lua}, {NULL, NULL}};
     add_kinds(L, binaries, binary_lua);
@@ -358,16 +379,31 @@ void add_tensor_joins(lua_State *L)
 
 void add_tensor_methods(lua_State *L)
 {
-    static const Kind binaries[] = {{"eq", BINARY_EQUAL}, {"ne", BINARY_NOT_EQUAL}, {"lt", BINARY_LESS}, {"le", BINARY_LESS_EQUAL}, {"gt", BINARY_GREATER},
-                                    {"ge", BINARY_GREATER_EQUAL}, {"maximum", BINARY_MAXIMUM}, {"minimum", BINARY_MINIMUM}, {"pow", BINARY_POWER}, {NULL, 0}};
-    static const Kind unaries[] = {{"exp", UNARY_EXP}, {"log", UNARY_LOG}, {"sqrt", UNARY_SQRT}, {"abs", UNARY_ABSOLUTE}, {"round", UNARY_ROUND},
-                                   {"floor", UNARY_FLOOR}, {"ceil", UNARY_CEIL}, {"sigmoid", UNARY_SIGMOID}, {"tanh", UNARY_TANH}, {"sin", UNARY_SIN},
-                                   {"cos", UNARY_COS}, {"neg", UNARY_NEGATIVE}, {NULL, 0}};
-    static const Kind reductions[] = {{"sum", REDUCE_SUM}, {"mean", REDUCE_MEAN}, {"min", REDUCE_MINIMUM}, {"max", REDUCE_MAXIMUM}, {"argmax", REDUCE_ARGMAX},
-                                      {"argmin", REDUCE_ARGMIN}, {"std", REDUCE_STD}, {"norm", REDUCE_NORM}, {"prod", REDUCE_PRODUCT}, {NULL, 0}};
-    static const luaL_Reg others[] = {{"softmax", softmax_lua}, {"clamp", clamp_lua}, {"where", where_lua}, {"matmul", matmul_lua}, {"topk", topk_lua},
-                                      {"sort", sort_lua}, {"argsort", argsort_lua}, {"cat", cat_lua}, {"stack", stack_lua}, {"pad", pad_lua}, {"flip", flip_lua},
-                                      {"equal", equal_lua}, {"allclose", allclose_lua}, {"apply", apply_lua}, {NULL, NULL}};
+    static const Kind binaries[] = {{"eq", BINARY_EQUAL},        {"ne", BINARY_NOT_EQUAL},
+                                    {"lt", BINARY_LESS},         {"le", BINARY_LESS_EQUAL},
+                                    {"gt", BINARY_GREATER},      {"ge", BINARY_GREATER_EQUAL},
+                                    {"maximum", BINARY_MAXIMUM}, {"minimum", BINARY_MINIMUM},
+                                    {"pow", BINARY_POWER},       {NULL, 0}};
+    static const Kind unaries[] = {{"exp", UNARY_EXP},
+                                   {"log", UNARY_LOG},
+                                   {"sqrt", UNARY_SQRT},
+                                   {"abs", UNARY_ABSOLUTE},
+                                   {"round", UNARY_ROUND},
+                                   {"floor", UNARY_FLOOR},
+                                   {"ceil", UNARY_CEIL},
+                                   {"sigmoid", UNARY_SIGMOID},
+                                   {"tanh", UNARY_TANH},
+                                   {"sin", UNARY_SIN},
+                                   {"cos", UNARY_COS},
+                                   {"neg", UNARY_NEGATIVE},
+                                   {NULL, 0}};
+    static const Kind reductions[] = {
+        {"sum", REDUCE_SUM},       {"mean", REDUCE_MEAN}, {"min", REDUCE_MINIMUM}, {"max", REDUCE_MAXIMUM},  {"argmax", REDUCE_ARGMAX},
+        {"argmin", REDUCE_ARGMIN}, {"std", REDUCE_STD},   {"norm", REDUCE_NORM},   {"prod", REDUCE_PRODUCT}, {NULL, 0}};
+    static const luaL_Reg others[] = {
+        {"softmax", softmax_lua}, {"clamp", clamp_lua},     {"where", where_lua},       {"matmul", matmul_lua}, {"topk", topk_lua},
+        {"sort", sort_lua},       {"argsort", argsort_lua}, {"cat", cat_lua},           {"stack", stack_lua},   {"pad", pad_lua},
+        {"flip", flip_lua},       {"equal", equal_lua},     {"allclose", allclose_lua}, {"apply", apply_lua},   {NULL, NULL}};
     add_kinds(L, binaries, binary_lua);
     add_kinds(L, unaries, unary_lua);
     add_kinds(L, reductions, reduce_lua);

@@ -26,7 +26,8 @@ typedef struct Exporting {
 
 static void release_tests(EspdlTest *tests, int count)
 {
-    for (int i = 0; i < count; i++) tensor_release((Tensor *)(uintptr_t)tests[i].tensor);
+    for (int i = 0; i < count; i++)
+        tensor_release((Tensor *)(uintptr_t)tests[i].tensor);
     memory_free(tests);
 }
 
@@ -85,13 +86,18 @@ static bool make_model(Exporting *exporting, const Graph *graph, Error *error)
     LowerOptions lowering = {exporting->options->setting, exporting->options->target, wanted->int16_lut_step};
     exporting->device = lower_graph(graph, &lowering, error);
     if (!exporting->device) return false;
-    if (!lower_tests(exporting, wanted->test_inputs, wanted->test_input_count, &exporting->inputs, &exporting->input_count, error)) return false;
-    if (!lower_tests(exporting, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count, error)) return false;
+    if (!lower_tests(exporting, wanted->test_inputs, wanted->test_input_count, &exporting->inputs, &exporting->input_count, error))
+        return false;
+    if (!lower_tests(exporting, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count, error))
+        return false;
     EspdlExtra extra = {
         .model_version = wanted->model_version,
-        .test_inputs = exporting->inputs, .test_input_count = exporting->input_count,
-        .test_outputs = exporting->outputs, .test_output_count = exporting->output_count,
-        .metadata = wanted->metadata, .metadata_count = wanted->metadata_count,
+        .test_inputs = exporting->inputs,
+        .test_input_count = exporting->input_count,
+        .test_outputs = exporting->outputs,
+        .test_output_count = exporting->output_count,
+        .metadata = wanted->metadata,
+        .metadata_count = wanted->metadata_count,
         .reference_order = exporting->options->setting->switches.reference_order,
     };
     exporting->model = espdl_from_device(exporting->device, &extra, error);
@@ -105,8 +111,10 @@ static void list_findings(Text *text, const Findings *findings, FindingLevel lev
     for (int i = 0; i < findings->count; i++) {
         const Finding *finding = &findings->rows[i];
         if (finding->level != level) continue;
-        if (listed++ < most) text_format(text, "%s: %s (EXPORT %s)\n", finding->where, finding->text, finding->rule);
-        else more++;
+        if (listed++ < most)
+            text_format(text, "%s: %s (EXPORT %s)\n", finding->where, finding->text, finding->rule);
+        else
+            more++;
     }
     if (more) text_format(text, "… and %d more\n", more);
 }
@@ -116,11 +124,13 @@ static bool judge(Exporting *exporting, const EspdlModel *model, Error *error)
     Findings findings = {0};
     bool fine = espdl_verify(model, exporting->options->target->name, &findings, error);
     int errors = 0;
-    for (int i = 0; fine && i < findings.count; i++) errors += findings.rows[i].level == FINDING_ERROR;
+    for (int i = 0; fine && i < findings.count; i++)
+        errors += findings.rows[i].level == FINDING_ERROR;
     if (fine && errors && exporting->wanted->strict) {
         Text list = {0};
         list_findings(&list, &findings, FINDING_ERROR, 20);
-        fine = fail(error, exporting->wanted->path, "nothing was written; espq.setting.reference() writes the reference's files, faults included",
+        fine = fail(error, exporting->wanted->path,
+                    "nothing was written; espq.setting.reference() writes the reference's files, faults included",
                     "the chip would not run this file rightly:\n%s", list.data ? list.data : "");
         text_free(&list);
     } else if (fine) {
@@ -168,7 +178,9 @@ static bool write_files(Exporting *exporting, const Graph *graph, Error *error)
     exporting->files = fileset_new(error);
     if (!exporting->files || !fileset_add(exporting->files, path, exporting->bytes, exporting->byte_count, error)) return false;
     if (!read_back(exporting, error)) return false;
-    if (exporting->wanted->export_config && (!add_text(exporting, ".json", true, graph, error) || !add_text(exporting, ".info", false, graph, error))) return false;
+    if (exporting->wanted->export_config &&
+        (!add_text(exporting, ".json", true, graph, error) || !add_text(exporting, ".info", false, graph, error)))
+        return false;
     return cancel_check(error) && fileset_commit(exporting->files, error);
 }
 

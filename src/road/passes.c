@@ -13,25 +13,68 @@ static const Pass own_steps[] = {
     {.name = "export", .help = "write .espdl, .info, .json, read back, verify"},
 };
 
-static bool when_weight_split(const Setting *setting) { return setting->weight_split; }
-static bool when_channel_split(const Setting *setting) { return setting->channel_split; }
-static bool when_equalization(const Setting *setting) { return setting->equalization; }
-static bool when_ssd_equalization(const Setting *setting) { return setting->ssd_equalization; }
-static bool when_bias_correct(const Setting *setting) { return setting->bias_correct; }
-static bool when_lsq(const Setting *setting) { return setting->lsq_optimization; }
-static bool when_tqt(const Setting *setting) { return setting->tqt_optimization; }
-static bool when_blockwise(const Setting *setting) { return setting->blockwise_reconstruction; }
+static bool when_weight_split(const Setting *setting)
+{
+    return setting->weight_split;
+}
+static bool when_channel_split(const Setting *setting)
+{
+    return setting->channel_split;
+}
+static bool when_equalization(const Setting *setting)
+{
+    return setting->equalization;
+}
+static bool when_ssd_equalization(const Setting *setting)
+{
+    return setting->ssd_equalization;
+}
+static bool when_bias_correct(const Setting *setting)
+{
+    return setting->bias_correct;
+}
+static bool when_lsq(const Setting *setting)
+{
+    return setting->lsq_optimization;
+}
+static bool when_tqt(const Setting *setting)
+{
+    return setting->tqt_optimization;
+}
+static bool when_blockwise(const Setting *setting)
+{
+    return setting->blockwise_reconstruction;
+}
 
 /* The reference's optimizations, in their places: asking for one that this version lacks is an error, not a silence. */
-static const struct { const char *after; Pass pass; } optimizations[] = {
-    {"dispatch", {.name = "weight_split", .help = "split weights that span too wide a range", .when_text = "weight_split", .when = when_weight_split}},
-    {"weight_split", {.name = "channel_split", .help = "split channels that span too wide a range", .when_text = "channel_split", .when = when_channel_split}},
-    {"channel_split", {.name = "equalization", .help = "even out the ranges of neighbouring layers", .when_text = "equalization", .when = when_equalization}},
-    {"slots", {.name = "ssd_equalization", .help = "equalization that is kept where it helps", .when_text = "ssd_equalization", .when = when_ssd_equalization}},
-    {"passive", {.name = "bias_correct", .help = "take the mean error out of biases", .when_text = "bias_correct", .when = when_bias_correct}},
-    {"bias_correct", {.name = "lsq", .help = "train weights and scales, block by block", .when_text = "lsq_optimization", .when = when_lsq}},
+static const struct {
+    const char *after;
+    Pass pass;
+} optimizations[] = {
+    {"dispatch",
+     {.name = "weight_split", .help = "split weights that span too wide a range", .when_text = "weight_split", .when = when_weight_split}},
+    {"weight_split",
+     {.name = "channel_split",
+      .help = "split channels that span too wide a range",
+      .when_text = "channel_split",
+      .when = when_channel_split}},
+    {"channel_split",
+     {.name = "equalization",
+      .help = "even out the ranges of neighbouring layers",
+      .when_text = "equalization",
+      .when = when_equalization}},
+    {"slots",
+     {.name = "ssd_equalization",
+      .help = "equalization that is kept where it helps",
+      .when_text = "ssd_equalization",
+      .when = when_ssd_equalization}},
+    {"passive",
+     {.name = "bias_correct", .help = "take the mean error out of biases", .when_text = "bias_correct", .when = when_bias_correct}},
+    {"bias_correct",
+     {.name = "lsq", .help = "train weights and scales, block by block", .when_text = "lsq_optimization", .when = when_lsq}},
     {"lsq", {.name = "tqt", .help = "train thresholds", .when_text = "tqt_optimization", .when = when_tqt}},
-    {"tqt", {.name = "blockwise", .help = "train the rounding of weights", .when_text = "blockwise_reconstruction", .when = when_blockwise}},
+    {"tqt",
+     {.name = "blockwise", .help = "train the rounding of weights", .when_text = "blockwise_reconstruction", .when = when_blockwise}},
 };
 
 static RoadRow *rows;
@@ -72,8 +115,10 @@ bool road_rows(const RoadRow **list, size_t *count, Error *error)
 {
     if (row_count == 0) {
         bool fine = add_row(&own_steps[0], 0, NULL, error) && add_row(&own_steps[1], 1, NULL, error);
-        for (const Pass *pass = quantization_passes; fine && pass->name; pass++) fine = add_row(pass, row_count, NULL, error);
-        fine = fine && add_optimizations(error) && add_row(&own_steps[2], row_count, NULL, error) && add_row(&own_steps[3], row_count, NULL, error);
+        for (const Pass *pass = quantization_passes; fine && pass->name; pass++)
+            fine = add_row(pass, row_count, NULL, error);
+        fine = fine && add_optimizations(error) && add_row(&own_steps[2], row_count, NULL, error) &&
+               add_row(&own_steps[3], row_count, NULL, error);
         if (!fine) {
             row_count = 0;
             return false;
@@ -105,7 +150,8 @@ bool road_fail_unknown(const char *name, Error *error)
 {
     const char *names[256];
     int count = 0;
-    for (const Pass *pass; count < 256 && (pass = road_pass_at(count)); count++) names[count] = pass->name;
+    for (const Pass *pass; count < 256 && (pass = road_pass_at(count)); count++)
+        names[count] = pass->name;
     int nearest = text_nearest(name, names, count);
     if (nearest < 0) return fail(error, NULL, "`espq passes` lists them all", "unknown pass '%s'", name);
     return fail(error, NULL, "`espq passes` lists them all", "unknown pass '%s' (did you mean '%s'?)", name, names[nearest]);
@@ -123,7 +169,8 @@ bool road_insert(const Pass *pass, const char *after, void *lua, Error *error)
         if (strcmp(after, "lower") == 0 || strcmp(after, "export") == 0 || strcmp(after, "load") == 0)
             return fail(error, NULL, "choose a pass from simplify to baking", "a pass cannot stand behind '%s'", after);
         size_t position = i + 1;
-        while (position < count && list[position].lua && !list[i].lua) position++;
+        while (position < count && list[position].lua && !list[i].lua)
+            position++;
         Pass row = *pass;
         row.after_slots = list[i].pass.after_slots;
         return add_row(&row, position, lua, error);

@@ -6,10 +6,10 @@
 
 typedef struct RoadRow {
     Pass pass;
-    void *lua;                     /* of a script's pass, comes back as context->lua */
+    void *lua; /* of a script's pass, comes back as context->lua */
 } RoadRow;
 
 bool road_rows(const RoadRow **list, size_t *count, Error *error);
-bool road_fail_unknown(const char *name, Error *error);    /* names the nearest pass; false */
+bool road_fail_unknown(const char *name, Error *error); /* names the nearest pass; false */
 
 #endif

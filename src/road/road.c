@@ -11,13 +11,18 @@
 
 static SimplifyOptions simplify_options(const Setting *setting)
 {
-    return (SimplifyOptions){.extra_rewrites = setting->switches.extra_rewrites, .keep_output_names = setting->switches.keep_output_names,
-                             .split_groups = setting->switches.split_groups, .exact = setting->switches.onnx_exact_ops};
+    return (SimplifyOptions){.extra_rewrites = setting->switches.extra_rewrites,
+                             .keep_output_names = setting->switches.keep_output_names,
+                             .split_groups = setting->switches.split_groups,
+                             .exact = setting->switches.onnx_exact_ops};
 }
 
 static PassContext pass_context(const RoadOptions *options)
 {
-    return (PassContext){.setting = options->setting, .target = options->target, .bits = options->bits, .batches = options->batches,
+    return (PassContext){.setting = options->setting,
+                         .target = options->target,
+                         .bits = options->bits,
+                         .batches = options->batches,
                          .hi_precision = options->hi_precision};
 }
 
@@ -99,7 +104,8 @@ static bool is_quantized(const Graph *graph)
 bool road_quantize(Graph *graph, const RoadOptions *options, Error *error)
 {
     bool stop = false;
-    if (is_quantized(graph)) return fail(error, graph->name, "quantize a copy that was made before: graph:copy()", "the graph is quantized already");
+    if (is_quantized(graph))
+        return fail(error, graph->name, "quantize a copy that was made before: graph:copy()", "the graph is quantized already");
     if (!run_between("simplify", "lower", graph, options, &stop, error)) return false;
     if (progress_level >= 2 && !stop) {
         Text text = {0};
@@ -121,7 +127,8 @@ bool road_apply(Graph *graph, const char *name, const RoadOptions *options, Erro
         if (strcmp(name, "simplify") == 0) return road_simplify(graph, options, error);
         if (!pass->run) return fail(error, NULL, "it is a step of quantize_onnx and export", "pass '%s' cannot be applied alone", name);
         if (pass->after_slots && !is_quantized(graph))
-            return fail(error, NULL, "apply 'dispatch' and 'slots' first, or quantize the graph", "pass '%s' needs a graph with slots", name);
+            return fail(error, NULL, "apply 'dispatch' and 'slots' first, or quantize the graph", "pass '%s' needs a graph with slots",
+                        name);
         if (!run_row(&rows[i], graph, options, error)) return false;
         return graph_check(graph, error);
     }

@@ -8,22 +8,22 @@
 #include "onnx/onnx.h"
 #include "quant/quantize.h"
 
-/* All passes in order: load simplify dispatch weight_split channel_split equalization convtranspose slots ssd_equalization fuse
- * join parameters calibrate modify align passive bias_correct lsq tqt blockwise baking lower export. Rows without `run` wait for a later issue or
- * stand for the road's own steps (load, simplify, lower, export). Lua's passes are inserted behind the row they name. */
-const Pass *road_pass_at(int index);                     /* NULL behind the last */
+/* All passes in order: load simplify dispatch weight_split channel_split equalization convtranspose slots ssd_equalization fuse join
+ * parameters calibrate modify align passive bias_correct lsq tqt blockwise baking lower export. Rows without `run` stand for the road's
+ * own steps (load, simplify, lower, export) or for what this version lacks: asking for the latter is an error. Passes of scripts are
+ * inserted behind the row they name. */
+const Pass *road_pass_at(int index); /* NULL behind the last */
 const Pass *road_pass(const char *name);
 /* A Lua pass, behind the row named; the row is copied, its texts are kept by the caller for good. `lua` comes back as context->lua. */
 bool road_insert(const Pass *pass, const char *after, void *lua, Error *error);
-
 
 typedef struct RoadOptions {
     const Setting *setting;
     const Target *target;
     int bits;
     bool hi_precision;
-    Batches *batches;              /* NULL: passes that need data are refused */
-    bool check;                    /* graph_check after every pass */
+    Batches *batches; /* NULL: passes that need data are refused */
+    bool check;       /* graph_check after every pass */
     /* After each pass; stop the road by setting *stop (dump --after). NULL: nothing. */
     bool (*after)(void *context, const Pass *pass, Graph *graph, bool *stop, Error *error);
     void *after_context;
@@ -39,14 +39,14 @@ bool road_apply(Graph *graph, const char *pass, const RoadOptions *options, Erro
 bool road_quantize(Graph *graph, const RoadOptions *options, Error *error);
 
 typedef struct ExportOptions {
-    const char *path;              /* .espdl; .json and .info beside it by base name */
-    bool export_config;            /* .json and .info */
+    const char *path;   /* .espdl; .json and .info beside it by base name */
+    bool export_config; /* .json and .info */
     const TestValue *test_inputs, *test_outputs;
     int test_input_count, test_output_count;
     int64_t model_version, int16_lut_step;
-    const char *const *metadata;   /* key, value, key, value … */
-    int metadata_count;            /* pairs */
-    bool strict;                   /* faults found in the file written fail the export; else they are warnings (reference mode) */
+    const char *const *metadata; /* key, value, key, value … */
+    int metadata_count;          /* pairs */
+    bool strict;                 /* faults found in the file written fail the export; else they are warnings (reference mode) */
 } ExportOptions;
 
 /* lower → write, read back, verify (EXPORT §17), rename: three files that appear together. warnings: one line each. */

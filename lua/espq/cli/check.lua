@@ -38,7 +38,8 @@ local function survey(graph)
 end
 
 return function(arguments)
-   local words, given = options.parse({ usage = "check M.onnx [--target T] [--bits 8]", help = "what would happen: operators, shapes, what stays float; no data needed",
+   local words, given = options.parse({ usage = "check M.onnx [--target T] [--bits 8]",
+         help = "what would happen: operators, shapes, what stays float; no data needed",
                                         words = 1 }, spec, arguments)
    if not words then return 0 end
    local quantize = require "espq.quantize"
@@ -46,8 +47,8 @@ return function(arguments)
       onnx_import_file = words[1], target = given.target, num_of_bits = given.bits and options.number("--bits", given.bits),
       input_shape = given.input_shape and options.shape("--input-shape", given.input_shape), outputs = given.outputs and options.names(given.outputs),
    }
-   local road = quantize.road_options("check", call, require("espq.setting").espdl())
-   local graph = quantize.load("check", call, road)
+   local road = quantize.road_options(call, require("espq.setting").espdl())
+   local graph = quantize.load(call, road)
    local inputs, outputs = {}, {}
    for i, value in ipairs(graph.inputs) do inputs[i] = end_text(value) end
    for i, value in ipairs(graph.outputs) do outputs[i] = end_text(value) end

@@ -32,7 +32,7 @@ return function(arguments)
    if not known[after] then options.usage(("unknown pass '%s'%s"):format(after, require("espq.check").hint(after, names))) end
    if after == "lower" or after == "export" then options.usage(("a model behind '%s' is a device graph: export it and dump the .espdl"):format(after)) end
    local bits = given.bits and options.number("--bits", given.bits)
-   local road = quantize.road_options("dump", { target = given.target, num_of_bits = bits }, setting)
+   local road = quantize.road_options({ target = given.target, num_of_bits = bits }, setting)
    road.after = after
    local shapes = require("espq.graph").shapes_of(given.input_shape and options.shape("--input-shape", given.input_shape))
    local graph = core.road.load(path, shapes, road)

@@ -19,7 +19,8 @@ local function summary(path, model)
    for name, count in pairs(types) do names[#names + 1] = ("%s %d"):format(name, count) end
    table.sort(names)
    lines[#lines + 1] = ("  %d nodes: %s"):format(#model.nodes, table.concat(names, ", "))
-   lines[#lines + 1] = ("  %d parameters, %d bytes; %d test inputs, %d test outputs"):format(#model.initializers, bytes, #model.test_inputs, #model.test_outputs)
+   lines[#lines + 1] = ("  %d parameters, %d bytes; %d test inputs, %d test outputs"):format(#model.initializers, bytes, #model.test_inputs,
+         #model.test_outputs)
    for _, pair in ipairs(model.metadata) do lines[#lines + 1] = ("  %s: %s"):format(pair[1], pair[2]) end
    return table.concat(lines, "\n")
 end

@@ -3,7 +3,8 @@ local core = require "espq.core"
 local options = require "espq.cli.options"
 
 return function(arguments)
-   local words, given = options.parse({ usage = "ops [NAME] [--json]", help = "the operators: can espq run them, are they quantized, what the chip has", most = 1 },
+   local words, given = options.parse({ usage = "ops [NAME] [--json]",
+         help = "the operators: can espq run them, are they quantized, what the chip has", most = 1 },
                                       { { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
    local rows = core.base.operators()

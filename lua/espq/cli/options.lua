@@ -64,7 +64,8 @@ function options.parse(command, spec, arguments)
       i = i + 1
    end
    if #words < (command.words or 0) then options.usage("usage: espq " .. command.usage) end
-   if #words > (command.most or command.words or 0) then options.usage(("'%s' is too much; usage: espq %s"):format(words[(command.most or command.words or 0) + 1], command.usage)) end
+   if #words > (command.most or command.words or 0) then options.usage(("'%s' is too much; usage: espq %s"):format(words[(command.most
+         or command.words or 0) + 1], command.usage)) end
    return words, values
 end
 

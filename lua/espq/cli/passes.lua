@@ -7,7 +7,8 @@ return function(arguments)
                                       { { "--rewrites", help = "the rewrites of the pass simplify instead" }, { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
    if given.rewrites then
-      options.print_rows(core.road.rewrites(), { { key = "name" }, { key = "extra", title = "espq's own" }, { key = "help", title = "what it does" } }, given.json)
+      options.print_rows(core.road.rewrites(), { { key = "name" }, { key = "extra", title = "espq's own" }, { key = "help",
+            title = "what it does" } }, given.json)
    else
       local rows = core.road.passes()
       for _, row in ipairs(rows) do row.when = row.when or "always" end

@@ -20,7 +20,8 @@ local spec = {
    { "--color", value = "rgb|bgr|gray", help = "pictures: order of the channels" },
    { "--limit", value = "N", help = "use only the first N samples" },
    { "--outputs", value = "A,B", help = "cut the model at these tensors" },
-   { "--require", value = "RULE", help = 'exit code 1 when it does not hold: "snr<0.05", the worst layer\'s graphwise error; or "layerwise<0.01"', many = true },
+   { "--require", value = "RULE", help = 'exit code 1 when it does not hold: "snr<0.05", the worst layer\'s graphwise error; or "layerwise<0.01"',
+         many = true },
    { "--reference", help = "the reference's files, faults included" },
    { "--no-report", help = "no error reports" },
    { "--seed", value = "N", help = "start of random numbers: 0" },
@@ -37,7 +38,8 @@ local function number_text(value) return type(value) == "table" and table.concat
 -- What the firmware has to do with a picture, in one line.
 local function firmware_line(given, picture)
    local parts = {}
-   if picture.size then parts[#parts + 1] = ("resize to %s"):format(number_text(picture.size)) .. (picture.letterbox and " with its proportions, gray around it" or "") end
+   if picture.size then parts[#parts + 1] = ("resize to %s"):format(number_text(picture.size)) .. (picture.letterbox
+         and " with its proportions, gray around it" or "") end
    if picture.crop then parts[#parts + 1] = ("take the middle %s"):format(number_text(picture.crop)) end
    parts[#parts + 1] = ("channels %s"):format((given.color or "rgb"):lower())
    parts[#parts + 1] = ("x * %s"):format(number_text(picture.scale or 1 / 255))
@@ -107,14 +109,16 @@ local function check_rules(rules, report)
 end
 
 return function(arguments)
-   local words, given = options.parse({ usage = "quantize M.onnx --calib DIR|FILE.npy|FILE.npz [options] [-o OUT.espdl]", help = "quantize a model and write .espdl, .info, .json", words = 1 },
+   local words, given = options.parse({ usage = "quantize M.onnx --calib DIR|FILE.npy|FILE.npz [options] [-o OUT.espdl]",
+         help = "quantize a model and write .espdl, .info, .json", words = 1 },
                                       spec, arguments)
    if not words then return 0 end
    local espq, setting_tree = require "espq", require "espq.setting"
    if not given.calib then options.usage "--calib is missing: a folder of pictures, an .npy or .npz file, or 'random'" end
    for _, rule in ipairs(given.require or {}) do
       local what = rule:match "^%s*(%a+)%s*<=?%s*[%d.eE+-]+%s*$"
-      if what ~= "snr" and what ~= "graphwise" and what ~= "layerwise" then options.usage(('--require needs "snr<NUMBER" or "layerwise<NUMBER", not "%s"'):format(rule)) end
+      if what ~= "snr" and what ~= "graphwise"
+            and what ~= "layerwise" then options.usage(('--require needs "snr<NUMBER" or "layerwise<NUMBER", not "%s"'):format(rule)) end
    end
    if given.require and given.no_report then options.usage "--require needs the reports; leave --no-report out" end
    espq.seed(given.seed and options.number("--seed", given.seed) or 0)
@@ -140,7 +144,8 @@ return function(arguments)
    }
    if given.json then
       local json = require "espq.json"
-      io.stdout:write(json.encode({ file = out, graphwise = json.list(report.graphwise), layerwise = json.list(report.layerwise), notes = json.list(report.notes),
+      io.stdout:write(json.encode({ file = out, graphwise = json.list(report.graphwise), layerwise = json.list(report.layerwise),
+            notes = json.list(report.notes),
                                     warnings = json.list(report.warnings) }, 2), "\n")
    else
       if not given.no_report then io.stdout:write(tostring(report), "\n\n") end

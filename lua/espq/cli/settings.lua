@@ -2,7 +2,8 @@
 local options = require "espq.cli.options"
 
 return function(arguments)
-   local words, given = options.parse({ usage = "settings [WORD] [--json]", help = "all settings (or those with WORD in them), defaults, one line of help", most = 1 },
+   local words, given = options.parse({ usage = "settings [WORD] [--json]",
+         help = "all settings (or those with WORD in them), defaults, one line of help", most = 1 },
                                       { { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
    local rows = {}
@@ -14,6 +15,7 @@ return function(arguments)
          rows[#rows + 1] = row
       end
    end
-   options.print_rows(rows, { { key = "path" }, { key = "espdl", title = "default" }, { key = "reference" }, { key = "help", title = "what it does" } }, given.json)
+   options.print_rows(rows, { { key = "path" }, { key = "espdl", title = "default" }, { key = "reference" }, { key = "help",
+         title = "what it does" } }, given.json)
    return 0
 end

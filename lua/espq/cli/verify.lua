@@ -2,7 +2,8 @@
 local options = require "espq.cli.options"
 
 return function(arguments)
-   local words, given = options.parse({ usage = "verify M.espdl [--target T] [--json]", help = "what the chip would refuse or compute wrongly; exit code 1 when there is an error",
+   local words, given = options.parse({ usage = "verify M.espdl [--target T] [--json]",
+         help = "what the chip would refuse or compute wrongly; exit code 1 when there is an error",
                                         words = 1 }, { { "--target", value = "T", help = "judge for this chip" }, { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
    local findings, fine = require("espq").verify(words[1], { target = given.target })
