@@ -275,6 +275,13 @@ local function numbers(value, channels, what, otherwise)
    return T.tensor(value, "float32"):view(channels, 1, 1)
 end
 
+--- Where a picture of height × width comes to lie in a frame of h × w: ratio, new height, new width, top, left.
+function data.letterbox(height, width, h, w)
+   local ratio = math.min(h / height, w / width)
+   local new_h, new_w = math.floor(height * ratio + 0.5), math.floor(width * ratio + 0.5)
+   return ratio, new_h, new_w, (h - new_h) // 2, (w - new_w) // 2
+end
+
 --- What a picture goes through: resized as PIL does, cropped or letterboxed, scaled, normalised, channels first.
 ---@param options table size, crop, letterbox, interpolation, mode, scale, mean, std
 ---@return fun(path_or_tensor): userdata
@@ -290,10 +297,8 @@ function data.picture(options)
       local height, width = image.shape[1], image.shape[2]
       if options.letterbox then
          local h, w = pair(options.size, "size")
-         local ratio = math.min(h / height, w / width)
-         local new_h, new_w = math.floor(height * ratio + 0.5), math.floor(width * ratio + 0.5)
+         local _, new_h, new_w, top, left = data.letterbox(height, width, h, w)
          image = T.resize(image, new_h, new_w, filter)
-         local top, left = (h - new_h) // 2, (w - new_w) // 2
          image = image:pad { before = { top, left, 0 }, after = { h - new_h - top, w - new_w - left, 0 }, value = 114 }
       elseif options.size then
          local h, w
@@ -352,6 +357,49 @@ function data.images(options)
       if label == nil then label = entry.name:match "^([^/]+)/" end
       return prepare(entry.path), label
    end)
+end
+
+local function read_json(path)
+   local file, message = io.open(path, "r")
+   if not file then check.fail(message) end
+   local text = file:read "a"
+   file:close()
+   return require("espq.json").decode(text)
+end
+
+--- COCO: images = folder, annotations = its JSON, and the fields of pictures (size, letterbox, mean, std …). A sample's label is
+--- { id =, width =, height =, truths = { { box = {x1, y1, x2, y2}, class =, crowd = }, … }, ratio =, left =, top = }: boxes in the picture's own
+--- pixels; a box of the network goes back by (x - left) / ratio. Classes count from 0 in the order of the category ids.
+function data.coco(options)
+   local spec = { images = "string!", annotations = "string!", limit = "integer" }
+   for key, kind in pairs(picture_fields) do spec[key] = kind end
+   check.fields("data.coco", options, spec)
+   if options.crop then check.fail "data.coco: boxes do not follow a crop; use size with letterbox" end
+   local json = read_json(options.annotations)
+   if type(json) ~= "table" or not json.images or not json.annotations or not json.categories then
+      check.fail("images, annotations and categories are wanted", options.annotations)
+   end
+   table.sort(json.categories, function(a, b) return a.id < b.id end)
+   local classes, truths, names = {}, {}, {}
+   for k, category in ipairs(json.categories) do classes[category.id], names[k - 1] = k - 1, category.name end
+   for _, note in ipairs(json.annotations) do
+      local x, y, w, h = table.unpack(note.bbox)
+      truths[note.image_id] = truths[note.image_id] or {}
+      table.insert(truths[note.image_id], { box = { x, y, x + w, y + h }, class = classes[note.category_id], crowd = note.iscrowd == 1 or nil })
+   end
+   local prepare = data.picture(options)
+   local set = dataset(math.min(#json.images, options.limit or #json.images), function(i)
+      local entry = json.images[i]
+      local label = { id = entry.id, width = entry.width, height = entry.height, truths = truths[entry.id] or {}, ratio = 1.0, left = 0, top = 0 }
+      if options.letterbox then
+         local h, w = pair(options.size, "size")
+         local _
+         label.ratio, _, _, label.top, label.left = data.letterbox(entry.height, entry.width, h, w)
+      end
+      return prepare(options.images .. "/" .. entry.file_name), label
+   end)
+   set.names = names
+   return set
 end
 
 --- Sound: .wav files of 8 or 16 bits, mono or mixed to mono, as float32 from -1 to 1. wav{ dir =, length = samples, transform = }.
