@@ -11,21 +11,21 @@
 #define SMALLEST_SCALE 1e-8
 
 enum {
-    KL_BINS = 4096,               /* without the slot's own number (parameters) */
-    MSE_BINS = 2048,              /* whatever the slot says */
-    PARTS = 8,                    /* most pieces of a batch that are counted side by side */
-    PART_LEAST = 32768,           /* elements below which a piece is not worth a thread */
-    PARALLEL_BINS = 1 << 16,      /* histograms above it are counted by one thread: copies would not stay in its cache */
-    BATCH_LIMIT = 1 << 24         /* most counts of a bin and batch: the reference counts a batch in float32 */
+    KL_BINS = 4096,          /* without the slot's own number (parameters) */
+    MSE_BINS = 2048,         /* whatever the slot says */
+    PARTS = 8,               /* most pieces of a batch that are counted side by side */
+    PART_LEAST = 32768,      /* elements below which a piece is not worth a thread */
+    PARALLEL_BINS = 1 << 16, /* histograms above it are counted by one thread: copies would not stay in its cache */
+    BATCH_LIMIT = 1 << 24    /* most counts of a bin and batch: the reference counts a batch in float32 */
 };
 
 typedef struct Histogram {
     int64_t bins;
     double range;
     int parts;
-    int32_t *counts;              /* parts times bins */
-    int64_t held;                 /* elements counted there */
-    int64_t *totals;              /* bins, once counts might overflow; NULL before */
+    int32_t *counts; /* parts times bins */
+    int64_t held;    /* elements counted there */
+    int64_t *totals; /* bins, once counts might overflow; NULL before */
 } Histogram;
 
 static void histogram_release(Observer *observer)
@@ -64,7 +64,8 @@ static bool histogram_spill(Histogram *state, Error *error)
         if (!state->totals) return fail_memory(error, (size_t)state->bins * sizeof *state->totals);
     }
     for (int p = 0; p < state->parts; p++) {
-        for (int64_t i = 0; i < state->bins; i++) state->totals[i] += state->counts[p * state->bins + i];
+        for (int64_t i = 0; i < state->bins; i++)
+            state->totals[i] += state->counts[p * state->bins + i];
     }
     memset(state->counts, 0, (size_t)(state->parts * state->bins) * sizeof *state->counts);
     state->held = 0;
@@ -84,7 +85,8 @@ static void count_part(void *context, int64_t begin, int64_t end, int thread)
     const Count *work = context;
     for (int64_t part = begin; part < end; part++) {
         int64_t from = work->count * part / work->parts, to = work->count * (part + 1) / work->parts;
-        histogram_f32(work->x + from, to - from, (float)work->state->range, work->state->bins, work->state->counts + part * work->state->bins);
+        histogram_f32(work->x + from, to - from, (float)work->state->range, work->state->bins,
+                      work->state->counts + part * work->state->bins);
     }
 }
 
@@ -92,12 +94,13 @@ static bool histogram_observe(Observer *observer, const Tensor *batch, int walk,
 {
     Histogram *state = observer->state;
     int64_t count = tensor_count(batch);
-    if (walk == 0 || !(state->range > 0)) return true;   /* nothing but zeros: the smallest scale, whatever is counted */
+    if (walk == 0 || !(state->range > 0)) return true; /* nothing but zeros: the smallest scale, whatever is counted */
     bool limited = count > BATCH_LIMIT;
     if ((limited || state->held + count > INT32_MAX) && state->held && !histogram_spill(state, error)) return false;
-    for (int64_t done = 0; done < count;) {              /* a batch of more elements than int32 counts */
+    for (int64_t done = 0; done < count;) { /* a batch of more elements than int32 counts */
         int64_t piece = count - done < INT32_MAX ? count - done : INT32_MAX;
-        if (state->held && state->held + piece > INT32_MAX) return fail(error, observer->value_name, "use smaller batches", "a batch has too many elements");
+        if (state->held && state->held + piece > INT32_MAX)
+            return fail(error, observer->value_name, "use smaller batches", "a batch has too many elements");
         int64_t parts = piece / PART_LEAST;
         Count work = {state, tensor_floats(batch) + done, piece, parts < 1 ? 1 : parts > state->parts ? state->parts : (int)parts};
         threads_for(work.parts, 1, count_part, &work);
@@ -105,10 +108,12 @@ static bool histogram_observe(Observer *observer, const Tensor *batch, int walk,
         done += piece;
     }
     if (!limited) return true;
-    for (int64_t i = 0; i < state->bins; i++) {          /* spilled before: the counts are this batch's alone */
+    for (int64_t i = 0; i < state->bins; i++) { /* spilled before: the counts are this batch's alone */
         int64_t sum = 0;
-        for (int p = 0; p < state->parts; p++) sum += state->counts[p * state->bins + i];
-        for (int p = 1; p < state->parts; p++) state->counts[p * state->bins + i] = 0;
+        for (int p = 0; p < state->parts; p++)
+            sum += state->counts[p * state->bins + i];
+        for (int p = 1; p < state->parts; p++)
+            state->counts[p * state->bins + i] = 0;
         state->counts[i] = sum < BATCH_LIMIT ? (int32_t)sum : BATCH_LIMIT;
     }
     return histogram_spill(state, error);
@@ -117,7 +122,8 @@ static bool histogram_observe(Observer *observer, const Tensor *batch, int walk,
 static int64_t histogram_at(const Histogram *state, int64_t bin)
 {
     int64_t sum = state->totals ? state->totals[bin] : 0;
-    for (int p = 0; p < state->parts; p++) sum += state->counts[p * state->bins + bin];
+    for (int p = 0; p < state->parts; p++)
+        sum += state->counts[p * state->bins + bin];
     return sum;
 }
 
@@ -135,7 +141,8 @@ static bool kl_exponents(Observer *observer, int *exponents, Error *error)
     if (state->range > 0) {
         float *counts = memory_new_array((size_t)state->bins, sizeof *counts);
         if (!counts) return fail_memory(error, (size_t)state->bins * sizeof *counts);
-        for (int64_t i = 0; i < state->bins; i++) counts[i] = (float)histogram_at(state, i);
+        for (int64_t i = 0; i < state->bins; i++)
+            counts[i] = (float)histogram_at(state, i);
         bool ok = kl_scale(counts, state->bins, state->range, level_count(observer->slot), &scale, NULL, error);
         memory_free(counts);
         if (!ok) return false;
@@ -145,8 +152,16 @@ static bool kl_exponents(Observer *observer, int *exponents, Error *error)
 }
 
 const ObserverRow observer_kl = {
-    .name = "kl", .help = "the clipping that changes the distribution least (Kullback-Leibler divergence)", .walks = 2, .per_channel = true, .parallel = true,
-    .state_bytes = sizeof(Histogram), .observe = histogram_observe, .between = kl_between, .exponents = kl_exponents, .release = histogram_release,
+    .name = "kl",
+    .help = "the clipping that changes the distribution least (Kullback-Leibler divergence)",
+    .walks = 2,
+    .per_channel = true,
+    .parallel = true,
+    .state_bytes = sizeof(Histogram),
+    .observe = histogram_observe,
+    .between = kl_between,
+    .exponents = kl_exponents,
+    .release = histogram_release,
 };
 
 /* ---- mse ---- */
@@ -170,7 +185,8 @@ static double squared_error_sum(const double *histogram, int64_t bins, int64_t s
 static double total_of(const double *histogram, int64_t bins)
 {
     double total = 0;
-    for (int64_t i = 0; i < bins; i++) total += histogram[i];
+    for (int64_t i = 0; i < bins; i++)
+        total += histogram[i];
     return total;
 }
 
@@ -195,7 +211,8 @@ int64_t mse_end_fixed(const double *histogram, int64_t bins, int64_t levels)
         double loss = 0;
         for (int64_t i = 0; i < bins; i++) {
             int64_t left = i % step;
-            double distance = i >= step * levels ? (double)(i - step * levels) + 0.5 : fmin((double)left + 0.5, (double)(step - left) - 0.5);
+            double distance =
+                i >= step * levels ? (double)(i - step * levels) + 0.5 : fmin((double)left + 0.5, (double)(step - left) - 0.5);
             loss += histogram[i] * distance * distance / total;
         }
         if (loss < least) least = loss, best = levels * step;
@@ -217,8 +234,10 @@ static bool mse_exponents(Observer *observer, int *exponents, Error *error)
     if (state->range > 0) {
         double *counts = memory_new_array((size_t)state->bins, sizeof *counts);
         if (!counts) return fail_memory(error, (size_t)state->bins * sizeof *counts);
-        for (int64_t i = 0; i < state->bins; i++) counts[i] = (double)histogram_at(state, i);
-        int64_t bins = observer->mse_fixed ? mse_end_fixed(counts, state->bins, level_count(slot)) : mse_end(counts, state->bins, slot->minimum, slot->maximum);
+        for (int64_t i = 0; i < state->bins; i++)
+            counts[i] = (double)histogram_at(state, i);
+        int64_t bins = observer->mse_fixed ? mse_end_fixed(counts, state->bins, level_count(slot))
+                                           : mse_end(counts, state->bins, slot->minimum, slot->maximum);
         end = (double)bins * (state->range / (double)state->bins);
         memory_free(counts);
     }
@@ -227,6 +246,14 @@ static bool mse_exponents(Observer *observer, int *exponents, Error *error)
 }
 
 const ObserverRow observer_mse = {
-    .name = "mse", .help = "the clipping with the least mean squared error", .walks = 2, .per_channel = true, .parallel = true,
-    .state_bytes = sizeof(Histogram), .observe = histogram_observe, .between = mse_between, .exponents = mse_exponents, .release = histogram_release,
+    .name = "mse",
+    .help = "the clipping with the least mean squared error",
+    .walks = 2,
+    .per_channel = true,
+    .parallel = true,
+    .state_bytes = sizeof(Histogram),
+    .observe = histogram_observe,
+    .between = mse_between,
+    .exponents = mse_exponents,
+    .release = histogram_release,
 };

@@ -14,7 +14,7 @@
 
 #define LOG10_OF_2 0.30102999566398119521
 #define LOG10_OF_E 0.43429448190325182765
-#define NOTHING 1e-30   /* added to each probability */
+#define NOTHING 1e-30 /* added to each probability */
 
 /* log10 of a positive normal number, absolute error below 1e-15: a table over the mantissa's first 7 bits, a polynomial behind it. */
 enum { TABLE = 128 };
@@ -46,13 +46,15 @@ static inline double fast_log10(const LogTable *table, double x)
 
 /* Sums over the bins below an index. */
 typedef struct Sums {
-    double *count;        /* of the histogram: whole numbers, exact */
-    double *probability;  /* p = count / total in float32 */
-    double *entropy;      /* p * log10(p) */
-    int32_t *filled;      /* bins that are not empty */
+    double *count;       /* of the histogram: whole numbers, exact */
+    double *probability; /* p = count / total in float32 */
+    double *entropy;     /* p * log10(p) */
+    int32_t *filled;     /* bins that are not empty */
 } Sums;
 
-typedef struct Compensated { double sum, rest; } Compensated;
+typedef struct Compensated {
+    double sum, rest;
+} Compensated;
 
 static inline void compensated_add(Compensated *to, double value)
 {
@@ -65,7 +67,8 @@ static float sums_fill(Sums *sums, const float *histogram, int64_t bins, const L
 {
     sums->count[0] = sums->probability[0] = sums->entropy[0] = 0;
     sums->filled[0] = 0;
-    for (int64_t i = 0; i < bins; i++) sums->count[i + 1] = sums->count[i] + (double)histogram[i];
+    for (int64_t i = 0; i < bins; i++)
+        sums->count[i + 1] = sums->count[i] + (double)histogram[i];
     float total = (float)sums->count[bins];
     Compensated probability = {0, 0}, entropy = {0, 0};
     for (int64_t i = 0; i < bins; i++) {
@@ -89,7 +92,8 @@ static inline float level_value(const Sums *sums, int64_t from, int64_t to)
 }
 
 /* The divergence when bins from `range` on are clipped into bin range-1. */
-static double divergence(const Sums *sums, const float *histogram, int64_t bins, int64_t range, int64_t levels, float total, const LogTable *table)
+static double divergence(const Sums *sums, const float *histogram, int64_t bins, int64_t range, int64_t levels, float total,
+                         const LogTable *table)
 {
     int64_t width = range / levels;
     double quantized = 0;
@@ -123,7 +127,8 @@ bool kl_scale(float *histogram, int64_t bins, double range, int64_t levels, doub
     log_table_fill(table);
 
     int64_t head = (int64_t)((double)bins * 0.002);
-    for (int64_t i = 0; i < head; i++) histogram[i] = 0;
+    for (int64_t i = 0; i < head; i++)
+        histogram[i] = 0;
     histogram[head] = 1;
     float total = sums_fill(&sums, histogram, bins, table);
     double least = INFINITY;

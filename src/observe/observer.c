@@ -13,7 +13,8 @@
 
 #define FLOATING_ONLY "it chooses scales of floating formats (FP8); ESP-DL's formats are integers times powers of two"
 
-static const ObserverRow observer_constant_row = {.name = "constant", .help = "scale 1, for floating formats", .walks = 1, .refused = FLOATING_ONLY};
+static const ObserverRow observer_constant_row = {
+    .name = "constant", .help = "scale 1, for floating formats", .walks = 1, .refused = FLOATING_ONLY};
 static const ObserverRow observer_floating_row = {
     .name = "floating", .help = "best of seven scales, for floating formats", .walks = 1, .refused = FLOATING_ONLY};
 
@@ -45,7 +46,8 @@ const char *observer_nearest(const char *name)
     int count = BUILT_IN + (int)registered_count;
     const char **names = memory_new_array((size_t)count, sizeof *names);
     if (!names) return NULL;
-    for (int i = 0; i < count; i++) names[i] = observer_row_at(i)->name;
+    for (int i = 0; i < count; i++)
+        names[i] = observer_row_at(i)->name;
     int nearest = text_nearest(name, names, count);
     memory_free(names);
     return nearest < 0 ? NULL : observer_row_at(nearest)->name;
@@ -80,7 +82,8 @@ void observer_unregister(const char *name)
 Observer *observer_new(const ObserverRow *row, Slot *slot, const char *value_name, int channels, Error *error)
 {
     if (row->refused) {
-        fail(error, value_name, "use kl, minmax, percentile, mse or isotone", "calibration method '%s' cannot be used here: %s", row->name, row->refused);
+        fail(error, value_name, "use kl, minmax, percentile, mse or isotone", "calibration method '%s' cannot be used here: %s", row->name,
+             row->refused);
         return NULL;
     }
     if (channels != 1) {
@@ -115,7 +118,7 @@ typedef struct Survey {
     const float *x;
     int64_t count;
     float minimum[ESPQ_MAX_THREADS], maximum[ESPQ_MAX_THREADS];
-    atomic_llong fault;   /* smallest index of what is not finite; count: none */
+    atomic_llong fault; /* smallest index of what is not finite; count: none */
 } Survey;
 
 static void survey_pieces(void *context, int64_t begin, int64_t end, int thread)
@@ -126,7 +129,8 @@ static void survey_pieces(void *context, int64_t begin, int64_t end, int thread)
         int64_t fault = find_not_finite_f32(survey->x + from, count);
         if (fault >= 0) {
             long long known = atomic_load(&survey->fault);
-            while (from + fault < known && !atomic_compare_exchange_weak(&survey->fault, &known, from + fault)) continue;
+            while (from + fault < known && !atomic_compare_exchange_weak(&survey->fault, &known, from + fault))
+                continue;
             continue;
         }
         float low, high;
@@ -140,15 +144,16 @@ static bool survey_batch(Observer *observer, const Tensor *batch, Error *error)
 {
     Survey survey = {.x = tensor_floats(batch), .count = tensor_count(batch)};
     int threads = threads_count();
-    for (int i = 0; i < threads; i++) survey.minimum[i] = INFINITY, survey.maximum[i] = -INFINITY;
+    for (int i = 0; i < threads; i++)
+        survey.minimum[i] = INFINITY, survey.maximum[i] = -INFINITY;
     atomic_init(&survey.fault, survey.count);
     threads_for((survey.count + PIECE - 1) / PIECE, 8, survey_pieces, &survey);
     long long fault = atomic_load(&survey.fault);
     if (fault < survey.count) {
         float value = survey.x[fault];
         return fail(error, observer->value_name, "look at the calibration data and at the weights before this tensor",
-                    "tensor %s has %s at flat index %lld in calibration batch %lld", observer->value_name, isnan(value) ? "NaN" : "an infinite number", fault,
-                    (long long)observer->batches);
+                    "tensor %s has %s at flat index %lld in calibration batch %lld", observer->value_name,
+                    isnan(value) ? "NaN" : "an infinite number", fault, (long long)observer->batches);
     }
     for (int i = 0; i < threads; i++) {
         if (survey.minimum[i] < observer->seen_minimum) observer->seen_minimum = survey.minimum[i];
@@ -160,10 +165,11 @@ static bool survey_batch(Observer *observer, const Tensor *batch, Error *error)
 bool observer_observe(Observer *observer, const Tensor *batch, int walk, Error *error)
 {
     if (batch->dtype != DTYPE_FLOAT32) {
-        return fail(error, observer->value_name, "leave the operator at float by the dispatching table", "tensor %s has numbers of type %s, only float32 is calibrated",
-                    observer->value_name, dtype_name(batch->dtype));
+        return fail(error, observer->value_name, "leave the operator at float by the dispatching table",
+                    "tensor %s has numbers of type %s, only float32 is calibrated", observer->value_name, dtype_name(batch->dtype));
     }
-    if (tensor_count(batch) == 0) return fail(error, observer->value_name, "give data that reach it", "tensor %s has no elements", observer->value_name);
+    if (tensor_count(batch) == 0)
+        return fail(error, observer->value_name, "give data that reach it", "tensor %s has no elements", observer->value_name);
     if (walk == 0) {
         if (!survey_batch(observer, batch, error)) return false;
         observer->batches++;
@@ -179,8 +185,8 @@ bool observer_between(Observer *observer, Error *error)
 bool observer_exponents(Observer *observer, int *exponents, Error *error)
 {
     if (observer->batches == 0) {
-        return fail(error, observer->value_name, "give at least one batch; a node that never runs cannot be calibrated", "tensor %s was never seen during calibration",
-                    observer->value_name);
+        return fail(error, observer->value_name, "give at least one batch; a node that never runs cannot be calibrated",
+                    "tensor %s was never seen during calibration", observer->value_name);
     }
     return observer->row->exponents(observer, exponents, error);
 }
@@ -197,8 +203,8 @@ int exponent_of_range(double minimum, double maximum, int64_t quant_minimum, int
 
 /* ---- constants ---- */
 
-static bool observe_slice(const ObserverRow *row, Slot *slot, const char *value_name, const Tensor *slice, int64_t times, bool mse_fixed, int *exponent,
-                          Error *error)
+static bool observe_slice(const ObserverRow *row, Slot *slot, const char *value_name, const Tensor *slice, int64_t times, bool mse_fixed,
+                          int *exponent, Error *error)
 {
     Observer *observer = observer_new(row, slot, value_name, 1, error);
     if (!observer) return false;
@@ -206,26 +212,29 @@ static bool observe_slice(const ObserverRow *row, Slot *slot, const char *value_
     bool ok = observer_observe(observer, slice, 0, error);
     if (ok && row->walks > 1) {
         ok = observer_between(observer, error);
-        for (int64_t i = 0; ok && i < times; i++) ok = observer_observe(observer, slice, 1, error);
+        for (int64_t i = 0; ok && i < times; i++)
+            ok = observer_observe(observer, slice, 1, error);
     }
     ok = ok && observer_exponents(observer, exponent, error);
     observer_free(observer);
     return ok;
 }
 
-bool observer_constant(const ObserverRow *row, Slot *slot, const char *value_name, const Tensor *constant, int64_t times, bool mse_fixed, int *exponents,
-                       Error *error)
+bool observer_constant(const ObserverRow *row, Slot *slot, const char *value_name, const Tensor *constant, int64_t times, bool mse_fixed,
+                       int *exponents, Error *error)
 {
     if (!slot->per_channel) return observe_slice(row, slot, value_name, constant, times, mse_fixed, exponents, error);
     if (!row->per_channel) {
-        return fail(error, value_name, "use minmax, percentile, kl or mse", "calibration method '%s' chooses one exponent a tensor, %s has one a channel", row->name,
-                    value_name);
+        return fail(error, value_name, "use minmax, percentile, kl or mse",
+                    "calibration method '%s' chooses one exponent a tensor, %s has one a channel", row->name, value_name);
     }
     if (constant->dtype != DTYPE_FLOAT32) return fail(error, value_name, NULL, "constant %s is not float32", value_name);
     int axis = slot->channel_axis;
     int64_t outer = 1, inner = 1, channels = constant->shape.dims[axis];
-    for (int i = 0; i < axis; i++) outer *= constant->shape.dims[i];
-    for (int i = axis + 1; i < constant->shape.rank; i++) inner *= constant->shape.dims[i];
+    for (int i = 0; i < axis; i++)
+        outer *= constant->shape.dims[i];
+    for (int i = axis + 1; i < constant->shape.rank; i++)
+        inner *= constant->shape.dims[i];
     int64_t dims[1] = {outer * inner};
     Shape shape = shape_of(1, dims);
     Tensor *slice = tensor_new(DTYPE_FLOAT32, &shape, error);

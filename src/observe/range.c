@@ -7,18 +7,24 @@
 #include "base/memory.h"
 #include "observe/observer.h"
 
-#define SMALLEST_SCALE 1e-8   /* QUANT §14 "minimum scale" */
+#define SMALLEST_SCALE 1e-8 /* QUANT §14 "minimum scale" */
 
 /* ---- minmax: the range over everything, which every observer knows ---- */
 
 static bool minmax_exponents(Observer *observer, int *exponents, Error *error)
 {
     (void)error;
-    *exponents = exponent_of_range(observer->seen_minimum, observer->seen_maximum, observer->slot->minimum, observer->slot->maximum, SMALLEST_SCALE);
+    *exponents =
+        exponent_of_range(observer->seen_minimum, observer->seen_maximum, observer->slot->minimum, observer->slot->maximum, SMALLEST_SCALE);
     return true;
 }
 
-const ObserverRow observer_minmax = {.name = "minmax", .help = "the whole range of the data", .walks = 1, .per_channel = true, .parallel = true, .exponents = minmax_exponents};
+const ObserverRow observer_minmax = {.name = "minmax",
+                                     .help = "the whole range of the data",
+                                     .walks = 1,
+                                     .per_channel = true,
+                                     .parallel = true,
+                                     .exponents = minmax_exponents};
 
 /* ---- percentile ---- */
 
@@ -51,14 +57,15 @@ static inline float float_of(uint32_t key)
 enum { DIGIT_BUCKETS = 1 << 11 };
 
 typedef struct Wanted {
-    int64_t rank;              /* 0-based within what `prefix` leaves */
+    int64_t rank; /* 0-based within what `prefix` leaves */
     uint32_t prefix, mask;
 } Wanted;
 
 static uint32_t narrow(Wanted *wanted, const int64_t *counts, int shift, int bits)
 {
     uint32_t digit = 0;
-    while (wanted->rank >= counts[digit]) wanted->rank -= counts[digit++];
+    while (wanted->rank >= counts[digit])
+        wanted->rank -= counts[digit++];
     wanted->prefix |= digit << shift;
     wanted->mask |= ((1u << bits) - 1) << shift;
     return digit;
@@ -67,10 +74,13 @@ static uint32_t narrow(Wanted *wanted, const int64_t *counts, int shift, int bit
 /* Of the keys that agree with wanted's prefix, keep those in keys[0 … returned). x is read when keys are still empty. */
 static int64_t select_last(Wanted *wanted, uint32_t *keys, int64_t count)
 {
-    static const struct { int shift, bits; } digits[] = {{10, 11}, {0, 10}};
+    static const struct {
+        int shift, bits;
+    } digits[] = {{10, 11}, {0, 10}};
     for (int d = 0; d < 2; d++) {
         int64_t counts[DIGIT_BUCKETS] = {0};
-        for (int64_t i = 0; i < count; i++) counts[keys[i] >> digits[d].shift & ((1u << digits[d].bits) - 1)]++;
+        for (int64_t i = 0; i < count; i++)
+            counts[keys[i] >> digits[d].shift & ((1u << digits[d].bits) - 1)]++;
         narrow(wanted, counts, digits[d].shift, digits[d].bits);
         int64_t kept = 0;
         for (int64_t i = 0; i < count; i++) {
@@ -84,10 +94,12 @@ static int64_t select_last(Wanted *wanted, uint32_t *keys, int64_t count)
 bool order_statistics_f32(const float *x, int64_t n, int64_t low, int64_t high, float *at_low, float *at_high, Error *error)
 {
     int64_t counts[DIGIT_BUCKETS] = {0};
-    for (int64_t i = 0; i < n; i++) counts[key_of(x[i]) >> 21]++;
+    for (int64_t i = 0; i < n; i++)
+        counts[key_of(x[i]) >> 21]++;
     Wanted wanted[2] = {{.rank = low - 1}, {.rank = high - 1}};
     int64_t sizes[2];
-    for (int w = 0; w < 2; w++) sizes[w] = counts[narrow(&wanted[w], counts, 21, 11)];
+    for (int w = 0; w < 2; w++)
+        sizes[w] = counts[narrow(&wanted[w], counts, 21, 11)];
     size_t bytes = (size_t)(sizes[0] + sizes[1]) * sizeof(uint32_t);
     uint32_t *keys = memory_new(bytes);
     if (!keys) return fail_memory(error, bytes);
@@ -107,7 +119,7 @@ bool order_statistics_f32(const float *x, int64_t n, int64_t low, int64_t high, 
 }
 
 typedef struct Percentiles {
-    float *pairs;              /* high, low of each batch */
+    float *pairs; /* high, low of each batch */
     size_t count, capacity;
 } Percentiles;
 
@@ -132,27 +144,34 @@ static float sum_cascaded(const float *pairs, size_t first, size_t count)
 {
     float levels[4] = {0};
     size_t power = 4, i = 0;
-    while ((size_t)1 << (4 * power) < count) power++;
+    while ((size_t)1 << (4 * power) < count)
+        power++;
     size_t step = (size_t)1 << power, mask = step - 1;
     while (i + step <= count) {
-        for (size_t j = 0; j < step; j++, i++) levels[0] += pairs[2 * (first + 4 * i)];
+        for (size_t j = 0; j < step; j++, i++)
+            levels[0] += pairs[2 * (first + 4 * i)];
         for (size_t level = 1; level < 4; level++) {
             levels[level] += levels[level - 1];
             levels[level - 1] = 0;
             if (i & (mask << (level * power))) break;
         }
     }
-    for (; i < count; i++) levels[0] += pairs[2 * (first + 4 * i)];
-    for (size_t level = 1; level < 4; level++) levels[0] += levels[level];
+    for (; i < count; i++)
+        levels[0] += pairs[2 * (first + 4 * i)];
+    for (size_t level = 1; level < 4; level++)
+        levels[0] += levels[level];
     return levels[0];
 }
 
 static float mean_of_pairs(const float *pairs, size_t count)
 {
     float part[4];
-    for (size_t k = 0; k < 4; k++) part[k] = sum_cascaded(pairs, k, count / 4);
-    for (size_t i = count / 4 * 4; i < count; i++) part[0] += pairs[2 * i];
-    for (size_t k = 1; k < 4; k++) part[0] += part[k];
+    for (size_t k = 0; k < 4; k++)
+        part[k] = sum_cascaded(pairs, k, count / 4);
+    for (size_t i = count / 4 * 4; i < count; i++)
+        part[0] += pairs[2 * i];
+    for (size_t k = 1; k < 4; k++)
+        part[0] += part[k];
     return part[0] / (float)count;
 }
 
@@ -171,14 +190,21 @@ static void percentile_release(Observer *observer)
 }
 
 const ObserverRow observer_percentile = {
-    .name = "percentile", .help = "mean over batches of the 99.99 % range of each", .walks = 1, .per_channel = true, .parallel = true, .state_bytes = sizeof(Percentiles),
-    .observe = percentile_observe, .exponents = percentile_exponents, .release = percentile_release,
+    .name = "percentile",
+    .help = "mean over batches of the 99.99 % range of each",
+    .walks = 1,
+    .per_channel = true,
+    .parallel = true,
+    .state_bytes = sizeof(Percentiles),
+    .observe = percentile_observe,
+    .exponents = percentile_exponents,
+    .release = percentile_release,
 };
 
 /* ---- isotone: keep the order of the two largest of each row ---- */
 
 typedef struct Isotone {
-    float *pairs;              /* largest, second largest of each row */
+    float *pairs; /* largest, second largest of each row */
     size_t count, capacity;
 } Isotone;
 
@@ -189,15 +215,17 @@ static bool isotone_observe(Observer *observer, const Tensor *batch, int walk, E
     int rank = batch->shape.rank;
     int64_t width = rank ? batch->shape.dims[rank - 1] : 1, rows = tensor_count(batch) / width;
     if (width < 2) {
-        return fail(error, observer->value_name, "use kl or minmax for it", "isotone compares the two largest numbers of the last axis, %s has only one there",
-                    observer->value_name);
+        return fail(error, observer->value_name, "use kl or minmax for it",
+                    "isotone compares the two largest numbers of the last axis, %s has only one there", observer->value_name);
     }
     for (int64_t r = 0; r < rows; r++) {
         const float *x = tensor_floats(batch) + r * width;
         float first = -INFINITY, second = -INFINITY;
         for (int64_t i = 0; i < width; i++) {
-            if (x[i] > first) second = first, first = x[i];
-            else if (x[i] > second) second = x[i];
+            if (x[i] > first)
+                second = first, first = x[i];
+            else if (x[i] > second)
+                second = x[i];
         }
         float *grown = memory_grow(state->pairs, state->count, &state->capacity, 2 * sizeof *grown);
         if (!grown) return fail_memory(error, (state->count + 1) * 2 * sizeof *grown);
@@ -210,7 +238,7 @@ static bool isotone_observe(Observer *observer, const Tensor *batch, int walk, E
 
 typedef struct EndPoint {
     double at;
-    int opens;                 /* 1: an interval starts here, 0: it ends; ends come first ('max' < 'min') */
+    int opens; /* 1: an interval starts here, 0: it ends; ends come first ('max' < 'min') */
 } EndPoint;
 
 static int compare_end_points(const void *a, const void *b)
@@ -258,6 +286,12 @@ static void isotone_release(Observer *observer)
 }
 
 const ObserverRow observer_isotone = {
-    .name = "isotone", .help = "keeps the order of the two largest numbers of the last axis (classifier outputs)", .walks = 1, .parallel = true,
-    .state_bytes = sizeof(Isotone), .observe = isotone_observe, .exponents = isotone_exponents, .release = isotone_release,
+    .name = "isotone",
+    .help = "keeps the order of the two largest numbers of the last axis (classifier outputs)",
+    .walks = 1,
+    .parallel = true,
+    .state_bytes = sizeof(Isotone),
+    .observe = isotone_observe,
+    .exponents = isotone_exponents,
+    .release = isotone_release,
 };

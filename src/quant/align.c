@@ -10,8 +10,10 @@ typedef enum { TO_NONE, TO_INPUT, TO_OUTPUT, TO_LARGE, TO_FIRST } Direction;
 
 static bool direction_of(const char *name, Direction *direction)
 {
-    static const struct { const char *name; Direction direction; } words[] = {
-        {"None", TO_NONE}, {"Align to Input", TO_INPUT}, {"Align to Output", TO_OUTPUT}, {"Align to Large", TO_LARGE}};
+    static const struct {
+        const char *name;
+        Direction direction;
+    } words[] = {{"None", TO_NONE}, {"Align to Input", TO_INPUT}, {"Align to Output", TO_OUTPUT}, {"Align to Large", TO_LARGE}};
     for (int i = 0; i < 4; i++) {
         if (strcmp(words[i].name, name) != 0) continue;
         *direction = words[i].direction;
@@ -33,7 +35,8 @@ static bool choose_direction(const Setting *setting, AlignKind kind, Direction *
     case ALIGN_RECURRENT: *direction = TO_FIRST; return true;
     }
     if (direction_of(name, direction)) return true;
-    return fail(error, name, "use 'None', 'Align to Input', 'Align to Output' or 'Align to Large', as `espq settings` says", "unknown alignment '%s'", name);
+    return fail(error, name, "use 'None', 'Align to Input', 'Align to Output' or 'Align to Large', as `espq settings` says",
+                "unknown alignment '%s'", name);
 }
 
 static void follow(Slot *slot, Slot *master)
@@ -56,10 +59,12 @@ static bool align_to_large(Graph *graph, Node *node, bool exact, Slot **master, 
     for (int i = 0; i < node->input_count; i++) {
         Slot *slot = node->input_slots[i];
         if (slot->state == SLOT_FP32) continue;
-        if (slot_exponent_count(slot) != 1) return true;   /* nothing calibrated yet */
+        if (slot_exponent_count(slot) != 1) return true; /* nothing calibrated yet */
         double range = -(double)slot->minimum;
-        for (int e = slot_exponent(slot, 0); e > 0; e--) range *= 2;
-        for (int e = slot_exponent(slot, 0); e < 0; e++) range /= 2;
+        for (int e = slot_exponent(slot, 0); e > 0; e--)
+            range *= 2;
+        for (int e = slot_exponent(slot, 0); e < 0; e++)
+            range /= 2;
         if (range > largest) largest = range;
         if (!*master) *master = slot;
     }
@@ -68,7 +73,8 @@ static bool align_to_large(Graph *graph, Node *node, bool exact, Slot **master, 
     (*master)->parent = *master;
     (*master)->state = SLOT_PASSIVE;
     if (!slot_set_exponents(graph, *master, &exponent, 1)) return fail_memory(error, sizeof exponent);
-    for (int i = 0; i < node->input_count; i++) follow(node->input_slots[i], *master);
+    for (int i = 0; i < node->input_count; i++)
+        follow(node->input_slots[i], *master);
     return true;
 }
 
@@ -98,16 +104,18 @@ static bool align_node(Graph *graph, Node *node, Direction direction, const Sett
     switch (direction) {
     case TO_NONE: return true;
     case TO_INPUT:
-        for (int o = 0; o < node->output_count; o++) follow(node->output_slots[o], node->input_slots[0]);
+        for (int o = 0; o < node->output_count; o++)
+            follow(node->output_slots[o], node->input_slots[0]);
         return true;
     case TO_OUTPUT:
         master = node->output_slots[0];
-        for (int i = 0; i < node->input_count; i++) follow(node->input_slots[i], master);
+        for (int i = 0; i < node->input_count; i++)
+            follow(node->input_slots[i], master);
         break;
     case TO_LARGE:
         if (!align_to_large(graph, node, setting->switches.align_large_exact, &master, error)) return false;
         break;
-    case TO_FIRST:   /* the last state and the initial state count in the sequence's steps */
+    case TO_FIRST: /* the last state and the initial state count in the sequence's steps */
         master = node->output_slots[node->outputs[0] || node->output_count < 2 ? 0 : 1];
         if (node->output_count > 1) follow(node->output_slots[1], master);
         if (node->input_count > 5) follow(node->input_slots[5], master);

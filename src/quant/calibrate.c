@@ -11,14 +11,14 @@
 #include "graph/operator.h"
 #include "quant/parameters.h"
 
-enum { PLANS = 4 };   /* batches come in one size, and a smaller last one */
+enum { PLANS = 4 }; /* batches come in one size, and a smaller last one */
 
 typedef struct Entry {
     Slot *slot;
     const Value *value;
     const ObserverRow *row;
-    Observer *observer;        /* NULL for a parameter */
-    int *exponents;            /* of this walk's end */
+    Observer *observer; /* NULL for a parameter */
+    int *exponents;     /* of this walk's end */
     int count;
     bool failed;
 } Entry;
@@ -28,11 +28,14 @@ typedef struct Calibration {
     const Setting *setting;
     Entry *entries;
     size_t count;
-    Entry **by_slot;           /* sorted by the slot's address, to find one */
+    Entry **by_slot; /* sorted by the slot's address, to find one */
     int walk;
     int64_t batches;
     Watcher watcher;
-    struct { Plan *plan; Shape *shapes; } plans[PLANS];
+    struct {
+        Plan *plan;
+        Shape *shapes;
+    } plans[PLANS];
     int plan_count;
     Tensor **inputs, **outputs;
 } Calibration;
@@ -52,8 +55,10 @@ static Entry *entry_of(const Calibration *calibration, const Slot *slot)
         size_t middle = (low + high) / 2;
         Entry *entry = calibration->by_slot[middle];
         if (entry->slot == slot) return entry;
-        if ((uintptr_t)entry->slot < (uintptr_t)slot) low = middle + 1;
-        else high = middle;
+        if ((uintptr_t)entry->slot < (uintptr_t)slot)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return NULL;
 }
@@ -81,7 +86,8 @@ static bool collect_entries(Calibration *calibration, Error *error)
 {
     const Graph *graph = calibration->graph;
     size_t ends = 1;
-    for (int i = 0; i < graph->node_count; i++) ends += (size_t)(graph->nodes[i]->input_count + graph->nodes[i]->output_count);
+    for (int i = 0; i < graph->node_count; i++)
+        ends += (size_t)(graph->nodes[i]->input_count + graph->nodes[i]->output_count);
     calibration->entries = memory_new_array(ends, sizeof *calibration->entries);
     calibration->by_slot = memory_new_array(ends, sizeof *calibration->by_slot);
     if (!calibration->entries || !calibration->by_slot) return fail_memory(error, ends * sizeof *calibration->entries);
@@ -94,7 +100,8 @@ static bool collect_entries(Calibration *calibration, Error *error)
             if (!add_entry(calibration, node->output_slots[k], node->outputs[k], node, error)) return false;
         }
     }
-    for (size_t i = 0; i < calibration->count; i++) calibration->by_slot[i] = &calibration->entries[i];
+    for (size_t i = 0; i < calibration->count; i++)
+        calibration->by_slot[i] = &calibration->entries[i];
     qsort(calibration->by_slot, calibration->count, sizeof *calibration->by_slot, compare_slots);
     return true;
 }
@@ -123,7 +130,8 @@ static Plan *plan_for(Calibration *calibration, Error *error)
     int inputs = calibration->graph->input_count;
     for (int p = 0; p < calibration->plan_count; p++) {
         bool equal = true;
-        for (int i = 0; equal && i < inputs; i++) equal = shape_equal(&calibration->plans[p].shapes[i], &calibration->inputs[i]->shape);
+        for (int i = 0; equal && i < inputs; i++)
+            equal = shape_equal(&calibration->plans[p].shapes[i], &calibration->inputs[i]->shape);
         if (equal) return calibration->plans[p].plan;
     }
     if (calibration->plan_count == PLANS) {
@@ -136,8 +144,10 @@ static Plan *plan_for(Calibration *calibration, Error *error)
         fail_memory(error, (size_t)inputs * sizeof *shapes);
         return NULL;
     }
-    for (int i = 0; i < inputs; i++) shapes[i] = calibration->inputs[i]->shape;
-    PlanOptions options = {.mode = EXEC_SIMULATED, .exact = calibration->setting->switches.onnx_exact_ops, .watcher = &calibration->watcher};
+    for (int i = 0; i < inputs; i++)
+        shapes[i] = calibration->inputs[i]->shape;
+    PlanOptions options = {
+        .mode = EXEC_SIMULATED, .exact = calibration->setting->switches.onnx_exact_ops, .watcher = &calibration->watcher};
     Plan *plan = plan_new(calibration->graph, &options, shapes, error);
     if (!plan) {
         memory_free(shapes);
@@ -227,13 +237,15 @@ static void note_dead(const Calibration *calibration)
     int dead = 0;
     for (size_t i = 0; i < calibration->count; i++) {
         const Entry *entry = &calibration->entries[i];
-        if (!entry->observer || !entry->slot->is_output || entry->observer->seen_minimum != 0 || entry->observer->seen_maximum != 0) continue;
+        if (!entry->observer || !entry->slot->is_output || entry->observer->seen_minimum != 0 || entry->observer->seen_maximum != 0)
+            continue;
         if (dead < 8) text_format(&names, "%s%s", dead ? ", " : "", entry->value->name);
         dead++;
     }
     if (dead && names.data) {
-        graph_note(calibration->graph, "%d tensor%s always zero on the calibration data: %s%s; what is computed from %s has the smallest exponent there is", dead,
-                   dead == 1 ? " is" : "s are", names.data, dead > 8 ? ", …" : "", dead == 1 ? "it" : "them");
+        graph_note(calibration->graph,
+                   "%d tensor%s always zero on the calibration data: %s%s; what is computed from %s has the smallest exponent there is",
+                   dead, dead == 1 ? " is" : "s are", names.data, dead > 8 ? ", …" : "", dead == 1 ? "it" : "them");
     }
     text_free(&names);
 }

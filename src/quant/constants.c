@@ -21,8 +21,10 @@ static bool channels_of(const Tensor *constant, Slot *slot, Channels *channels, 
         return fail_as(error, ERROR_INTERNAL, NULL, NULL, "a constant has %d exponents that do not fit its axis %d", count, axis);
     }
     *channels = (Channels){1, count, 1};
-    for (int i = 0; i < axis; i++) channels->outer *= constant->shape.dims[i];
-    for (int i = axis + 1; i < constant->shape.rank; i++) channels->inner *= constant->shape.dims[i];
+    for (int i = 0; i < axis; i++)
+        channels->outer *= constant->shape.dims[i];
+    for (int i = axis + 1; i < constant->shape.rank; i++)
+        channels->inner *= constant->shape.dims[i];
     return true;
 }
 
@@ -36,7 +38,8 @@ static void gather(const float *x, const Channels *channels, int64_t channel, fl
 static void scatter(char *out, const Channels *channels, int64_t channel, const char *row, size_t item)
 {
     size_t run = (size_t)channels->inner * item;
-    for (int64_t o = 0; o < channels->outer; o++) memcpy(out + (size_t)(o * channels->channels + channel) * run, row + (size_t)o * run, run);
+    for (int64_t o = 0; o < channels->outer; o++)
+        memcpy(out + (size_t)(o * channels->channels + channel) * run, row + (size_t)o * run, run);
 }
 
 static Dtype integer_dtype(int bits)
@@ -58,8 +61,8 @@ Tensor *quantize_constant(const Tensor *constant, Slot *slot, bool wide, int64_t
     size_t item = dtype_bytes(integers->dtype);
     int64_t each = channels.outer * channels.inner;
     if (channels.channels == 1) {
-        *saturated = quantize_f32(tensor_floats(constant), integers->data, (int)item, each, slot_exponent(slot, 0), slot->minimum, slot->maximum,
-                                  slot->rounding, wide);
+        *saturated = quantize_f32(tensor_floats(constant), integers->data, (int)item, each, slot_exponent(slot, 0), slot->minimum,
+                                  slot->maximum, slot->rounding, wide);
         return integers;
     }
     size_t bytes = (size_t)each * (sizeof(float) + item);
@@ -72,7 +75,8 @@ Tensor *quantize_constant(const Tensor *constant, Slot *slot, bool wide, int64_t
     char *quantized = (char *)(row + each);
     for (int64_t c = 0; c < channels.channels; c++) {
         gather(tensor_floats(constant), &channels, c, row);
-        *saturated += quantize_f32(row, quantized, (int)item, each, slot_exponent(slot, (int)c), slot->minimum, slot->maximum, slot->rounding, wide);
+        *saturated +=
+            quantize_f32(row, quantized, (int)item, each, slot_exponent(slot, (int)c), slot->minimum, slot->maximum, slot->rounding, wide);
         scatter(integers->data, &channels, c, quantized, item);
     }
     memory_free(row);

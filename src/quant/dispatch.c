@@ -10,8 +10,8 @@
 
 typedef struct Walk {
     Graph *graph;
-    Node **order;              /* topological */
-    Map places;                /* node name → its place in order, plus 1 */
+    Node **order; /* topological */
+    Map places;   /* node name → its place in order, plus 1 */
     int count;
 } Walk;
 
@@ -65,7 +65,8 @@ static bool makes_shapes(const Node *node)
 static bool is_boundary(const Node *node)
 {
     bool fed = false;
-    for (int i = 0; i < node->input_count; i++) fed = fed || (node->inputs[i] && node->inputs[i]->producer);
+    for (int i = 0; i < node->input_count; i++)
+        fed = fed || (node->inputs[i] && node->inputs[i]->producer);
     return !fed || node_consumer_count(node) == 0;
 }
 
@@ -98,7 +99,8 @@ static void each_next(const Node *node, bool down, Visit visit, void *context)
     if (down) {
         for (int i = 0; i < node->output_count; i++) {
             const Value *value = node->outputs[i];
-            for (int u = 0; value && u < value->use_count; u++) visit(context, value->uses[u].node);
+            for (int u = 0; value && u < value->use_count; u++)
+                visit(context, value->uses[u].node);
         }
     } else {
         for (int i = 0; i < node->input_count; i++) {
@@ -110,9 +112,9 @@ static void each_next(const Node *node, bool down, Visit visit, void *context)
 typedef struct Search {
     const Match *match;
     const Walk *walk;
-    bool *open;                /* a path leads from here to an end */
-    bool *reached;             /* on such a path */
-    bool *found;               /* reached, or the end of a path */
+    bool *open;    /* a path leads from here to an end */
+    bool *reached; /* on such a path */
+    bool *found;   /* reached, or the end of a path */
     const Node *here;
     bool marking;
 } Search;
@@ -122,11 +124,15 @@ static void look(void *context, Node *next)
     Search *search = context;
     int place = place_of(search->walk, next);
     if (search->match->ends(search->match->context, next)) {
-        if (search->marking) search->found[place] = true;
-        else search->open[place_of(search->walk, search->here)] = true;
+        if (search->marking)
+            search->found[place] = true;
+        else
+            search->open[place_of(search->walk, search->here)] = true;
     } else if (search->open[place] && search->match->passes(search->match->context, search->here, next)) {
-        if (search->marking) search->reached[place] = true;
-        else search->open[place_of(search->walk, search->here)] = true;
+        if (search->marking)
+            search->reached[place] = true;
+        else
+            search->open[place_of(search->walk, search->here)] = true;
     }
 }
 
@@ -249,7 +255,8 @@ static void find_receivers(Sets *sets)
     for (int i = 0; i < sets->walk->count; i++) {
         const Node *node = sets->walk->order[i];
         for (int k = 0; k < node->input_count; k++) {
-            if (is_float_input(node, k) && node->inputs[k] && node->inputs[k]->producer) sets->receivers[place_of(sets->walk, node->inputs[k]->producer)] = true;
+            if (is_float_input(node, k) && node->inputs[k] && node->inputs[k]->producer)
+                sets->receivers[place_of(sets->walk, node->inputs[k]->producer)] = true;
         }
     }
     memcpy(sets->shapes, sets->receivers, (size_t)sets->walk->count * sizeof *sets->shapes);
@@ -261,7 +268,8 @@ typedef enum { RULE_ALLIN, RULE_CONSERVATIVE, RULE_PPLNN, RULE_AGGRESSIVE, RULE_
 
 static void dispatch_allin(const Walk *walk)
 {
-    for (int i = 0; i < walk->count; i++) walk->order[i]->platform = has_flag(walk->order[i], OPERATOR_QUANTIZABLE) ? &platform_unspecified : &platform_float;
+    for (int i = 0; i < walk->count; i++)
+        walk->order[i]->platform = has_flag(walk->order[i], OPERATOR_QUANTIZABLE) ? &platform_unspecified : &platform_float;
 }
 
 /* Activations, and what makes indices of its input, go where their input goes. */
@@ -289,7 +297,8 @@ static bool dispatch_by_paths(const Walk *walk, Sets *sets, Rule rule, Error *er
     const Match backward = {test_backward_start, test_backward_end, edge_back, sets, false};
 
     find_receivers(sets);
-    if (!match_paths(walk, &quantized[rule], sets->quantized, error) || !match_paths(walk, &extension, sets->reachable, error)) return false;
+    if (!match_paths(walk, &quantized[rule], sets->quantized, error) || !match_paths(walk, &extension, sets->reachable, error))
+        return false;
     for (int i = 0; i < walk->count; i++) {
         const Node *node = walk->order[i];
         if (!has_flag(node, OPERATOR_QUANTIZABLE) || has_flag(node, OPERATOR_SHAPE_ONLY)) sets->quantized[i] = false;
@@ -320,7 +329,8 @@ static void close_over_values(const Walk *walk, bool *set)
         for (int i = 0; i < walk->count; i++) {
             const Node *node = walk->order[i];
             for (int k = 0; k < node->input_count; k++) {
-                if (!node->inputs[k] || !node->inputs[k]->producer || is_float_input(node, k) || has_flag(node, OPERATOR_SHAPE_ONLY)) continue;
+                if (!node->inputs[k] || !node->inputs[k]->producer || is_float_input(node, k) || has_flag(node, OPERATOR_SHAPE_ONLY))
+                    continue;
                 int other = place_of(walk, node->inputs[k]->producer);
                 if (set[i] == set[other]) continue;
                 set[i] = set[other] = grew = true;
@@ -361,8 +371,10 @@ static bool run_rule(const Walk *walk, Rule rule, Error *error)
     if (!memory) return fail_memory(error, 5 * count);
     Sets sets = {walk, memory, memory + count, memory + 2 * count, memory + 3 * count, memory + 4 * count};
     bool ok = true;
-    if (rule == RULE_PERSEUS) dispatch_perseus(walk, &sets);
-    else ok = dispatch_by_paths(walk, &sets, rule, error);
+    if (rule == RULE_PERSEUS)
+        dispatch_perseus(walk, &sets);
+    else
+        ok = dispatch_by_paths(walk, &sets, rule, error);
     memory_free(memory);
     return ok;
 }
@@ -376,7 +388,8 @@ static bool fail_unknown_node(const Graph *graph, const char *pattern, const cha
     char near[512] = "";
     size_t used = 0;
     int left = graph->node_count;
-    for (int i = 0; i < left; i++) names[i] = graph->nodes[i]->name;
+    for (int i = 0; i < left; i++)
+        names[i] = graph->nodes[i]->name;
     for (int k = 0; k < 3 && used < sizeof near; k++) {
         int nearest = text_nearest(pattern, names, left);
         if (nearest < 0) break;
@@ -404,8 +417,10 @@ static bool apply_table(Graph *graph, const Setting *setting, Error *error)
     for (int i = 0; i < setting->dispatching_count; i++) {
         const DispatchEntry *entry = &setting->dispatching_table[i];
         const Platform *platform = platform_find(entry->platform);
-        if (!platform) return fail(error, entry->pattern, "use espq.platform(target, bits)", "dispatching table: unknown platform %d", entry->platform);
-        Node *node = graph_node(graph, entry->pattern);   /* a name may have * and ? in it: exactly equal comes first */
+        if (!platform)
+            return fail(error, entry->pattern, "use espq.platform(target, bits)", "dispatching table: unknown platform %d",
+                        entry->platform);
+        Node *node = graph_node(graph, entry->pattern); /* a name may have * and ? in it: exactly equal comes first */
         if (node) {
             node->platform = platform;
             continue;
@@ -452,9 +467,12 @@ bool pass_dispatch(Graph *graph, PassContext *context, Error *error)
 {
     const Setting *setting = context->setting;
     Rule rule;
-    if (!find_rule(setting->dispatcher, &rule)) return fail(error, setting->dispatcher, "use allin", "unknown dispatcher '%s'", setting->dispatcher);
+    if (!find_rule(setting->dispatcher, &rule))
+        return fail(error, setting->dispatcher, "use allin", "unknown dispatcher '%s'", setting->dispatcher);
     const Platform *main_platform = target_platform(context->target, context->bits, context->hi_precision);
-    if (!main_platform) return fail(error, context->target->name, "use 8 or 16", "no platform of target %s has %d bits", context->target->name, context->bits);
+    if (!main_platform)
+        return fail(error, context->target->name, "use 8 or 16", "no platform of target %s has %d bits", context->target->name,
+                    context->bits);
     setting_note_unused(setting, graph);
 
     Walk walk;
@@ -464,7 +482,8 @@ bool pass_dispatch(Graph *graph, PassContext *context, Error *error)
     if (!ok) return false;
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
-        if (node->platform == &platform_unspecified) node->platform = has_flag(node, OPERATOR_QUANTIZABLE) ? main_platform : &platform_float;
+        if (node->platform == &platform_unspecified)
+            node->platform = has_flag(node, OPERATOR_QUANTIZABLE) ? main_platform : &platform_float;
         if (node->platform->quantizes && (!node->op || !has_float_ends(node))) node->platform = &platform_float;
     }
     return true;

@@ -36,7 +36,9 @@ static void fuse_activations(Graph *graph)
         Node *producer = exclusive_producer(activation);
         if (!producer || !has_flag(producer, OPERATOR_COMPUTING) || !producer->quantized) continue;
         if (producer->platform != activation->platform && producer->output_slots[0]->state != SLOT_FP32) {
-            graph_note(graph, "%s and its activation %s are dispatched to different platforms (%s, %s): fusing them in the simulation takes the wider one",
+            graph_note(graph,
+                       "%s and its activation %s are dispatched to different platforms (%s, %s): fusing them in the simulation takes the "
+                       "wider one",
                        producer->name, activation->name, producer->platform->name, activation->platform->name);
             continue;
         }
@@ -65,7 +67,7 @@ static void widen_activation(const Node *producer, Node *activation)
     Slot *output = activation->output_slots[0];
     int bits = producer->output_slots[0]->bits;
     if (producer->platform == activation->platform || !has_flag(producer, OPERATOR_COMPUTING) || !producer->op->fuses_relu) return;
-    if (activation->op->inputs.most != 1 || output->bits >= bits) return;   /* Relu, not Clip */
+    if (activation->op->inputs.most != 1 || output->bits >= bits) return; /* Relu, not Clip */
     activation->platform = producer->platform;
     slot_set_width(output, bits);
     output->bins = (int64_t)32 << (bits - 1);

@@ -6,7 +6,7 @@
 static void start_slot(Slot *slot, const Value *value, bool floats_always, const Platform *platform, const Target *target)
 {
     slot_set_width(slot, platform->bits);
-    slot->rounding = target->rounding;   /* the target's, whatever the node's own platform is (QUANT §4.2) */
+    slot->rounding = target->rounding; /* the target's, whatever the node's own platform is (QUANT §4.2) */
     slot->observer = "percentile";
     slot->bins = slot->is_parameter ? 0 : (int64_t)32 << (platform->bits - 1);
     bool floats = !value || floats_always || (value->dtype != DTYPE_FLOAT32 && value->dtype != DTYPE_NONE);
@@ -17,7 +17,8 @@ static void start_weights(Node *node, const Platform *platform)
 {
     if (!(node->op->flags & OPERATOR_WEIGHTED) || node->input_count < 2) return;
     Slot *weight = node->input_slots[1];
-    if (platform->per_channel && weight->is_parameter && weight->state == SLOT_INITIAL) {   /* one made at run time has no channels of its own (QUANT D25) */
+    if (platform->per_channel && weight->is_parameter &&
+        weight->state == SLOT_INITIAL) { /* one made at run time has no channels of its own (QUANT D25) */
         weight->per_channel = true;
         weight->channel_axis = 0;
         weight->observer = "minmax";
@@ -34,7 +35,8 @@ static bool start_node(Graph *graph, Node *node, const Target *target, Error *er
     const Platform *platform = node->platform;
     if (!node_make_slots(graph, node, error)) return false;
     node->wide = platform->wide;
-    for (int i = 0; i < node->input_count; i++) start_slot(node->input_slots[i], node->inputs[i], i < 32 && (node->op->float_inputs >> i & 1), platform, target);
+    for (int i = 0; i < node->input_count; i++)
+        start_slot(node->input_slots[i], node->inputs[i], i < 32 && (node->op->float_inputs >> i & 1), platform, target);
     for (int i = 0; i < node->output_count; i++) {
         start_slot(node->output_slots[i], node->outputs[i], i < 32 && (node->op->float_outputs >> i & 1), platform, target);
     }
@@ -45,7 +47,9 @@ static bool start_node(Graph *graph, Node *node, const Target *target, Error *er
 bool pass_slots(Graph *graph, PassContext *context, Error *error)
 {
     const Platform *main_platform = target_platform(context->target, context->bits, context->hi_precision);
-    if (!main_platform) return fail(error, context->target->name, "use 8 or 16", "no platform of target %s has %d bits", context->target->name, context->bits);
+    if (!main_platform)
+        return fail(error, context->target->name, "use 8 or 16", "no platform of target %s has %d bits", context->target->name,
+                    context->bits);
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         /* Nodes that passes made behind `dispatch` without saying where they run. */

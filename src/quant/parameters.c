@@ -27,8 +27,10 @@ static bool check_axis(const Node *node, const Slot *slot, const Value *value, E
 static void follow_living_channels(const Tensor *constant, const Slot *slot, int *exponents, int count)
 {
     int64_t outer = 1, inner = 1;
-    for (int i = 0; i < slot->channel_axis; i++) outer *= constant->shape.dims[i];
-    for (int i = slot->channel_axis + 1; i < constant->shape.rank; i++) inner *= constant->shape.dims[i];
+    for (int i = 0; i < slot->channel_axis; i++)
+        outer *= constant->shape.dims[i];
+    for (int i = slot->channel_axis + 1; i < constant->shape.rank; i++)
+        inner *= constant->shape.dims[i];
     const float *x = tensor_floats(constant);
     int largest = 0;
     bool found = false;
@@ -36,7 +38,8 @@ static void follow_living_channels(const Tensor *constant, const Slot *slot, int
         for (int c = 0; c < count; c++) {
             bool dead = true;
             for (int64_t o = 0; dead && o < outer; o++) {
-                for (int64_t i = 0; dead && i < inner; i++) dead = x[(o * count + c) * inner + i] == 0;
+                for (int64_t i = 0; dead && i < inner; i++)
+                    dead = x[(o * count + c) * inner + i] == 0;
             }
             if (pass == 0 && !dead && (!found || exponents[c] > largest)) largest = exponents[c], found = true;
             if (pass == 1 && dead && found) exponents[c] = largest;
@@ -44,7 +47,8 @@ static void follow_living_channels(const Tensor *constant, const Slot *slot, int
     }
 }
 
-bool parameter_exponents(const ObserverRow *row, Slot *slot, const Value *value, int64_t times, const Setting *setting, int *exponents, Error *error)
+bool parameter_exponents(const ObserverRow *row, Slot *slot, const Value *value, int64_t times, const Setting *setting, int *exponents,
+                         Error *error)
 {
     if (!observer_constant(row, slot, value->name, value->constant, times, setting->switches.mse_fixed, exponents, error)) return false;
     if (slot->per_channel && setting->switches.dead_channels_follow) {
@@ -92,8 +96,8 @@ static void note_outliers(Graph *graph, const Node *node, Slot *slot, const Valu
         clipped += size > limit;
     }
     if (filled && lost * 10 > filled * 9) {
-        graph_note(graph, "%s of %s: %.1f %% of its values are rounded to zero, a few large ones stretch the range", value->name, node->name,
-                   100.0 * (double)lost / (double)filled);
+        graph_note(graph, "%s of %s: %.1f %% of its values are rounded to zero, a few large ones stretch the range", value->name,
+                   node->name, 100.0 * (double)lost / (double)filled);
     }
     if (clipped) {
         graph_note(graph, "%s of %s: %.3f %% of its values are clipped to less than half their size", value->name, node->name,
@@ -139,7 +143,7 @@ static bool finish_jobs(Graph *graph, const Setting *setting, Job *jobs, size_t 
 {
     for (size_t i = 0; i < count; i++) {
         Job *job = &jobs[i];
-        bool again = job->failed || !job->row->parallel;   /* again: in this thread, for its message or because it calls back */
+        bool again = job->failed || !job->row->parallel; /* again: in this thread, for its message or because it calls back */
         if (again && !parameter_exponents(job->row, job->slot, job->value, 1, setting, job->exponents, error)) return false;
         if (!slot_set_exponents(graph, job->slot, job->exponents, job->count)) return fail_memory(error, (size_t)job->count * sizeof(int));
         job->slot->state = SLOT_ACTIVATED;
@@ -156,7 +160,8 @@ bool pass_parameters(Graph *graph, PassContext *context, Error *error)
     Job *jobs = memory_new_array(count + 1, sizeof *jobs);
     if (!jobs) return fail_memory(error, (count + 1) * sizeof *jobs);
     bool ok = collect_jobs(graph, setting, jobs, &count, error);
-    for (size_t i = 0; i < count; i++) numbers += (size_t)jobs[i].count, parallel += jobs[i].row->parallel;
+    for (size_t i = 0; i < count; i++)
+        numbers += (size_t)jobs[i].count, parallel += jobs[i].row->parallel;
     int *exponents = ok ? memory_new_array(numbers + 1, sizeof *exponents) : NULL;
     if (ok && !exponents) ok = fail_memory(error, numbers * sizeof *exponents);
     for (size_t i = 0, at = 0; ok && i < count; i++) {
@@ -164,8 +169,11 @@ bool pass_parameters(Graph *graph, PassContext *context, Error *error)
         at += (size_t)jobs[i].count;
     }
     Jobs work = {setting, jobs};
-    if (ok && parallel == count) threads_for((int64_t)count, 1, run_jobs, &work);
-    else if (ok) for (size_t i = 0; i < count; i++) jobs[i].failed = true;
+    if (ok && parallel == count)
+        threads_for((int64_t)count, 1, run_jobs, &work);
+    else if (ok)
+        for (size_t i = 0; i < count; i++)
+            jobs[i].failed = true;
     ok = ok && finish_jobs(graph, setting, jobs, count, error);
     memory_free(exponents);
     memory_free(jobs);
@@ -217,8 +225,11 @@ static void note_saturation(Graph *graph, const Node *node, const Value *bias, S
         if (steps > worst) worst = steps;
     }
     if (!saturated) return;
-    graph_note(graph, "%s of %s: %lld of %lld biases (%.1f %%) do not fit in %d bits at input times weight scale, the largest is %.3g times too big", bias->name,
-               node->name, (long long)saturated, (long long)count, 100.0 * (double)saturated / (double)count, slot->bits, worst / (double)slot->maximum);
+    graph_note(
+        graph,
+        "%s of %s: %lld of %lld biases (%.1f %%) do not fit in %d bits at input times weight scale, the largest is %.3g times too big",
+        bias->name, node->name, (long long)saturated, (long long)count, 100.0 * (double)saturated / (double)count, slot->bits,
+        worst / (double)slot->maximum);
 }
 
 static bool settle_bias(Graph *graph, Node *node, Error *error)
@@ -229,15 +240,19 @@ static bool settle_bias(Graph *graph, Node *node, Error *error)
     Value *bias = node->inputs[2];
     if (slot->state != SLOT_PASSIVE && slot->state != SLOT_PASSIVE_INIT) return true;
     if (!bias->constant || bias->constant->dtype != DTYPE_FLOAT32) {
-        return fail(error, node_where(node, where), "leave the operator at float by the dispatching table", "bias %s must be a float32 constant", bias->name);
+        return fail(error, node_where(node, where), "leave the operator at float by the dispatching table",
+                    "bias %s must be a float32 constant", bias->name);
     }
     if (!flatten_bias(graph, node, bias, error) || !require_settled(node, "bias", error)) return false;
     int channels = slot_exponent_count(weight), count = channels > 1 ? (int)tensor_count(bias->constant) : 1;
-    if (channels == 0) return fail(error, node_where(node, where), "leave quantize_parameter on", "its bias cannot be quantized: weight %s has no exponent", node->inputs[1]->name);
+    if (channels == 0)
+        return fail(error, node_where(node, where), "leave quantize_parameter on",
+                    "its bias cannot be quantized: weight %s has no exponent", node->inputs[1]->name);
     int *exponents = memory_new_array((size_t)count, sizeof *exponents);
     if (!exponents) return fail_memory(error, (size_t)count * sizeof *exponents);
-    for (int c = 0; c < count; c++) exponents[c] = slot_exponent(weight, c % channels) + slot_exponent(input, 0);   /* %: groups of a ConvTranspose */
-    slot->per_channel = slot_root(weight)->per_channel;   /* also with one channel: the reference keeps a list of one */
+    for (int c = 0; c < count; c++)
+        exponents[c] = slot_exponent(weight, c % channels) + slot_exponent(input, 0); /* %: groups of a ConvTranspose */
+    slot->per_channel = slot_root(weight)->per_channel; /* also with one channel: the reference keeps a list of one */
     slot->channel_axis = 0;
     slot->parent = slot;
     bool first = slot->state == SLOT_PASSIVE_INIT;
@@ -265,7 +280,9 @@ static bool settle_recurrent(Graph *graph, Node *node, Error *error)
 
 static SlotVisibility visibility_of(const char *name)
 {
-    return strcmp(name, "INTERNAL") == 0 ? VISIBILITY_INTERNAL : strcmp(name, "FORCE_EXPORT") == 0 ? VISIBILITY_FORCE_EXPORT : VISIBILITY_EXPORT_WHEN_ACTIVE;
+    return strcmp(name, "INTERNAL") == 0       ? VISIBILITY_INTERNAL
+           : strcmp(name, "FORCE_EXPORT") == 0 ? VISIBILITY_FORCE_EXPORT
+                                               : VISIBILITY_EXPORT_WHEN_ACTIVE;
 }
 
 static bool settle_scaled(Node *node, const Setting *setting, Error *error)

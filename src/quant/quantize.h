@@ -12,15 +12,15 @@ bool pass_dispatch(Graph *graph, PassContext *context, Error *error);
 bool pass_convtranspose(Graph *graph, PassContext *context, Error *error);
 /* slots: quantized nodes get their slots (QUANT §4.3). */
 bool pass_slots(Graph *graph, PassContext *context, Error *error);
-bool pass_fuse(Graph *graph, PassContext *context, Error *error);          /* §6.1 */
-bool pass_join(Graph *graph, PassContext *context, Error *error);          /* §6.2 */
-bool pass_parameters(Graph *graph, PassContext *context, Error *error);    /* §7.1 */
-bool pass_calibrate(Graph *graph, PassContext *context, Error *error);     /* §8.1 */
-bool pass_modify(Graph *graph, PassContext *context, Error *error);        /* §8.9 */
-bool pass_align(Graph *graph, PassContext *context, Error *error);         /* §6.3 */
-bool pass_passive(Graph *graph, PassContext *context, Error *error);       /* §7.2 */
-bool pass_baking(Graph *graph, PassContext *context, Error *error);        /* §7.3 */
-extern const Pass quantization_passes[];                                   /* ends with a NULL name; dispatch … baking */
+bool pass_fuse(Graph *graph, PassContext *context, Error *error);       /* §6.1 */
+bool pass_join(Graph *graph, PassContext *context, Error *error);       /* §6.2 */
+bool pass_parameters(Graph *graph, PassContext *context, Error *error); /* §7.1 */
+bool pass_calibrate(Graph *graph, PassContext *context, Error *error);  /* §8.1 */
+bool pass_modify(Graph *graph, PassContext *context, Error *error);     /* §8.9 */
+bool pass_align(Graph *graph, PassContext *context, Error *error);      /* §6.3 */
+bool pass_passive(Graph *graph, PassContext *context, Error *error);    /* §7.2 */
+bool pass_baking(Graph *graph, PassContext *context, Error *error);     /* §7.3 */
+extern const Pass quantization_passes[];                                /* ends with a NULL name; dispatch … baking */
 
 /* Integers of a constant by its slot (QUANT §7.4): int8, int16, int32 or int64 by slot->bits; wide: computed in float64.
  * *saturated counts the elements that did not fit. */

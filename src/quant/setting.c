@@ -11,11 +11,14 @@
 #include "quant/setting_rows.h"
 #include "quant/target.h"
 
-#define ROW_(kind, field, generic, espdl, reference, choices, help) {#field, kind, offsetof(Setting, field), generic, espdl, reference, choices, help, NULL, false},
-#define UNUSED_(kind, field, generic, espdl, reference, choices, help) {#field, kind, offsetof(Setting, field), generic, espdl, reference, choices, help, NULL, true},
+#define ROW_(kind, field, generic, espdl, reference, choices, help)                                                                        \
+    {#field, kind, offsetof(Setting, field), generic, espdl, reference, choices, help, NULL, false},
+#define UNUSED_(kind, field, generic, espdl, reference, choices, help)                                                                     \
+    {#field, kind, offsetof(Setting, field), generic, espdl, reference, choices, help, NULL, true},
 #define ROW(...) ROW_(__VA_ARGS__)
 #define UNUSED(...) UNUSED_(__VA_ARGS__)
-#define SWITCH(name, espdl, reference, row, help) {"switches." #name, SETTING_BOOL, offsetof(Setting, switches.name), espdl, espdl, reference, NULL, help, row, false},
+#define SWITCH(name, espdl, reference, row, help)                                                                                          \
+    {"switches." #name, SETTING_BOOL, offsetof(Setting, switches.name), espdl, espdl, reference, NULL, help, row, false},
 
 static const SettingRow rows[] = {SETTING_ROWS(ROW, UNUSED, SWITCH)};
 enum { ROWS = sizeof rows / sizeof rows[0] };
@@ -56,8 +59,10 @@ static const SettingRow *find_row(const char *path, Error *error)
     }
     int nearest = text_nearest(path, paths, ROWS);
     if (nearest < 0) nearest = text_nearest(leaf_of(path), leaves, ROWS);
-    if (nearest < 0) fail(error, path, "`espq settings` lists all", "unknown setting '%s'", path);
-    else fail(error, path, "`espq settings` lists all", "unknown setting '%s' (did you mean '%s'?)", path, rows[nearest].path);
+    if (nearest < 0)
+        fail(error, path, "`espq settings` lists all", "unknown setting '%s'", path);
+    else
+        fail(error, path, "`espq settings` lists all", "unknown setting '%s' (did you mean '%s'?)", path, rows[nearest].path);
     return NULL;
 }
 
@@ -86,14 +91,16 @@ static bool replace_text(char **field, const char *text, Error *error)
 
 static void clear_list(SettingList *list)
 {
-    for (int i = 0; i < list->count; i++) memory_free(list->items[i]);
+    for (int i = 0; i < list->count; i++)
+        memory_free(list->items[i]);
     memory_free(list->items);
     *list = (SettingList){0};
 }
 
 static void clear_dispatch(Setting *setting)
 {
-    for (int i = 0; i < setting->dispatching_count; i++) memory_free(setting->dispatching_table[i].pattern);
+    for (int i = 0; i < setting->dispatching_count; i++)
+        memory_free(setting->dispatching_table[i].pattern);
     memory_free(setting->dispatching_table);
     setting->dispatching_table = NULL;
     setting->dispatching_count = setting->dispatching_capacity = 0;
@@ -101,7 +108,8 @@ static void clear_dispatch(Setting *setting)
 
 static void clear_config(Setting *setting)
 {
-    for (int i = 0; i < setting->quant_config_modify_setting.count; i++) memory_free(setting->quant_config_modify_setting.custom_config[i].name);
+    for (int i = 0; i < setting->quant_config_modify_setting.count; i++)
+        memory_free(setting->quant_config_modify_setting.custom_config[i].name);
     memory_free(setting->quant_config_modify_setting.custom_config);
     memset(&setting->quant_config_modify_setting, 0, sizeof setting->quant_config_modify_setting);
 }
@@ -147,7 +155,8 @@ bool setting_list_add(Setting *setting, const char *path, const char *item, Erro
 bool setting_dispatch_add(Setting *setting, const char *pattern, int platform, Error *error)
 {
     if (!platform_find(platform)) {
-        return fail(error, pattern, "use espq.platform(target, bits), or espq.platform(\"float\")", "dispatching table: unknown platform %d for '%s'", platform, pattern);
+        return fail(error, pattern, "use espq.platform(target, bits), or espq.platform(\"float\")",
+                    "dispatching table: unknown platform %d for '%s'", platform, pattern);
     }
     size_t capacity = (size_t)setting->dispatching_capacity;
     DispatchEntry *table = memory_grow(setting->dispatching_table, (size_t)setting->dispatching_count, &capacity, sizeof *table);
@@ -162,7 +171,9 @@ bool setting_dispatch_add(Setting *setting, const char *pattern, int platform, E
 
 bool setting_config_add(Setting *setting, const char *name, double scale, Error *error)
 {
-    if (!(scale > 0) || isinf(scale)) return fail(error, name, "give a positive scale, 0.0625 for instance", "custom_config: scale of '%s' must be a positive number", name);
+    if (!(scale > 0) || isinf(scale))
+        return fail(error, name, "give a positive scale, 0.0625 for instance", "custom_config: scale of '%s' must be a positive number",
+                    name);
     size_t capacity = (size_t)setting->quant_config_modify_setting.capacity;
     size_t count = (size_t)setting->quant_config_modify_setting.count;
     ConfigEntry *table = memory_grow(setting->quant_config_modify_setting.custom_config, count, &capacity, sizeof *table);
@@ -225,7 +236,8 @@ static bool fail_choice(const SettingRow *row, const char *value, Error *error)
     int nearest = text_nearest(value, names, count);
     char cure[768];
     size_t used = (size_t)snprintf(cure, sizeof cure, "it takes ");
-    for (int i = 0; i < count && used < sizeof cure; i++) used += (size_t)snprintf(cure + used, sizeof cure - used, "%s'%s'", i ? ", " : "", names[i]);
+    for (int i = 0; i < count && used < sizeof cure; i++)
+        used += (size_t)snprintf(cure + used, sizeof cure - used, "%s'%s'", i ? ", " : "", names[i]);
     if (nearest < 0) return fail(error, row->path, cure, "setting '%s' cannot be '%s'", row->path, value);
     return fail(error, row->path, cure, "setting '%s' cannot be '%s' (did you mean '%s'?)", row->path, value, names[nearest]);
 }
@@ -233,11 +245,14 @@ static bool fail_choice(const SettingRow *row, const char *value, Error *error)
 static bool check_observer(const SettingRow *row, const char *value, Error *error)
 {
     const ObserverRow *observer = observer_row(value);
-    if (observer && observer->refused) return fail(error, row->path, "use kl, minmax, percentile, mse or isotone", "method '%s' cannot be used here: %s", value, observer->refused);
+    if (observer && observer->refused)
+        return fail(error, row->path, "use kl, minmax, percentile, mse or isotone", "method '%s' cannot be used here: %s", value,
+                    observer->refused);
     if (observer) return true;
     const char *nearest = observer_nearest(value);
-    return fail(error, row->path, "known methods: kl, minmax, percentile, mse, isotone, and those of espq.observer", "unknown calibration method '%s'%s%s%s", value,
-                nearest ? " (did you mean '" : "", nearest ? nearest : "", nearest ? "'?)" : "");
+    return fail(error, row->path, "known methods: kl, minmax, percentile, mse, isotone, and those of espq.observer",
+                "unknown calibration method '%s'%s%s%s", value, nearest ? " (did you mean '" : "", nearest ? nearest : "",
+                nearest ? "'?)" : "");
 }
 
 static bool set_text(Setting *setting, const SettingRow *row, const char *value, Error *error)
@@ -266,14 +281,18 @@ static bool set_entries(Setting *setting, const SettingRow *row, const cJSON *js
 {
     bool list = row->kind == SETTING_LIST;
     if (list ? !cJSON_IsArray(json) : !cJSON_IsObject(json)) {
-        return fail_value(row, value, list ? "a list of names, [\"a\", \"b\"]" : row->kind == SETTING_CONFIG ? "{\"name\": scale}" : "{\"name\": platform number}", error);
+        return fail_value(row, value,
+                          list                          ? "a list of names, [\"a\", \"b\"]"
+                          : row->kind == SETTING_CONFIG ? "{\"name\": scale}"
+                                                        : "{\"name\": platform number}",
+                          error);
     }
     clear_field(setting, row);
     for (const cJSON *item = json->child; item; item = item->next) {
         if (list ? !cJSON_IsString(item) : !cJSON_IsNumber(item)) return fail_value(row, value, list ? "names" : "numbers", error);
-        bool ok = list                           ? add_to_list(field_of(setting, row), item->valuestring, error)
-                  : row->kind == SETTING_CONFIG  ? setting_config_add(setting, item->string, item->valuedouble, error)
-                                                 : setting_dispatch_add(setting, item->string, (int)item->valuedouble, error);
+        bool ok = list                          ? add_to_list(field_of(setting, row), item->valuestring, error)
+                  : row->kind == SETTING_CONFIG ? setting_config_add(setting, item->string, item->valuedouble, error)
+                                                : setting_dispatch_add(setting, item->string, (int)item->valuedouble, error);
         if (!ok) return false;
     }
     return true;
@@ -288,7 +307,8 @@ static bool set_row(Setting *setting, const SettingRow *row, const char *value, 
         *(bool *)field_of(setting, row) = strcmp(value, "true") == 0;
         return true;
     case SETTING_INTEGER:
-        if (!read_number(value, &number) || number != floor(number) || fabs(number) > 1e15) return fail_value(row, value, "a whole number", error);
+        if (!read_number(value, &number) || number != floor(number) || fabs(number) > 1e15)
+            return fail_value(row, value, "a whole number", error);
         if (row->choices && !is_choice(row->choices, value)) return fail_choice(row, value, error);
         *(int64_t *)field_of(setting, row) = (int64_t)number;
         return true;
@@ -324,7 +344,8 @@ static void json_texts(const char *const *texts, int count, Text *value)
 {
     Json json = {0};
     json_begin_array(&json);
-    for (int i = 0; i < count; i++) json_string(&json, texts[i]);
+    for (int i = 0; i < count; i++)
+        json_string(&json, texts[i]);
     json_end_array(&json);
     if (json.text.data) text_add(value, json.text.data);
     value->failed = value->failed || json.text.failed;
@@ -366,7 +387,9 @@ static void get_row(const Setting *setting, const SettingRow *row, Text *value)
         text = *(char *const *)field;
         text_add(value, text ? text : "nil");
         break;
-    case SETTING_LIST: json_texts((const char *const *)((const SettingList *)field)->items, ((const SettingList *)field)->count, value); break;
+    case SETTING_LIST:
+        json_texts((const char *const *)((const SettingList *)field)->items, ((const SettingList *)field)->count, value);
+        break;
     case SETTING_DISPATCH: get_entries(setting, false, value); break;
     case SETTING_CONFIG: get_entries(setting, true, value); break;
     }
@@ -405,7 +428,8 @@ Setting *setting_new(SettingBase base, Error *error)
 void setting_free(Setting *setting)
 {
     if (!setting) return;
-    for (int i = 0; i < ROWS; i++) clear_field(setting, &rows[i]);
+    for (int i = 0; i < ROWS; i++)
+        clear_field(setting, &rows[i]);
     memory_free(setting);
 }
 
@@ -487,10 +511,13 @@ void setting_note_unused(const Setting *setting, Graph *graph)
         const SettingRow *row = &rows[i];
         if (!setting_differs(setting, row, SETTING_ESPDL) || !setting_differs(setting, row, SETTING_GENERIC)) continue;
         const SettingRow *owner = sleeping_switch(setting, row);
-        if (row->unused) graph_note(graph, "setting %s has no effect: %s", row->path, row->help);
-        else if (owner) graph_note(graph, "setting %s has no effect: %s is false", row->path, owner->path);
+        if (row->unused)
+            graph_note(graph, "setting %s has no effect: %s", row->path, row->help);
+        else if (owner)
+            graph_note(graph, "setting %s has no effect: %s is false", row->path, owner->path);
     }
     if (setting->lsq_optimization && setting->lsq_optimization_setting.is_scale_trainable) {
-        graph_note(graph, "setting lsq_optimization_setting.is_scale_trainable has no effect: exponents are whole numbers here; tqt_optimization trains them");
+        graph_note(graph, "setting lsq_optimization_setting.is_scale_trainable has no effect: exponents are whole numbers here; "
+                          "tqt_optimization trains them");
     }
 }

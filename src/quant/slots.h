@@ -13,13 +13,13 @@
 #include "graph/operator.h"
 
 #define ESPQ_RECURRENT_BITS 16
-#define ESPQ_RECURRENT_EXPONENT (-9)   /* of GRU's and LSTM's biases and cell states (QUANT §7.2, §10.4) */
+#define ESPQ_RECURRENT_EXPONENT (-9) /* of GRU's and LSTM's biases and cell states (QUANT §7.2, §10.4) */
 
 /* Columns. */
-bool slots_gemm(Graph *graph, Node *node, Error *error);              /* channels of the weight on axis 1 unless transB */
-bool slots_conv_transpose(Graph *graph, Node *node, Error *error);    /* weights [Cin, Cout/g, …]: channels on axis 1 */
-bool slots_gru(Graph *graph, Node *node, Error *error);    /* input 3 (bias), output 2 if any: 16 bits, PASSIVE_INIT */
-bool slots_lstm(Graph *graph, Node *node, Error *error);   /* inputs 3 (bias) and 6 (initial_c), output 2 if any: the same */
+bool slots_gemm(Graph *graph, Node *node, Error *error);           /* channels of the weight on axis 1 unless transB */
+bool slots_conv_transpose(Graph *graph, Node *node, Error *error); /* weights [Cin, Cout/g, …]: channels on axis 1 */
+bool slots_gru(Graph *graph, Node *node, Error *error);            /* input 3 (bias), output 2 if any: 16 bits, PASSIVE_INIT */
+bool slots_lstm(Graph *graph, Node *node, Error *error);           /* inputs 3 (bias) and 6 (initial_c), output 2 if any: the same */
 
 /* Full signed range of `bits`. */
 void slot_set_width(Slot *slot, int bits);

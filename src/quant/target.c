@@ -8,10 +8,10 @@ const Platform platform_shape = {.name = "SOI", .id = -1, .bits = 32, .bias_bits
 const Platform platform_unspecified = {.name = "UNSPECIFIED", .id = -2, .bits = 32, .bias_bits = 32, .quant_type = "F32"};
 
 /* name, id, bits, bias bits, per channel, float64 sums, plain layout */
-#define QUANTIZING(name_, id_, bits_, bias_, channel_, wide_, plain_)                                                                                        \
-    {                                                                                                                                                        \
-        .name = name_, .id = id_, .bits = bits_, .bias_bits = bias_, .per_channel = channel_, .wide = wide_, .quantizes = true, .plain_layout = plain_,      \
-        .quant_type = bits_ == 8 ? "S8" : "S16",                                                                                                             \
+#define QUANTIZING(name_, id_, bits_, bias_, channel_, wide_, plain_)                                                                      \
+    {                                                                                                                                      \
+        .name = name_, .id = id_, .bits = bits_, .bias_bits = bias_, .per_channel = channel_, .wide = wide_, .quantizes = true,            \
+        .plain_layout = plain_, .quant_type = bits_ == 8 ? "S8" : "S16",                                                                   \
     }
 
 enum { V2_8, V2_16, S3_8, S3_16, V2_WIDE, S3_WIDE, C_8, C_16, C_WIDE, PLATFORMS };
@@ -28,9 +28,21 @@ static const Platform platforms[PLATFORMS] = {
     [C_WIDE] = QUANTIZING("ESPDL_C_H_PRE_INT16", 559, 16, 64, false, true, true),
 };
 
-#define FAMILY_C ROUND_HALF_UP, {&platforms[C_8], &platforms[C_16], &platforms[C_WIDE]}
-#define FAMILY_S3 ROUND_HALF_UP, {&platforms[S3_8], &platforms[S3_16], &platforms[S3_WIDE]}
-#define FAMILY_V2 ROUND_HALF_EVEN, {&platforms[V2_8], &platforms[V2_16], &platforms[V2_WIDE]}
+#define FAMILY_C                                                                                                                           \
+    ROUND_HALF_UP,                                                                                                                         \
+    {                                                                                                                                      \
+        &platforms[C_8], &platforms[C_16], &platforms[C_WIDE]                                                                              \
+    }
+#define FAMILY_S3                                                                                                                          \
+    ROUND_HALF_UP,                                                                                                                         \
+    {                                                                                                                                      \
+        &platforms[S3_8], &platforms[S3_16], &platforms[S3_WIDE]                                                                           \
+    }
+#define FAMILY_V2                                                                                                                          \
+    ROUND_HALF_EVEN,                                                                                                                       \
+    {                                                                                                                                      \
+        &platforms[V2_8], &platforms[V2_16], &platforms[V2_WIDE]                                                                           \
+    }
 
 static const Target targets[] = {
     {"c", "any chip, kernels in plain C; weights per tensor, round half up", FAMILY_C},
@@ -62,7 +74,8 @@ const Target *target_find(const char *name)
 const char *target_nearest(const char *name)
 {
     const char *names[TARGETS];
-    for (int i = 0; i < TARGETS; i++) names[i] = targets[i].name;
+    for (int i = 0; i < TARGETS; i++)
+        names[i] = targets[i].name;
     int nearest = text_nearest(name, names, TARGETS);
     return nearest < 0 ? NULL : names[nearest];
 }

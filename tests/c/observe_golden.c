@@ -27,7 +27,8 @@ static int make_data(int kind, float *x)
     int count = kind == 5 || kind == 6 ? FEW : kind == 9 ? 100 : kind == 10 ? 1 : kind == 11 ? 8 : MANY;
     for (int i = 0; i < count; i++) {
         double g = 0;
-        for (int k = 0; (kind == 5 || kind == 6) && k < 10; k++) g += u[10 * i + k];
+        for (int k = 0; (kind == 5 || kind == 6) && k < 10; k++)
+            g += u[10 * i + k];
         switch (kind) {
         case 0: x[i] = (float)u[i]; break;
         case 1: x[i] = (float)(0.01 * u[i] + 0.5); break;
@@ -68,10 +69,12 @@ TEST(observers_agree_with_the_reference)
 {
     static const char *const methods[] = {"minmax", "percentile", "kl", "mse"};
     static const int wanted[12][4][2] = {
-        {{-6, -15}, {-6, -15}, {-7, -15}, {-6, -10}}, {{-7, -15}, {-7, -15}, {-8, -16}, {-7, -10}}, {{-1, -9}, {-6, -15}, {-7, -15}, {-1, -4}},
-        {{0, -8}, {0, -8}, {0, -8}, {0, -3}},         {{6, -2}, {5, -3}, {5, -2}, {6, 3}},          {{-2, -10}, {-2, -10}, {-3, -11}, {-2, -5}},
-        {{1, -7}, {1, -7}, {1, -7}, {1, -2}},         {{-1, -9}, {-1, -9}, {-1, -9}, {-1, -4}},     {{6, -2}, {6, -2}, {6, -2}, {6, 3}},
-        {{-26, -26}, {-26, -26}, {-27, -27}, {-26, -26}}, {{-6, -14}, {-6, -14}, {-7, -15}, {-6, -9}}, {{-7, -15}, {-7, -15}, {-7, -15}, {-7, -10}},
+        {{-6, -15}, {-6, -15}, {-7, -15}, {-6, -10}}, {{-7, -15}, {-7, -15}, {-8, -16}, {-7, -10}},
+        {{-1, -9}, {-6, -15}, {-7, -15}, {-1, -4}},   {{0, -8}, {0, -8}, {0, -8}, {0, -3}},
+        {{6, -2}, {5, -3}, {5, -2}, {6, 3}},          {{-2, -10}, {-2, -10}, {-3, -11}, {-2, -5}},
+        {{1, -7}, {1, -7}, {1, -7}, {1, -2}},         {{-1, -9}, {-1, -9}, {-1, -9}, {-1, -4}},
+        {{6, -2}, {6, -2}, {6, -2}, {6, 3}},          {{-26, -26}, {-26, -26}, {-27, -27}, {-26, -26}},
+        {{-6, -14}, {-6, -14}, {-7, -15}, {-6, -9}},  {{-7, -15}, {-7, -15}, {-7, -15}, {-7, -10}},
     };
     static float x[MANY];
     for (int kind = 0; kind < 12; kind++) {
@@ -79,7 +82,8 @@ TEST(observers_agree_with_the_reference)
         for (int m = 0; m < 4; m++) {
             for (int w = 0; w < 2; w++) {
                 int exponent = exponent_by(methods[m], w ? 16 : 8, x, count);
-                CHECK(exponent == wanted[kind][m][w], "data %d, %s, %d bits: %d instead of %d", kind, methods[m], w ? 16 : 8, exponent, wanted[kind][m][w]);
+                CHECK(exponent == wanted[kind][m][w], "data %d, %s, %d bits: %d instead of %d", kind, methods[m], w ? 16 : 8, exponent,
+                      wanted[kind][m][w]);
             }
         }
     }
@@ -89,16 +93,21 @@ static double plain_divergence(const float *histogram, int bins, int range, int 
 {
     double total = 0, clipped = 0, quantized_total = 0, sum = 0;
     float *quantized = calloc((size_t)range, sizeof *quantized);
-    for (int i = 0; i < bins; i++) total += histogram[i], clipped += i >= range ? histogram[i] : 0;
+    for (int i = 0; i < bins; i++)
+        total += histogram[i], clipped += i >= range ? histogram[i] : 0;
     int width = range / levels;
     for (int from = 0; from < range; from += width) {
         double level = 0, filled = 0;
-        for (int i = from; i < from + width; i++) level += histogram[i], filled += histogram[i] > 0;
-        for (int i = from; i < from + width; i++) quantized[i] = histogram[i] > 0 ? (float)level / (float)filled : 0;
+        for (int i = from; i < from + width; i++)
+            level += histogram[i], filled += histogram[i] > 0;
+        for (int i = from; i < from + width; i++)
+            quantized[i] = histogram[i] > 0 ? (float)level / (float)filled : 0;
     }
-    for (int i = 0; i < range; i++) quantized_total += quantized[i];
+    for (int i = 0; i < range; i++)
+        quantized_total += quantized[i];
     for (int i = 0; i < range; i++) {
-        double p = (double)((histogram[i] + (i == range - 1 ? (float)clipped : 0)) / (float)total), q = (double)(quantized[i] / (float)quantized_total);
+        double p = (double)((histogram[i] + (i == range - 1 ? (float)clipped : 0)) / (float)total),
+               q = (double)(quantized[i] / (float)quantized_total);
         sum += p * (log10(p + 1e-30) - log10(q + 1e-30));
     }
     free(quantized);
@@ -114,7 +123,8 @@ TEST(kl_search_is_the_formula)
         int count = make_data(kind, x);
         float range = 0;
         memset(histogram, 0, sizeof histogram);
-        for (int i = 0; i < count; i++) range = fmaxf(range, fabsf(x[i]));
+        for (int i = 0; i < count; i++)
+            range = fmaxf(range, fabsf(x[i]));
         for (int i = 0; i < count; i++) {
             int bin = (int)(fabsf(x[i]) * 4096 / range);
             histogram[bin < 4096 ? bin : 4095]++;
@@ -140,12 +150,13 @@ TEST(kl_search_is_the_formula)
 /* The positions of the percentile's order statistics are the reference's at every border it was asked for. */
 TEST(percentile_positions_of_the_reference)
 {
-    static const int64_t table[][3] = {{1, 1, 1}, {9999, 1, 9999}, {10000, 1, 10000}, {10001, 2, 10000}, {19999, 2, 19998},
+    static const int64_t table[][3] = {{1, 1, 1},         {9999, 1, 9999},   {10000, 1, 10000},   {10001, 2, 10000},     {19999, 2, 19998},
                                        {20000, 2, 19999}, {20001, 3, 19999}, {100000, 10, 99991}, {1000000, 100, 999901}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         int64_t low, high;
         percentile_positions(table[i][0], 0.9999, &low, &high);
-        CHECK(low == table[i][1] && high == table[i][2], "%lld elements: %lld, %lld", (long long)table[i][0], (long long)low, (long long)high);
+        CHECK(low == table[i][1] && high == table[i][2], "%lld elements: %lld, %lld", (long long)table[i][0], (long long)low,
+              (long long)high);
     }
 }
 
@@ -194,7 +205,8 @@ TEST(observers_refuse_what_is_not_finite)
         Error error = {0};
         Tensor *batch = tensor_from_data(DTYPE_FLOAT32, &shape, x, &error);
         Observer *observer = observer_new(observer_row("KL"), &slot, "layer/out", 1, &error);
-        CHECK(!observer_observe(observer, batch, 0, &error) && strstr(error.what, "layer/out") && strstr(error.what, "index 2"), "%s", error.what);
+        CHECK(!observer_observe(observer, batch, 0, &error) && strstr(error.what, "layer/out") && strstr(error.what, "index 2"), "%s",
+              error.what);
         observer_free(observer);
         tensor_release(batch);
         x[2] = INFINITY;
@@ -210,7 +222,7 @@ TEST(percentile_averages_batches)
     Slot slot = {.bits = 8, .minimum = -128, .maximum = 127};
     Observer *observer = observer_new(observer_row("percentile"), &slot, "x", 1, &error);
     for (int b = 0; b < 6; b++) {
-        float x[2] = {0, b == 5 ? 10.0f : 1.0f};   /* mean 2.5 */
+        float x[2] = {0, b == 5 ? 10.0f : 1.0f}; /* mean 2.5 */
         int64_t dims[1] = {2};
         Shape shape = shape_of(1, dims);
         Tensor *batch = tensor_from_data(DTYPE_FLOAT32, &shape, x, &error);
@@ -225,7 +237,7 @@ TEST(percentile_averages_batches)
 /* Per channel, every method looks at each channel alone, whatever the axis. */
 TEST(constants_per_channel)
 {
-    float x[12] = {1, 8, 64, 0.5f, 7, 63, -1, -2, 60, 0.25f, 1, 50};   /* [4, 3], channels on axis 1 */
+    float x[12] = {1, 8, 64, 0.5f, 7, 63, -1, -2, 60, 0.25f, 1, 50}; /* [4, 3], channels on axis 1 */
     int64_t dims[2] = {4, 3};
     Shape shape = shape_of(2, dims);
     static const char *const methods[] = {"minmax", "percentile", "kl", "mse"};
@@ -235,7 +247,8 @@ TEST(constants_per_channel)
         Tensor *constant = tensor_from_data(DTYPE_FLOAT32, &shape, x, &error);
         int exponents[3];
         CHECK(observer_constant(observer_row(methods[m]), &slot, "w", constant, 1, false, exponents, &error), "%s", error.what);
-        CHECK(exponents[1] - exponents[0] == 3 && exponents[2] - exponents[1] == 3, "%s: %d %d %d", methods[m], exponents[0], exponents[1], exponents[2]);
+        CHECK(exponents[1] - exponents[0] == 3 && exponents[2] - exponents[1] == 3, "%s: %d %d %d", methods[m], exponents[0], exponents[1],
+              exponents[2]);
         tensor_release(constant);
     }
 }
