@@ -166,21 +166,37 @@ static int64_t integer_element(Dtype dtype, const char *data)
     return (int64_t)bits;
 }
 
-static void integer_text(char out[96], Dtype dtype, int64_t value)
+/* Models have millions of these, so digits are made by hand; right-aligned in `width`. Returns the length. */
+static size_t integer_word(char out[96], Dtype dtype, int64_t value, int width)
 {
-    if (dtype == DTYPE_UINT64) snprintf(out, 96, "%" PRIu64, (uint64_t)value);
-    else snprintf(out, 96, "%" PRId64, value);
+    char digits[24];
+    size_t count = 0, length = 0;
+    bool negative = value < 0 && dtype != DTYPE_UINT64;
+    uint64_t rest = negative ? 0 - (uint64_t)value : (uint64_t)value;
+    do {
+        digits[count++] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (negative) digits[count++] = '-';
+    while (length + count < (size_t)width) out[length++] = ' ';
+    while (count) out[length++] = digits[--count];
+    out[length] = 0;
+    return length;
 }
 
+/* The widest number is the least or the largest. */
 static int integer_width(Dtype dtype, const char *data, size_t count)
 {
-    int width = 0;
+    bool is_unsigned = dtype == DTYPE_UINT64;
+    int64_t least = 0, most = 0;
     for (size_t i = 0; i < count; i++) {
-        char word[96];
-        integer_text(word, dtype, integer_element(dtype, data + i * dtype_bytes(dtype)));
-        width = (int)strlen(word) > width ? (int)strlen(word) : width;
+        int64_t value = integer_element(dtype, data + i * dtype_bytes(dtype));
+        if (!i || (is_unsigned ? (uint64_t)value > (uint64_t)most : value > most)) most = value;
+        if (!i || (!is_unsigned && value < least)) least = value;
     }
-    return width;
+    char word[96];
+    size_t low = integer_word(word, dtype, least, 0), high = integer_word(word, dtype, most, 0);
+    return !count ? 0 : (int)(!is_unsigned && low > high ? low : high);
 }
 
 bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
@@ -193,20 +209,20 @@ bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
     size_t line = INDENT;
     for (size_t i = 0; i < count; i++) {
         const char *at = (const char *)data + i * bytes;
-        char number[96], word[96];
+        char word[96];
+        size_t length;
         if (dtype == DTYPE_BOOL) {
-            snprintf(word, sizeof word, "%s", *at ? " True" : "False");
+            length = (size_t)snprintf(word, sizeof word, "%s", *at ? " True" : "False");
         } else if (floats) {
             float_word(word, &layout, dtype, element(dtype, at));
+            length = strlen(word);
         } else {
-            integer_text(number, dtype, integer_element(dtype, at));
-            snprintf(word, sizeof word, "%*s", width, number);
+            length = integer_word(word, dtype, integer_element(dtype, at), width);
         }
-        size_t length = strlen(word);
         bool wraps = i && line + 2 + length > WORD_END && line > INDENT;
         if (i) text_add(text, wraps ? ",\n       " : ", ");
         line = wraps ? INDENT + length : line + (i ? 2 : 0) + length;
-        text_add(text, word);
+        text_add_bytes(text, word, length);
     }
     text_add(text, "]");
     line++;
