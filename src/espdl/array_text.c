@@ -157,13 +157,26 @@ static void float_word(char out[96], const Layout *layout, Dtype dtype, double v
     }
 }
 
-static int64_t integer_element(Dtype dtype, const char *data)
+static inline int64_t integer_element(Dtype dtype, const char *data)
 {
-    uint64_t bits = 0;
-    size_t bytes = dtype_bytes(dtype);
-    memcpy(&bits, data, bytes);
-    if (bytes < 8 && dtype_rows[dtype].is_signed && bits >> (8 * bytes - 1)) bits |= ~UINT64_C(0) << (8 * bytes);
-    return (int64_t)bits;
+    union {
+        int8_t signed8;
+        int16_t signed16;
+        int32_t signed32;
+        int64_t signed64;
+        uint8_t unsigned8;
+        uint16_t unsigned16;
+        uint32_t unsigned32;
+    } bits;
+    switch (dtype) {
+    case DTYPE_INT8: memcpy(&bits, data, 1); return bits.signed8;
+    case DTYPE_INT16: memcpy(&bits, data, 2); return bits.signed16;
+    case DTYPE_INT32: memcpy(&bits, data, 4); return bits.signed32;
+    case DTYPE_UINT8: memcpy(&bits, data, 1); return bits.unsigned8;
+    case DTYPE_UINT16: memcpy(&bits, data, 2); return bits.unsigned16;
+    case DTYPE_UINT32: memcpy(&bits, data, 4); return bits.unsigned32;
+    default: memcpy(&bits, data, 8); return bits.signed64;
+    }
 }
 
 /* Models have millions of these, so digits are made by hand; right-aligned in `width`. Returns the length. */
