@@ -106,6 +106,8 @@ bool road_quantize(Graph *graph, const RoadOptions *options, Error *error)
     bool stop = false;
     if (is_quantized(graph))
         return fail(error, graph->name, "quantize a copy that was made before: graph:copy()", "the graph is quantized already");
+    /* The reference writes whatever it can; else what the chip cannot take is said before any data are read. */
+    if (options->setting->switches.extra_rewrites && !check_exportable(graph, options->bits, error)) return false;
     if (!run_between("simplify", "lower", graph, options, &stop, error)) return false;
     if (progress_level >= 2 && !stop) {
         Text text = {0};
