@@ -101,7 +101,8 @@ static int error_text(lua_State *L)
     luaL_addstring(&buffer, what ? what : "an error");
     if (cure) {
         size_t length = what ? strlen(what) : 0;
-        luaL_addstring(&buffer, length && strchr(".?!\n", what[length - 1]) ? " " : "; ");
+        bool list = what && strchr(what, '\n'); /* of lines: the cure stands below them */
+        luaL_addstring(&buffer, list ? (what[length - 1] == '\n' ? "" : "\n") : length && strchr(".?!", what[length - 1]) ? " " : "; ");
         luaL_addstring(&buffer, cure);
     }
     luaL_pushresult(&buffer);
