@@ -13,14 +13,14 @@
 /* NumPy's line: 75 characters less the closing bracket and a comma; what follows a break is indented below the first number. */
 enum { LINE_WIDTH = 75, WORD_END = LINE_WIDTH - 2, INDENT = 7, FRACTION_DIGITS = 8 };
 
-typedef struct Decimal {            /* the shortest digits that give the float back: 0.d1d2d3… * 10^exponent */
+typedef struct Decimal { /* the shortest digits that give the float back: 0.d1d2d3… * 10^exponent */
     bool negative;
     char digits[20];
     int count, exponent;
-    const char *special;            /* "nan", "inf", NULL */
+    const char *special; /* "nan", "inf", NULL */
 } Decimal;
 
-typedef struct Layout {             /* widths common to all numbers of an array */
+typedef struct Layout { /* widths common to all numbers of an array */
     bool scientific;
     int left, right, exponent_digits;
 } Layout;
@@ -45,8 +45,10 @@ static Decimal decimal_of(Dtype dtype, double value)
         return decimal;
     }
     char text[32];
-    if (dtype == DTYPE_FLOAT64) text_from_double(text, fabs(value));
-    else text_from_float(text, fabsf((float)value));
+    if (dtype == DTYPE_FLOAT64)
+        text_from_double(text, fabs(value));
+    else
+        text_from_float(text, fabsf((float)value));
     int point = -1, exponent = 0;
     for (const char *at = text; *at; at++) {
         if (*at == '.') {
@@ -57,11 +59,12 @@ static Decimal decimal_of(Dtype dtype, double value)
         } else if (decimal.count || *at != '0') {
             decimal.digits[decimal.count++] = *at;
         } else if (point >= 0) {
-            exponent--;             /* a zero right behind the point */
+            exponent--; /* a zero right behind the point */
         }
     }
     decimal.exponent = exponent + (point < 0 ? decimal.count : point);
-    while (decimal.count && decimal.digits[decimal.count - 1] == '0') decimal.count--;
+    while (decimal.count && decimal.digits[decimal.count - 1] == '0')
+        decimal.count--;
     if (!decimal.count) decimal.exponent = 0;
     return decimal;
 }
@@ -77,13 +80,16 @@ static void fixed_parts(const Decimal *decimal, double value, char whole[40], ch
     } else {
         int at = decimal->negative ? 1 : 0, behind = 0;
         whole[0] = '-';
-        for (int i = 0; i < decimal->exponent; i++) whole[at++] = i < decimal->count ? decimal->digits[i] : '0';
+        for (int i = 0; i < decimal->exponent; i++)
+            whole[at++] = i < decimal->count ? decimal->digits[i] : '0';
         if (decimal->exponent <= 0) whole[at++] = '0';
         whole[at] = 0;
-        for (int i = decimal->exponent; i < decimal->count; i++) fraction[behind++] = i < 0 ? '0' : decimal->digits[i];
+        for (int i = decimal->exponent; i < decimal->count; i++)
+            fraction[behind++] = i < 0 ? '0' : decimal->digits[i];
         fraction[behind] = 0;
     }
-    for (size_t end = strlen(fraction); end && fraction[end - 1] == '0'; end--) fraction[end - 1] = 0;
+    for (size_t end = strlen(fraction); end && fraction[end - 1] == '0'; end--)
+        fraction[end - 1] = 0;
 }
 
 static int exponent_digits(const Decimal *decimal)
@@ -148,8 +154,8 @@ static void float_word(char out[96], const Layout *layout, Dtype dtype, double v
         }
         digits[count] = 0;
         int exponent = decimal.count ? decimal.exponent - 1 : 0, sign = exponent < 0 ? '-' : '+';
-        snprintf(out, 96, "%*s%c.%se%c%0*d", layout->left - 1, decimal.negative ? "-" : "", digits[0], digits + 1, sign, layout->exponent_digits,
-                 abs(exponent));
+        snprintf(out, 96, "%*s%c.%se%c%0*d", layout->left - 1, decimal.negative ? "-" : "", digits[0], digits + 1, sign,
+                 layout->exponent_digits, abs(exponent));
     } else {
         char whole[40], fraction[40];
         fixed_parts(&decimal, value, whole, fraction);
@@ -191,8 +197,10 @@ static size_t integer_word(char out[96], Dtype dtype, int64_t value, int width)
         rest /= 10;
     } while (rest);
     if (negative) digits[count++] = '-';
-    while (length + count < (size_t)width) out[length++] = ' ';
-    while (count) out[length++] = digits[--count];
+    while (length + count < (size_t)width)
+        out[length++] = ' ';
+    while (count)
+        out[length++] = digits[--count];
     out[length] = 0;
     return length;
 }
@@ -243,7 +251,7 @@ bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
         text_add(text, ")");
         return !text->failed;
     }
-    const char *name = count ? dtype_name(dtype) : "float64";   /* an empty list of blocks has no type in NumPy */
+    const char *name = count ? dtype_name(dtype) : "float64"; /* an empty list of blocks has no type in NumPy */
     char ending[48];
     int length = snprintf(ending, sizeof ending, "dtype=%s)", name);
     text_add(text, line + 1 + (size_t)length + 1 > LINE_WIDTH ? ",\n      " : ", ");

@@ -8,12 +8,15 @@
 #include "base/memory.h"
 #include "espdl/export.h"
 
-typedef struct Ends {               /* of one node: inputs, then outputs */
+typedef struct Ends { /* of one node: inputs, then outputs */
     const Node *node;
     int count;
 } Ends;
 
-static Ends ends_of(const Node *node) { return (Ends){node, node->quantized ? node->input_count + node->output_count : 0}; }
+static Ends ends_of(const Node *node)
+{
+    return (Ends){node, node->quantized ? node->input_count + node->output_count : 0};
+}
 
 static const Value *end_value(const Ends *ends, int i)
 {
@@ -39,9 +42,17 @@ static bool listed(const Ends *ends, int i)
 
 static void write_policy(Json *json, const Slot *slot)
 {
-    const struct { const char *name; bool value; } rows[] = {
-        {"PER_TENSOR", !slot->per_channel}, {"PER_CHANNEL", slot->per_channel}, {"LINEAR", true},     {"FLOATING", false},
-        {"SYMMETRICAL", true},              {"ASYMMETRICAL", false},            {"POWER_OF_2", true}, {"DYNAMIC", false}};
+    const struct {
+        const char *name;
+        bool value;
+    } rows[] = {{"PER_TENSOR", !slot->per_channel},
+                {"PER_CHANNEL", slot->per_channel},
+                {"LINEAR", true},
+                {"FLOATING", false},
+                {"SYMMETRICAL", true},
+                {"ASYMMETRICAL", false},
+                {"POWER_OF_2", true},
+                {"DYNAMIC", false}};
     json_begin_object(json);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         json_key(json, rows[i].name);
@@ -59,7 +70,9 @@ static void write_slot(Json *json, Slot *slot)
     write_policy(json, slot);
     json_key(json, "state");
     /* The reference's exporter makes baked ends active again before it writes. */
-    json_string(json, slot_state_name(slot->state == SLOT_BAKED ? SLOT_ACTIVATED : slot->state == SLOT_PASSIVE_BAKED ? SLOT_PASSIVE : slot->state));
+    json_string(json, slot_state_name(slot->state == SLOT_BAKED           ? SLOT_ACTIVATED
+                                      : slot->state == SLOT_PASSIVE_BAKED ? SLOT_PASSIVE
+                                                                          : slot->state));
     json_key(json, "quant_min");
     json_integer(json, slot->minimum);
     json_key(json, "quant_max");
@@ -74,7 +87,8 @@ static void write_slot(Json *json, Slot *slot)
 static void write_numbers(Json *json, const Slot *root, bool scale)
 {
     if (root->per_channel) json_begin_array(json);
-    for (int i = 0; i < root->exponent_count; i++) json_number(json, scale ? ldexp(1, root->exponents[i]) : 0);
+    for (int i = 0; i < root->exponent_count; i++)
+        json_number(json, scale ? ldexp(1, root->exponents[i]) : 0);
     if (root->per_channel) json_end_array(json);
 }
 
@@ -88,12 +102,14 @@ static int by_id(const void *a, const void *b)
 static bool write_values(Json *json, const Graph *device)
 {
     size_t count = 0, made = 0;
-    for (int i = 0; i < device->node_count; i++) count += (size_t)ends_of(device->nodes[i]).count;
+    for (int i = 0; i < device->node_count; i++)
+        count += (size_t)ends_of(device->nodes[i]).count;
     Slot **roots = memory_new_array(count + 1, sizeof *roots);
     if (!roots) return false;
     for (int i = 0; i < device->node_count; i++) {
         Ends ends = ends_of(device->nodes[i]);
-        for (int k = 0; k < ends.count; k++) roots[made++] = slot_root(end_slot(&ends, k));
+        for (int k = 0; k < ends.count; k++)
+            roots[made++] = slot_root(end_slot(&ends, k));
     }
     if (made) qsort(roots, made, sizeof *roots, by_id);
     json_begin_object(json);

@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 
-static const char *const nameless = "PPL Quantization Tool - v(0.6.6)";   /* what the reference calls a graph without a name */
+static const char *const nameless = "PPL Quantization Tool - v(0.6.6)"; /* what the reference calls a graph without a name */
 static const char layout_prefix[] = "layout ==> ";
 
 static int64_t *copy_longs(Arena *arena, const int64_t *numbers, int count)
@@ -19,7 +19,8 @@ static int64_t *copy_longs(Arena *arena, const int64_t *numbers, int count)
 static int64_t *copy_exponents(Arena *arena, const DeviceValue *device)
 {
     int64_t *copy = arena_new(arena, sizeof *copy * (size_t)(device->exponent_count + 1));
-    for (int i = 0; copy && i < device->exponent_count; i++) copy[i] = device->exponents[i];
+    for (int i = 0; copy && i < device->exponent_count; i++)
+        copy[i] = device->exponents[i];
     return copy;
 }
 
@@ -82,22 +83,20 @@ static bool has_absent_input(const Graph *graph)
 static bool fill_attribute(Arena *arena, Attribute *to, const Attribute *from)
 {
     size_t count = (size_t)from->count;
-    *to = (Attribute){.name = arena_text(arena, from->name), .kind = from->kind, .integer = from->integer, .number = from->number, .count = from->count};
+    *to = (Attribute){
+        .name = arena_text(arena, from->name), .kind = from->kind, .integer = from->integer, .number = from->number, .count = from->count};
     bool ok = to->name != NULL;
     switch (from->kind) {
-    case ATTRIBUTE_STRING:
-        to->string = arena_text(arena, from->string ? from->string : "");
-        return ok && to->string;
-    case ATTRIBUTE_INTS:
-        to->integers = copy_longs(arena, from->integers, from->count);
-        return ok && to->integers;
+    case ATTRIBUTE_STRING: to->string = arena_text(arena, from->string ? from->string : ""); return ok && to->string;
+    case ATTRIBUTE_INTS: to->integers = copy_longs(arena, from->integers, from->count); return ok && to->integers;
     case ATTRIBUTE_FLOATS:
         to->numbers = arena_new(arena, sizeof *to->numbers * (count + 1));
         if (to->numbers && count) memcpy(to->numbers, from->numbers, sizeof *to->numbers * count);
         return ok && to->numbers;
     case ATTRIBUTE_STRINGS:
         to->strings = arena_new(arena, sizeof *to->strings * (count + 1));
-        for (size_t i = 0; ok && to->strings && i < count; i++) ok = (to->strings[i] = arena_text(arena, from->strings[i])) != NULL;
+        for (size_t i = 0; ok && to->strings && i < count; i++)
+            ok = (to->strings[i] = arena_text(arena, from->strings[i])) != NULL;
         return ok && to->strings;
     case ATTRIBUTE_TENSOR: to->tensor = tensor_retain(from->tensor); return ok;
     case ATTRIBUTE_INT:
@@ -106,7 +105,10 @@ static bool fill_attribute(Arena *arena, Attribute *to, const Attribute *from)
     return ok;
 }
 
-static int by_name(const void *a, const void *b) { return strcmp(((const Attribute *)a)->name, ((const Attribute *)b)->name); }
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const Attribute *)a)->name, ((const Attribute *)b)->name);
+}
 
 static const char **fill_names(Arena *arena, Value *const *values, int count)
 {
@@ -131,8 +133,8 @@ static bool fill_node(Arena *arena, EspdlNode *to, const Node *node)
     to->input_count = node->input_count;
     to->output_count = node->output_count;
     for (int i = 0; i < node->attribute_count; i++) {
+        to->attribute_count++;   /* first: a tensor that was taken is released with the model, whatever fails */
         if (!fill_attribute(arena, &to->attributes[i], &node->attributes[i])) return false;
-        to->attribute_count++;
     }
     if (to->attribute_count) qsort(to->attributes, (size_t)to->attribute_count, sizeof *to->attributes, by_name);
     return true;
@@ -224,8 +226,8 @@ static bool make_lists(EspdlModel *model, const Graph *device, const EspdlExtra 
     model->test_inputs = arena_new(arena, sizeof *model->test_inputs * (size_t)(extra->test_input_count + 1));
     model->test_outputs = arena_new(arena, sizeof *model->test_outputs * (size_t)(extra->test_output_count + 1));
     model->metadata = arena_new(arena, sizeof *model->metadata * (size_t)(extra->metadata_count + 1));
-    return model->nodes && model->initializers && model->values && model->inputs && model->outputs && model->test_inputs && model->test_outputs &&
-           model->metadata;
+    return model->nodes && model->initializers && model->values && model->inputs && model->outputs && model->test_inputs &&
+           model->test_outputs && model->metadata;
 }
 
 static bool fill_model(EspdlModel *model, const Graph *device, const EspdlExtra *extra, Error *error)
@@ -254,8 +256,10 @@ static bool fill_model(EspdlModel *model, const Graph *device, const EspdlExtra 
 EspdlModel *espdl_from_device(const Graph *device, const EspdlExtra *extra, Error *error)
 {
     EspdlModel *model = memory_new(sizeof *model);
-    if (!model) fail_memory(error, sizeof *model);
-    else if (fill_model(model, device, extra, error)) return model;
+    if (!model)
+        fail_memory(error, sizeof *model);
+    else if (fill_model(model, device, extra, error))
+        return model;
     espdl_model_free(model);
     return NULL;
 }

@@ -13,7 +13,8 @@ static bool reserve(FlatBuffer *buffer, size_t more)
     if (buffer->failed) return false;
     if (buffer->size + more < buffer->capacity) return true;
     size_t capacity = buffer->capacity ? buffer->capacity : 4096;
-    while (capacity <= buffer->size + more) capacity *= 2;
+    while (capacity <= buffer->size + more)
+        capacity *= 2;
     uint8_t *data = more < INT32_MAX && buffer->size + more < INT32_MAX ? memory_resize(buffer->data, capacity) : NULL;
     if (!data) {
         buffer->failed = true;
@@ -45,7 +46,10 @@ void flat_free(FlatBuffer *buffer)
     *buffer = (FlatBuffer){0};
 }
 
-static void put_word(FlatBuffer *buffer, uint32_t value) { flat_put(buffer, &value, sizeof value); }
+static void put_word(FlatBuffer *buffer, uint32_t value)
+{
+    flat_put(buffer, &value, sizeof value);
+}
 
 void flat_link(FlatBuffer *buffer, size_t place, size_t target)
 {
@@ -73,7 +77,10 @@ static size_t vtable(FlatBuffer *buffer, const uint16_t *entries, size_t bytes)
     return at;
 }
 
-static size_t field_bytes(FlatKind kind) { return kind == FLAT_LONG ? 8 : kind == FLAT_BYTE ? 1 : 4; }
+static size_t field_bytes(FlatKind kind)
+{
+    return kind == FLAT_LONG ? 8 : kind == FLAT_BYTE ? 1 : 4;
+}
 
 size_t flat_table(FlatBuffer *buffer, const FlatField *fields, int count, size_t *places)
 {
@@ -152,6 +159,7 @@ size_t flat_offsets(FlatBuffer *buffer, size_t place, size_t count)
 {
     begin_vector(buffer, place, count, 4);
     size_t first = buffer->size;
-    for (size_t i = 0; i < count; i++) put_word(buffer, 0);
+    for (size_t i = 0; i < count; i++)
+        put_word(buffer, 0);
     return first;
 }

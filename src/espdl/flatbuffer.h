@@ -11,17 +11,17 @@
 typedef struct FlatBuffer {
     uint8_t *data;
     size_t size, capacity;
-    size_t *vtables;                /* positions of the different vtables */
+    size_t *vtables; /* positions of the different vtables */
     size_t vtable_count, vtable_capacity;
-    bool failed;                    /* memory ended, or 2 GiB are not enough */
+    bool failed; /* memory ended, or 2 GiB are not enough */
 } FlatBuffer;
 
-typedef enum { FLAT_OFFSET, FLAT_BYTE, FLAT_WORD, FLAT_LONG } FlatKind;   /* 4 bytes linked later, 1, 4, 8 bytes */
+typedef enum { FLAT_OFFSET, FLAT_BYTE, FLAT_WORD, FLAT_LONG } FlatKind; /* 4 bytes linked later, 1, 4, 8 bytes */
 
 typedef struct FlatField {
-    int slot;                       /* ascending, below FLAT_MAX_SLOTS */
+    int slot; /* ascending, below FLAT_MAX_SLOTS */
     FlatKind kind;
-    int64_t value;                  /* of the scalars, as bits */
+    int64_t value; /* of the scalars, as bits */
 } FlatField;
 
 #define FLAT_MAX_SLOTS 16
@@ -35,12 +35,12 @@ void flat_link(FlatBuffer *buffer, size_t place, size_t target);
 /* These write a thing at the end and link the place to it. */
 void flat_string(FlatBuffer *buffer, size_t place, const char *text);
 void flat_bytes(FlatBuffer *buffer, size_t place, const void *bytes, size_t count);
-void flat_words(FlatBuffer *buffer, size_t place, const void *values, size_t count);       /* 4 bytes an element */
+void flat_words(FlatBuffer *buffer, size_t place, const void *values, size_t count); /* 4 bytes an element */
 void flat_longs(FlatBuffer *buffer, size_t place, const int64_t *values, size_t count);
-void flat_blocks(FlatBuffer *buffer, size_t place, const void *bytes, size_t count);       /* 16-byte blocks, the last filled with zeros */
-size_t flat_offsets(FlatBuffer *buffer, size_t place, size_t count);                       /* place of the first element; 4 bytes each */
+void flat_blocks(FlatBuffer *buffer, size_t place, const void *bytes, size_t count); /* 16-byte blocks, the last filled with zeros */
+size_t flat_offsets(FlatBuffer *buffer, size_t place, size_t count);                 /* place of the first element; 4 bytes each */
 
-void flat_align(FlatBuffer *buffer, size_t alignment, size_t ahead);   /* zeros until size + ahead is a multiple */
+void flat_align(FlatBuffer *buffer, size_t alignment, size_t ahead); /* zeros until size + ahead is a multiple */
 void flat_put(FlatBuffer *buffer, const void *bytes, size_t count);
 void flat_free(FlatBuffer *buffer);
 

@@ -9,7 +9,7 @@
 #include "espdl/model.h"
 #include "espdl/schema.h"
 
-enum { LONGEST_TEXT = 64 };         /* texts of attributes are cut behind so many characters */
+enum { LONGEST_TEXT = 64 }; /* texts of attributes are cut behind so many characters */
 
 static const char *type_label(int data_type)
 {
@@ -21,7 +21,8 @@ static const char *type_label(int data_type)
 static void list(Text *text, const int64_t *numbers, int count)
 {
     text_add(text, "[");
-    for (int i = 0; i < count; i++) text_format(text, i ? ", %" PRId64 : "%" PRId64, numbers[i]);
+    for (int i = 0; i < count; i++)
+        text_format(text, i ? ", %" PRId64 : "%" PRId64, numbers[i]);
     text_add(text, "]");
 }
 
@@ -31,10 +32,14 @@ static void quoted(Text *text, const char *string, bool bytes)
     char quote = strchr(string, '\'') && !strchr(string, '"') ? '"' : '\'';
     text_add_bytes(text, &quote, 1);
     for (const unsigned char *at = (const unsigned char *)string; *at; at++) {
-        if (*at == (unsigned char)quote || *at == '\\') text_format(text, "\\%c", *at);
-        else if (*at == '\n' || *at == '\t' || *at == '\r') text_format(text, "\\%c", *at == '\n' ? 'n' : *at == '\t' ? 't' : 'r');
-        else if (*at < 32 || *at == 127 || (bytes && *at > 127)) text_format(text, "\\x%02x", *at);
-        else text_add_bytes(text, at, 1);
+        if (*at == (unsigned char)quote || *at == '\\')
+            text_format(text, "\\%c", *at);
+        else if (*at == '\n' || *at == '\t' || *at == '\r')
+            text_format(text, "\\%c", *at == '\n' ? 'n' : *at == '\t' ? 't' : 'r');
+        else if (*at < 32 || *at == 127 || (bytes && *at > 127))
+            text_format(text, "\\x%02x", *at);
+        else
+            text_add_bytes(text, at, 1);
     }
     text_add_bytes(text, &quote, 1);
 }
@@ -68,7 +73,8 @@ static void number(Text *text, float value)
         if (strchr("0123456789+-einfa", *at)) continue;
         *at = '.';
         size_t rest = 1;
-        while (at[rest] && !strchr("0123456789+-e", at[rest])) rest++;
+        while (at[rest] && !strchr("0123456789+-e", at[rest]))
+            rest++;
         memmove(at + 1, at + rest, strlen(at + rest) + 1);
     }
     text_add(text, strncmp(digits, "-nan", 4) == 0 ? "nan" : digits);
@@ -87,8 +93,10 @@ static void attribute(Text *text, const Attribute *shown)
         text_add(text, "[");
         for (int i = 0; i < shown->count; i++) {
             if (i) text_add(text, ", ");
-            if (shown->kind == ATTRIBUTE_FLOATS) number(text, shown->numbers[i]);
-            else quoted_cut(text, shown->strings[i]);
+            if (shown->kind == ATTRIBUTE_FLOATS)
+                number(text, shown->numbers[i]);
+            else
+                quoted_cut(text, shown->strings[i]);
         }
         text_add(text, "]");
         break;
@@ -96,7 +104,10 @@ static void attribute(Text *text, const Attribute *shown)
     }
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(((const Text *)a)->data, ((const Text *)b)->data); }
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(((const Text *)a)->data, ((const Text *)b)->data);
+}
 
 static bool attributes(Text *text, const EspdlNode *node)
 {
@@ -111,14 +122,16 @@ static bool attributes(Text *text, const EspdlNode *node)
         if (i) text_add(text, ", ");
         text_add(text, shown[i].data);
     }
-    for (int i = 0; shown && i < node->attribute_count; i++) text_free(&shown[i]);
+    for (int i = 0; shown && i < node->attribute_count; i++)
+        text_free(&shown[i]);
     memory_free(shown);
     return ok;
 }
 
 static void names(Text *text, const char **listed, int count)
 {
-    for (int i = 0; i < count; i++) text_format(text, i ? ", %%%s" : "%%%s", listed[i]);
+    for (int i = 0; i < count; i++)
+        text_format(text, i ? ", %%%s" : "%%%s", listed[i]);
 }
 
 static bool node(Text *text, const EspdlNode *shown)
@@ -143,8 +156,10 @@ static void dims(Text *text, const int64_t *sizes, int rank)
     if (!rank) text_add(text, ", scalar");
     for (int i = 0; i < rank; i++) {
         text_add(text, i ? "x" : ", ");
-        if (sizes[i] < 0) text_add(text, "?");
-        else text_format(text, "%" PRId64, sizes[i]);
+        if (sizes[i] < 0)
+            text_add(text, "?");
+        else
+            text_format(text, "%" PRId64, sizes[i]);
     }
 }
 
@@ -200,7 +215,8 @@ static bool tensors(Text *text, const char *title, const EspdlTensor *shown, int
 static void header(Text *text, const EspdlModel *model)
 {
     text_add(text, "model properties:\nmetadata_props:\n");
-    for (int i = 0; i < model->metadata_count; i++) text_format(text, "%s: %s\n", model->metadata[i].key, model->metadata[i].value);
+    for (int i = 0; i < model->metadata_count; i++)
+        text_format(text, "%s: %s\n", model->metadata[i].key, model->metadata[i].value);
     text_format(text, "\n\ngraph %s ", model->graph_name ? model->graph_name : "");
     if (model->input_count) {
         text_add(text, "(\n");
@@ -225,9 +241,11 @@ bool espdl_info_text(const EspdlModel *model, Text *text, Error *error)
 {
     bool ok = true;
     header(text, model);
-    for (int i = 0; ok && i < model->node_count; i++) ok = node(text, &model->nodes[i]);
+    for (int i = 0; ok && i < model->node_count; i++)
+        ok = node(text, &model->nodes[i]);
     text_add(text, model->output_count ? "  return " : "  return");
-    for (int i = 0; i < model->output_count; i++) text_format(text, i ? ", %%%s" : "%%%s", model->outputs[i].name);
+    for (int i = 0; i < model->output_count; i++)
+        text_format(text, i ? ", %%%s" : "%%%s", model->outputs[i].name);
     text_add(text, "\n}");
     ok = ok && tensors(text, "initializers value:", model->initializers, model->initializer_count);
     text_add(text, "\n\n\nvalues info:\n");

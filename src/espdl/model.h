@@ -8,15 +8,15 @@
 #include "graph/graph.h"
 
 typedef struct EspdlTensor {
-    const char *name, *doc;        /* NULL: absent */
-    int data_type;                 /* TensorDataType */
+    const char *name, *doc; /* NULL: absent */
+    int data_type;          /* TensorDataType */
     int rank;
     int64_t *dims;
     int exponent_count;
     int64_t *exponents;
-    const void *data;              /* data_bytes, not padded; in the arena or in the file's bytes */
+    const void *data; /* data_bytes, not padded; in the arena or in the file's bytes */
     size_t data_bytes;
-    size_t stored_bytes;           /* bytes of the raw vector in the file it was read from; 0: built, or not stored raw */
+    size_t stored_bytes; /* bytes of the raw vector in the file it was read from; 0: built, or not stored raw */
 } EspdlTensor;
 
 typedef struct EspdlValue {
@@ -33,10 +33,12 @@ typedef struct EspdlNode {
     const char *name, *type, *domain;
     int input_count, output_count, attribute_count;
     const char **inputs, **outputs;
-    Attribute *attributes;         /* sorted by name */
+    Attribute *attributes; /* sorted by name */
 } EspdlNode;
 
-typedef struct EspdlPair { const char *key, *value; } EspdlPair;
+typedef struct EspdlPair {
+    const char *key, *value;
+} EspdlPair;
 
 typedef struct EspdlModel {
     Arena arena;
@@ -49,15 +51,15 @@ typedef struct EspdlModel {
     EspdlValue *inputs, *outputs, *values;
     EspdlTensor *test_inputs, *test_outputs;
     EspdlPair *metadata;
-    uint8_t *file;                 /* the bytes read, owned, the FlatBuffer in them 16-byte aligned; NULL for a model that was built */
-    size_t file_bytes, header_length;   /* bytes of the whole file; bytes that its header says follow */
-    char container[8];             /* "EDL1", "EDL2" */
+    uint8_t *file;                    /* the bytes read, owned, the FlatBuffer in them 16-byte aligned; NULL for a model that was built */
+    size_t file_bytes, header_length; /* bytes of the whole file; bytes that its header says follow */
+    char container[8];                /* "EDL1", "EDL2" */
 } EspdlModel;
 
-void espdl_model_free(EspdlModel *model);                                              /* NULL is fine */
-bool espdl_write(const EspdlModel *model, uint8_t **bytes, size_t *count, Error *error);   /* the whole file; memory_free */
-EspdlModel *espdl_parse(const uint8_t *bytes, size_t count, const char *where, Error *error);   /* hostile input is refused, never crashes */
+void espdl_model_free(EspdlModel *model);                                                     /* NULL is fine */
+bool espdl_write(const EspdlModel *model, uint8_t **bytes, size_t *count, Error *error);      /* the whole file; memory_free */
+EspdlModel *espdl_parse(const uint8_t *bytes, size_t count, const char *where, Error *error); /* hostile input is refused, never crashes */
 EspdlModel *espdl_load(const char *path, Error *error);
-bool espdl_info_text(const EspdlModel *model, Text *text, Error *error);               /* the .info (EXPORT §13) */
+bool espdl_info_text(const EspdlModel *model, Text *text, Error *error); /* the .info (EXPORT §13) */
 
 #endif

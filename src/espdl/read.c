@@ -11,21 +11,24 @@
 
 typedef struct Reader {
     EspdlModel *model;
-    const uint8_t *data;            /* the FlatBuffer */
+    const uint8_t *data; /* the FlatBuffer */
     size_t size;
-    size_t budget;                  /* bytes of vectors, texts and structures that may still be read */
+    size_t budget; /* bytes of vectors, texts and structures that may still be read */
     const char *where;
     Error *error;
-    bool failed;                    /* error is filled in; everything read from now on is 0 or empty */
+    bool failed; /* error is filled in; everything read from now on is 0 or empty */
 } Reader;
 
-typedef struct Table {              /* present: false for a table that is not there */
+typedef struct Table { /* present: false for a table that is not there */
     bool present;
     size_t at, vtable;
     unsigned vtable_bytes, bytes;
 } Table;
 
-typedef struct Vector { size_t at, count; bool present; } Vector;   /* at: its first element */
+typedef struct Vector {
+    size_t at, count;
+    bool present;
+} Vector; /* at: its first element */
 
 static const char *const damaged = "the file is damaged or was not made by ESP-PPQ or espq: export the model again";
 
@@ -70,7 +73,10 @@ static uint64_t number(Reader *reader, size_t position, size_t bytes)
     return value;
 }
 
-static uint32_t word(Reader *reader, size_t position) { return (uint32_t)number(reader, position, 4); }
+static uint32_t word(Reader *reader, size_t position)
+{
+    return (uint32_t)number(reader, position, 4);
+}
 
 /* What a 32-bit place refers to. */
 static size_t follow(Reader *reader, size_t place)
@@ -176,7 +182,10 @@ static void *make(Reader *reader, size_t count, size_t bytes)
 }
 
 /* Stops a loop over a list whose memory could not be had, or that failed in the middle. */
-static int length(const Reader *reader, const Vector *vector, const void *made) { return reader->failed || !made ? 0 : (int)vector->count; }
+static int length(const Reader *reader, const Vector *vector, const void *made)
+{
+    return reader->failed || !made ? 0 : (int)vector->count;
+}
 
 static void *copy_vector(Reader *reader, const Table *table, int slot, size_t element, int *count)
 {
@@ -192,11 +201,15 @@ static const char **texts_of(Reader *reader, const Table *table, int slot, int *
     Vector vector = vector_of(reader, table, slot, 4);
     const char **texts = make(reader, vector.count, sizeof *texts);
     *count = length(reader, &vector, texts);
-    for (int i = 0; i < *count; i++) texts[i] = text_at(reader, follow(reader, vector.at + 4 * (size_t)i));
+    for (int i = 0; i < *count; i++)
+        texts[i] = text_at(reader, follow(reader, vector.at + 4 * (size_t)i));
     return texts;
 }
 
-static Table item(Reader *reader, const Vector *vector, int index) { return table_at(reader, follow(reader, vector->at + 4 * (size_t)index)); }
+static Table item(Reader *reader, const Vector *vector, int index)
+{
+    return table_at(reader, follow(reader, vector->at + 4 * (size_t)index));
+}
 
 /* Elements of a tensor; SIZE_MAX when there are more than any file can hold, or a size is negative. */
 static size_t element_count(const int64_t *dims, int rank)
@@ -214,8 +227,10 @@ static size_t element_count(const int64_t *dims, int rank)
 /* Numbers that lie in a typed list (as ONNX allows; the reference writes only empty ones) become bytes of the tensor's type. */
 static void listed_data(Reader *reader, const Table *table, EspdlTensor *tensor, size_t wanted)
 {
-    static const struct { int slot; size_t bytes; } lists[] = {
-        {TENSOR_FLOAT_DATA, 4}, {TENSOR_INT32_DATA, 4}, {TENSOR_INT64_DATA, 8}, {TENSOR_DOUBLE_DATA, 8}, {TENSOR_UINT64_DATA, 8}};
+    static const struct {
+        int slot;
+        size_t bytes;
+    } lists[] = {{TENSOR_FLOAT_DATA, 4}, {TENSOR_INT32_DATA, 4}, {TENSOR_INT64_DATA, 8}, {TENSOR_DOUBLE_DATA, 8}, {TENSOR_UINT64_DATA, 8}};
     size_t element = espdl_element_bytes(tensor->data_type);
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         Vector vector = vector_of(reader, table, lists[i].slot, lists[i].bytes);
@@ -225,7 +240,8 @@ static void listed_data(Reader *reader, const Table *table, EspdlTensor *tensor,
             return;
         }
         uint8_t *made = make(reader, wanted, element);
-        for (size_t k = 0; made && k < wanted; k++) memcpy(made + k * element, reader->data + vector.at + k * lists[i].bytes, element);
+        for (size_t k = 0; made && k < wanted; k++)
+            memcpy(made + k * element, reader->data + vector.at + k * lists[i].bytes, element);
         tensor->data = made;
         tensor->data_bytes = made ? wanted * element : 0;
         return;
@@ -303,8 +319,10 @@ static void read_attribute_tensor(Reader *reader, const Table *table, Attribute 
 {
     EspdlTensor stored = {0};
     Table inner = table_of(reader, table, ATTRIBUTE_SLOT_T);
-    if (inner.present) read_tensor(reader, &inner, &stored);
-    else refuse(reader, "an attribute has no value", table->at);
+    if (inner.present)
+        read_tensor(reader, &inner, &stored);
+    else
+        refuse(reader, "an attribute has no value", table->at);
     if (reader->failed) return;
     if (stored.rank > ESPQ_MAX_RANK) {
         refuse(reader, "a tensor of an attribute has too many dimensions", table->at);
@@ -312,7 +330,8 @@ static void read_attribute_tensor(Reader *reader, const Table *table, Attribute 
     }
     Shape shape = shape_of(stored.rank, stored.dims);
     Dtype dtype = dtype_from_onnx(stored.data_type);
-    attribute->tensor = stored.data_bytes ? tensor_from_data(dtype, &shape, stored.data, reader->error) : tensor_new(dtype, &shape, reader->error);
+    attribute->tensor =
+        stored.data_bytes ? tensor_from_data(dtype, &shape, stored.data, reader->error) : tensor_new(dtype, &shape, reader->error);
     if (!attribute->tensor) reader->failed = true;
 }
 
@@ -424,8 +443,8 @@ static size_t read_header(const uint8_t *bytes, size_t count, const char *where,
         return fail(error, where, "export it without encrypt_data; only the chip that has the key can read it", "the file is encrypted");
     if (encrypted) return fail(error, where, damaged, "the second word of the file is %u, 0 or 1 is possible", encrypted);
     if (length_word > count - header)
-        return fail(error, where, "the file was cut: copy or export it again", "the file says that %u bytes follow its header, but only %zu do", length_word,
-                    count - header);
+        return fail(error, where, "the file was cut: copy or export it again",
+                    "the file says that %u bytes follow its header, but only %zu do", length_word, count - header);
     *length_said = length_word;
     return header;
 }
@@ -446,7 +465,8 @@ EspdlModel *espdl_parse(const uint8_t *bytes, size_t count, const char *where, E
     model->header_length = length_said;
     memcpy(model->file + 16 - header, bytes, count);
     memset(model->file + 16 - header + count, 0, header);
-    Reader reader = {.model = model, .data = model->file + 16, .size = count - header, .budget = 64 * count + 65536, .where = where, .error = error};
+    Reader reader = {
+        .model = model, .data = model->file + 16, .size = count - header, .budget = 64 * count + 65536, .where = where, .error = error};
     read_model(&reader);
     if (!reader.failed) return model;
     espdl_model_free(model);
@@ -467,7 +487,8 @@ void espdl_model_free(EspdlModel *model)
 {
     if (!model) return;
     for (int i = 0; i < model->node_count; i++) {
-        for (int k = 0; k < model->nodes[i].attribute_count; k++) tensor_release(model->nodes[i].attributes[k].tensor);
+        for (int k = 0; k < model->nodes[i].attribute_count; k++)
+            tensor_release(model->nodes[i].attributes[k].tensor);
     }
     arena_free(&model->arena);
     memory_free(model->file);

@@ -33,7 +33,10 @@ void findings_free(Findings *findings)
     *findings = (Findings){0};
 }
 
-Known *known(const Verifier *verifier, const char *name) { return *name ? map_get(&verifier->names, name) : NULL; }
+Known *known(const Verifier *verifier, const char *name)
+{
+    return *name ? map_get(&verifier->names, name) : NULL;
+}
 
 int64_t sane_exponent(int64_t exponent)
 {
@@ -47,7 +50,10 @@ int64_t known_exponent(const Known *end)
     return end->value && end->value->exponent_count ? sane_exponent(end->value->exponents[0]) : 0;
 }
 
-int known_exponent_count(const Known *end) { return end->constant ? end->constant->exponent_count : end->value ? end->value->exponent_count : 0; }
+int known_exponent_count(const Known *end)
+{
+    return end->constant ? end->constant->exponent_count : end->value ? end->value->exponent_count : 0;
+}
 
 const Attribute *verifier_attribute(const EspdlNode *node, const char *name, AttributeKind kind)
 {
@@ -83,7 +89,8 @@ static void verify_container(Verifier *verifier)
     if (!model->file) return;
     size_t header = strcmp(model->container, "EDL1") == 0 ? 12 : 16;
     if (header == 12)
-        found(verifier, FINDING_WARNING, "17.1", "file", "container EDL1: all parameters are copied to RAM; EDL2 lets the chip use them in place");
+        found(verifier, FINDING_WARNING, "17.1", "file",
+              "container EDL1: all parameters are copied to RAM; EDL2 lets the chip use them in place");
     if (model->header_length != model->file_bytes - header)
         found(verifier, FINDING_ERROR, "17.1", "file", "the header says that %zu bytes follow, there are %zu", model->header_length,
               model->file_bytes - header);
@@ -101,7 +108,10 @@ static Known *learn(Verifier *verifier, const char *name)
     return end;
 }
 
-static Shape shape_from(const int64_t *dims, int rank) { return rank > ESPQ_MAX_RANK ? (Shape){.rank = -1} : shape_of(rank, dims); }
+static Shape shape_from(const int64_t *dims, int rank)
+{
+    return rank > ESPQ_MAX_RANK ? (Shape){.rank = -1} : shape_of(rank, dims);
+}
 
 static bool learn_values(Verifier *verifier, const EspdlValue *values, int count)
 {
@@ -164,7 +174,8 @@ static void verify_tests(Verifier *verifier)
     if (!model->test_input_count && !model->test_output_count) return;
     for (int i = 0; i < model->input_count; i++) {
         bool there = false;
-        for (int k = 0; k < model->test_input_count; k++) there = there || strcmp(model->test_inputs[k].name, model->inputs[i].name) == 0;
+        for (int k = 0; k < model->test_input_count; k++)
+            there = there || strcmp(model->test_inputs[k].name, model->inputs[i].name) == 0;
         if (!there) found(verifier, FINDING_ERROR, "17.3 self-test", model->inputs[i].name, "no test value for this graph input");
     }
     if (!model->test_output_count) found(verifier, FINDING_ERROR, "17.3 self-test", "graph", "no test output");
@@ -176,8 +187,9 @@ static void verify_tests(Verifier *verifier)
             if (!end || (!end->value && !end->constant))
                 found(verifier, FINDING_ERROR, "17.3 self-test", tests[i].name, "a test value for a tensor that the model does not have");
             else if (known_type(end) != tests[i].data_type || known_exponent(end) != exponent)
-                found(verifier, FINDING_ERROR, "17.3 self-test", tests[i].name, "the test value has type %d and exponent %lld, the model says %d and %lld",
-                      tests[i].data_type, (long long)exponent, known_type(end), (long long)known_exponent(end));
+                found(verifier, FINDING_ERROR, "17.3 self-test", tests[i].name,
+                      "the test value has type %d and exponent %lld, the model says %d and %lld", tests[i].data_type, (long long)exponent,
+                      known_type(end), (long long)known_exponent(end));
         }
     }
 }
@@ -189,7 +201,8 @@ bool espdl_verify(const EspdlModel *model, const char *target, Findings *finding
     bool ok = learn_names(&verifier) && verify_graph(&verifier);
     if (ok) {
         verify_tensors(&verifier);
-        for (int i = 0; i < model->node_count; i++) verify_node(&verifier, i);
+        for (int i = 0; i < model->node_count; i++)
+            verify_node(&verifier, i);
         verify_tests(&verifier);
     }
     map_free(&verifier.names);

@@ -68,12 +68,14 @@ static void verify_description(Verifier *verifier, const char *name)
         return;
     }
     bool sized = value->shaped;
-    for (int i = 0; i < value->rank; i++) sized = sized && value->dims[i] > 0;
+    for (int i = 0; i < value->rank; i++)
+        sized = sized && value->dims[i] > 0;
     if (!sized || !espdl_element_bytes(value->elem_type)) found(verifier, FINDING_ERROR, "17.2", name, "its type or shape is not known");
     if (!value->exponent_count) found(verifier, FINDING_ERROR, "17.2", name, "it has no exponent");
     for (int i = 0; i < value->exponent_count; i++) {
         if (value->exponents[i] < -30 || value->exponents[i] > 30)
-            found(verifier, FINDING_WARNING, "17.2", name, "exponent %lld: the chip's scales end at -30 and 30", (long long)value->exponents[i]);
+            found(verifier, FINDING_WARNING, "17.2", name, "exponent %lld: the chip's scales end at -30 and 30",
+                  (long long)value->exponents[i]);
     }
 }
 
@@ -92,7 +94,8 @@ bool verify_graph(Verifier *verifier)
         }
     }
     map_free(&names);
-    for (int i = 0; i < model->input_count; i++) verify_description(verifier, model->inputs[i].name);
+    for (int i = 0; i < model->input_count; i++)
+        verify_description(verifier, model->inputs[i].name);
     for (int i = 0; i < model->output_count; i++) {
         const Known *end = known(verifier, model->outputs[i].name);
         if (!end || (end->producer < 0 && !end->input && !end->constant))
@@ -127,7 +130,8 @@ static int64_t channels_of(const EspdlNode *node, int input, const EspdlTensor *
     if (input != 1 || tensor->rank < 3) return 0;
     const Attribute *group = verifier_attribute(node, "group", ATTRIBUTE_INT);
     int64_t channels = 0;
-    if (strcmp(node->type, "ConvTranspose") == 0) return __builtin_mul_overflow(tensor->dims[1], group ? group->integer : 1, &channels) ? 0 : channels;
+    if (strcmp(node->type, "ConvTranspose") == 0)
+        return __builtin_mul_overflow(tensor->dims[1], group ? group->integer : 1, &channels) ? 0 : channels;
     return tensor->dims[tensor->rank - (group && group->integer > 1 ? 2 : 1)];
 }
 
@@ -141,7 +145,8 @@ static void verify_exponents(Verifier *verifier, const EspdlTensor *tensor, cons
     if (tensor->exponent_count == 1) return;
     int64_t channels = end->reader >= 0 ? channels_of(&verifier->model->nodes[end->reader], end->reader_input, tensor) : 0;
     if (tensor->exponent_count != channels)
-        found(verifier, FINDING_ERROR, "17.3", tensor->name, "%d exponents, 1%s wanted", tensor->exponent_count, channels > 1 ? " or one a channel" : " is");
+        found(verifier, FINDING_ERROR, "17.3", tensor->name, "%d exponents, 1%s wanted", tensor->exponent_count,
+              channels > 1 ? " or one a channel" : " is");
     else if (!knows_channels(verifier->target))
         found(verifier, FINDING_ERROR, "17.3", tensor->name, "exponents per channel: %s has one for all", verifier->target);
 }
@@ -149,10 +154,12 @@ static void verify_exponents(Verifier *verifier, const EspdlTensor *tensor, cons
 static void verify_padding(Verifier *verifier, const EspdlTensor *tensor)
 {
     bool clean = tensor->stored_bytes - tensor->data_bytes < 16;
-    for (size_t i = tensor->data_bytes; i < tensor->stored_bytes && clean; i++) clean = ((const uint8_t *)tensor->data)[i] == 0;
+    for (size_t i = tensor->data_bytes; i < tensor->stored_bytes && clean; i++)
+        clean = ((const uint8_t *)tensor->data)[i] == 0;
     if (!clean) found(verifier, FINDING_WARNING, "17.3", tensor->name, "more bytes than its shape needs, or padding that is not zero");
     if ((uintptr_t)tensor->data % 16)
-        found(verifier, FINDING_WARNING, "17.1", tensor->name, "its data does not lie at a multiple of 16 bytes: it is copied, or misread by vector code");
+        found(verifier, FINDING_WARNING, "17.1", tensor->name,
+              "its data does not lie at a multiple of 16 bytes: it is copied, or misread by vector code");
 }
 
 void verify_tensors(Verifier *verifier)
@@ -165,7 +172,8 @@ void verify_tensors(Verifier *verifier)
             found(verifier, FINDING_ERROR, "17.3", "initializer", "a parameter without a name");
             continue;
         }
-        if (!exported_type(tensor->data_type)) found(verifier, FINDING_ERROR, "17.3", tensor->name, "type %d, which the runtime does not read", tensor->data_type);
+        if (!exported_type(tensor->data_type))
+            found(verifier, FINDING_ERROR, "17.3", tensor->name, "type %d, which the runtime does not read", tensor->data_type);
         if (tensor->stored_bytes) verify_padding(verifier, tensor);
         if (tensor->exponent_count != 1) verify_exponents(verifier, tensor, end);
         if (!end->read && !end->table) found(verifier, FINDING_WARNING, "17.3", tensor->name, "no node reads it");

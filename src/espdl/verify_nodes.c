@@ -5,24 +5,24 @@
 #include "graph/operator.h"
 
 enum {
-    ONE_EXPONENT = 1 << 0,          /* the output has the type and exponent of input 0: integers are moved */
-    ALL_EXPONENTS = 1 << 1,         /* all inputs and outputs have */
-    COMPARES = 1 << 2,              /* the inputs have; the output is bool */
-    SHIFTS = 1 << 3,                /* a product: exponents of output - input 0 - input 1 >= 0 */
-    IMAGE = 1 << 4,                 /* rank 3 or 4 */
-    ONE_PICTURE = 1 << 5,           /* only the first element of a batch is computed */
+    ONE_EXPONENT = 1 << 0,  /* the output has the type and exponent of input 0: integers are moved */
+    ALL_EXPONENTS = 1 << 1, /* all inputs and outputs have */
+    COMPARES = 1 << 2,      /* the inputs have; the output is bool */
+    SHIFTS = 1 << 3,        /* a product: exponents of output - input 0 - input 1 >= 0 */
+    IMAGE = 1 << 4,         /* rank 3 or 4 */
+    ONE_PICTURE = 1 << 5,   /* only the first element of a batch is computed */
     FLOAT_OUTPUT = 1 << 6,
     BROADCASTS = 1 << 7,
-    TABLE = 1 << 8,                 /* may have a table at 8 bits */
-    TABLE16 = 1 << 9,               /* and at 16 bits */
+    TABLE = 1 << 8,   /* may have a table at 8 bits */
+    TABLE16 = 1 << 9, /* and at 16 bits */
     NEEDS_TABLE = 1 << 10,
-    CONVERTS = 1 << 11,             /* types are free */
-    OWN_TYPES = 1 << 12             /* input 0 and output 0 have the integer type of quant_type */
+    CONVERTS = 1 << 11, /* types are free */
+    OWN_TYPES = 1 << 12 /* input 0 and output 0 have the integer type of quant_type */
 };
 
 enum { S8 = MODULE_S8, S16 = MODULE_S16, F32 = MODULE_F32, INTEGER = MODULE_S8 | MODULE_S16, ALL = MODULE_ALL };
 
-typedef struct Ends {               /* of the node being judged; NULL: left out or unknown */
+typedef struct Ends { /* of the node being judged; NULL: left out or unknown */
     const EspdlNode *node;
     const char *quant_type;
     const Known *inputs[8], *outputs[8];
@@ -34,7 +34,7 @@ typedef struct TypeRow {
     unsigned modules;
     int least_inputs, most_inputs, least_outputs, most_outputs;
     unsigned flags;
-    const char *attributes;         /* that must be there: name:kind by blanks; kinds i s I (integer, text, list of integers) */
+    const char *attributes; /* that must be there: name:kind by blanks; kinds i s I (integer, text, list of integers) */
     void (*check)(Verifier *verifier, const struct TypeRow *row, const Ends *ends);
 } TypeRow;
 
@@ -64,15 +64,27 @@ static bool one_of(const char *word, const char *words)
     return false;
 }
 
-static const Known *input(const Ends *ends, int index) { return index < ends->input_count ? ends->inputs[index] : NULL; }
-static const EspdlTensor *constant(const Ends *ends, int index) { return input(ends, index) ? input(ends, index)->constant : NULL; }
+static const Known *input(const Ends *ends, int index)
+{
+    return index < ends->input_count ? ends->inputs[index] : NULL;
+}
+static const EspdlTensor *constant(const Ends *ends, int index)
+{
+    return input(ends, index) ? input(ends, index)->constant : NULL;
+}
 
 static int own_type(const Ends *ends)
 {
-    return dtype_rows[strcmp(ends->quant_type, "S8") == 0 ? DTYPE_INT8 : strcmp(ends->quant_type, "S16") == 0 ? DTYPE_INT16 : DTYPE_FLOAT32].espdl;
+    return dtype_rows[strcmp(ends->quant_type, "S8") == 0    ? DTYPE_INT8
+                      : strcmp(ends->quant_type, "S16") == 0 ? DTYPE_INT16
+                                                             : DTYPE_FLOAT32]
+        .espdl;
 }
 
-static bool is_float(const Ends *ends) { return strcmp(ends->quant_type, "F32") == 0; }
+static bool is_float(const Ends *ends)
+{
+    return strcmp(ends->quant_type, "F32") == 0;
+}
 
 /* ---- checks of single types ---- */
 
@@ -91,13 +103,15 @@ static void check_bias(Verifier *verifier, const TypeRow *row, const Ends *ends)
             break;
         }
     }
-    if (weight && weight->data_type == own_type(ends) && bias->data_type != dtype_rows[DTYPE_FLOAT32].espdl && bias->exponent_count != weight->exponent_count)
+    if (weight && weight->data_type == own_type(ends) && bias->data_type != dtype_rows[DTYPE_FLOAT32].espdl &&
+        bias->exponent_count != weight->exponent_count)
         fault(verifier, row, ends, "bias and weight have different numbers of exponents");
 }
 
 static void check_product(Verifier *verifier, const TypeRow *row, const Ends *ends)
 {
-    if (text(ends, "activation") && !one_of(text(ends, "activation"), "Linear|Relu")) fault(verifier, row, ends, "activation must be Linear or Relu");
+    if (text(ends, "activation") && !one_of(text(ends, "activation"), "Linear|Relu"))
+        fault(verifier, row, ends, "activation must be Linear or Relu");
     check_bias(verifier, row, ends);
 }
 
@@ -112,7 +126,8 @@ static void check_conv(Verifier *verifier, const TypeRow *row, const Ends *ends)
     static const char *const lists[] = {"strides", "dilations", "kernel_shape"};
     for (int i = 0; i < 3; i++) {
         const Attribute *list = verifier_attribute(ends->node, lists[i], ATTRIBUTE_INTS);
-        if (list && list->count != spatial) fault(verifier, row, ends, "strides, dilations and kernel_shape need a number for each spatial axis");
+        if (list && list->count != spatial)
+            fault(verifier, row, ends, "strides, dilations and kernel_shape need a number for each spatial axis");
     }
     const Attribute *pads = verifier_attribute(ends->node, "pads", ATTRIBUTE_INTS);
     if (pads && pads->count != 2 * spatial) fault(verifier, row, ends, "pads need two numbers for each spatial axis");
@@ -132,7 +147,8 @@ static void check_gemm(Verifier *verifier, const TypeRow *row, const Ends *ends)
     check_product(verifier, row, ends);
     const EspdlTensor *weight = constant(ends, 1);
     const Known *data = input(ends, 0);
-    if (integer(ends, "transA", 0) || integer(ends, "transB", 0)) fault(verifier, row, ends, "transA and transB must be 0 (the module stops)");
+    if (integer(ends, "transA", 0) || integer(ends, "transB", 0))
+        fault(verifier, row, ends, "transA and transB must be 0 (the module stops)");
     if (!weight || !data || data->shape.rank < 1) return;
     if (weight->rank != 4 || weight->dims[0] != 1 || weight->dims[1] != 1 || weight->dims[2] != data->shape.dims[data->shape.rank - 1])
         fault(verifier, row, ends, "the filter must be [1, 1, inputs, outputs]");
@@ -149,16 +165,19 @@ static void check_matmul(Verifier *verifier, const TypeRow *row, const Ends *end
 
 static void check_pool(Verifier *verifier, const TypeRow *row, const Ends *ends)
 {
-    const Attribute *pads = verifier_attribute(ends->node, "pads", ATTRIBUTE_INTS), *dilations = verifier_attribute(ends->node, "dilations", ATTRIBUTE_INTS);
+    const Attribute *pads = verifier_attribute(ends->node, "pads", ATTRIBUTE_INTS),
+                    *dilations = verifier_attribute(ends->node, "dilations", ATTRIBUTE_INTS);
     if (pads && pads->count > 4) fault(verifier, row, ends, "more than four pads");
     if (integer(ends, "ceil_mode", 0)) fault(verifier, row, ends, "ceil_mode is not read: sizes are rounded down");
     for (int i = 0; dilations && i < dilations->count; i++) {
         if (dilations->integers[i] != 1) fault(verifier, row, ends, "dilations are not read");
     }
     bool padded = false;
-    for (int i = 0; pads && i < pads->count; i++) padded = padded || pads->integers[i];
+    for (int i = 0; pads && i < pads->count; i++)
+        padded = padded || pads->integers[i];
     if (strcmp(row->type, "AveragePool") == 0 && padded && !integer(ends, "count_include_pad", 0))
-        found(verifier, FINDING_WARNING, row->rule, ends->node->name, "AveragePool: the chip counts the padding, count_include_pad 0 is not read");
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name,
+              "AveragePool: the chip counts the padding, count_include_pad 0 is not read");
 }
 
 static void check_resize(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -166,10 +185,13 @@ static void check_resize(Verifier *verifier, const TypeRow *row, const Ends *end
     const EspdlTensor *scales = constant(ends, 2), *sizes = constant(ends, 3);
     const EspdlTensor *given = sizes && constant_count(sizes) ? sizes : scales;
     const Known *data = input(ends, 0);
-    if (strcmp(ends->quant_type, "S16") == 0) found(verifier, FINDING_WARNING, row->rule, ends->node->name, "Resize: the 16-bit function is empty (CHIP C8)");
+    if (strcmp(ends->quant_type, "S16") == 0)
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name, "Resize: the 16-bit function is empty (CHIP C8)");
     if (!one_of(text(ends, "mode"), "nearest|linear")) fault(verifier, row, ends, "mode must be nearest or linear");
-    if (!given || !constant_count(given)) fault(verifier, row, ends, "scales or sizes must be constants");
-    else if (data && data->shape.rank > 0 && constant_count(given) != data->shape.rank) fault(verifier, row, ends, "scales or sizes are not of full rank");
+    if (!given || !constant_count(given))
+        fault(verifier, row, ends, "scales or sizes must be constants");
+    else if (data && data->shape.rank > 0 && constant_count(given) != data->shape.rank)
+        fault(verifier, row, ends, "scales or sizes are not of full rank");
 }
 
 static void check_split(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -200,7 +222,8 @@ static void check_indices(Verifier *verifier, const TypeRow *row, const Ends *en
 
 static void check_pad(Verifier *verifier, const TypeRow *row, const Ends *ends)
 {
-    if (text(ends, "mode") && !one_of(text(ends, "mode"), "constant|edge|reflect")) fault(verifier, row, ends, "mode must be constant, edge or reflect");
+    if (text(ends, "mode") && !one_of(text(ends, "mode"), "constant|edge|reflect"))
+        fault(verifier, row, ends, "mode must be constant, edge or reflect");
     check_indices(verifier, row, ends);
 }
 
@@ -219,7 +242,8 @@ static void check_transpose(Verifier *verifier, const TypeRow *row, const Ends *
 {
     const Attribute *perm = verifier_attribute(ends->node, "perm", ATTRIBUTE_INTS);
     const Known *data = input(ends, 0);
-    if (perm && data && data->shape.rank >= 0 && perm->count != data->shape.rank) fault(verifier, row, ends, "perm is not as long as the rank");
+    if (perm && data && data->shape.rank >= 0 && perm->count != data->shape.rank)
+        fault(verifier, row, ends, "perm is not as long as the rank");
 }
 
 static void check_reshape(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -233,7 +257,8 @@ static void check_reshape(Verifier *verifier, const TypeRow *row, const Ends *en
         zero = zero || constant_number(shape, i) == 0;
     }
     if (open > 1) fault(verifier, row, ends, "more than one -1 in the shape");
-    if (zero && !verifier_attribute(ends->node, "allowzero", ATTRIBUTE_INT)) fault(verifier, row, ends, "a 0 in the shape needs the attribute allowzero");
+    if (zero && !verifier_attribute(ends->node, "allowzero", ATTRIBUTE_INT))
+        fault(verifier, row, ends, "a 0 in the shape needs the attribute allowzero");
 }
 
 static void check_reduce(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -242,7 +267,8 @@ static void check_reduce(Verifier *verifier, const TypeRow *row, const Ends *end
     const Known *data = input(ends, 0);
     if (data && data->shape.rank > 4) fault(verifier, row, ends, "more than four dimensions");
     if (data && strcmp(row->type, "ReduceL2") == 0 && !is_float(ends) && known_exponent(data) < -15)
-        found(verifier, FINDING_WARNING, row->rule, ends->node->name, "ReduceL2: exponent %lld, below -15 the chip's scale overflows", (long long)known_exponent(data));
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name, "ReduceL2: exponent %lld, below -15 the chip's scale overflows",
+              (long long)known_exponent(data));
 }
 
 static void check_prelu(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -250,7 +276,8 @@ static void check_prelu(Verifier *verifier, const TypeRow *row, const Ends *ends
     const EspdlTensor *slope = constant(ends, 1);
     const Known *data = input(ends, 0);
     if (text(ends, "lut") || is_float(ends) || !slope) return;
-    if (slope->rank != 3 || (data && data->shape.rank != 4)) fault(verifier, row, ends, "without a table the slope must be [C, 1, 1] and the data of rank 4");
+    if (slope->rank != 3 || (data && data->shape.rank != 4))
+        fault(verifier, row, ends, "without a table the slope must be [C, 1, 1] and the data of rank 4");
 }
 
 static void check_recurrent(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -260,11 +287,13 @@ static void check_recurrent(Verifier *verifier, const TypeRow *row, const Ends *
     int64_t gate = integer(ends, "gate_exponent", 0);
     if (!lstm && integer(ends, "linear_before_reset", 0) != 1) fault(verifier, row, ends, "linear_before_reset must be 1");
     if (lstm && integer(ends, "input_forget", 0)) fault(verifier, row, ends, "input_forget must be 0");
-    if (text(ends, "direction") && !one_of(text(ends, "direction"), "forward|bidirectional")) fault(verifier, row, ends, "direction must be forward or bidirectional");
+    if (text(ends, "direction") && !one_of(text(ends, "direction"), "forward|bidirectional"))
+        fault(verifier, row, ends, "direction must be forward or bidirectional");
     if (is_float(ends)) return;
     if (bias && (bias->data_type != dtype_rows[DTYPE_INT16].espdl || !bias->exponent_count || bias->exponents[0] != gate))
         fault(verifier, row, ends, "the bias must be int16 at gate_exponent");
-    if (lstm && ends->outputs[2] && known_exponent(ends->outputs[2]) != gate) fault(verifier, row, ends, "the cell state must be at gate_exponent");
+    if (lstm && ends->outputs[2] && known_exponent(ends->outputs[2]) != gate)
+        fault(verifier, row, ends, "the cell state must be at gate_exponent");
 }
 
 static void check_normalization(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -277,6 +306,7 @@ static void check_normalization(Verifier *verifier, const TypeRow *row, const En
 
 /* ---- the rows ---- */
 
+/* clang-format off */
 #define UNARY(type_, flags_) {type_, "17.4 " type_, ALL, 1, 1, 1, 1, (flags_) | OWN_TYPES, NULL, NULL}
 #define BINARY(type_, flags_) {type_, "17.4 " type_, ALL, 2, 2, 1, 1, (flags_) | BROADCASTS, NULL, NULL}
 #define COMPARISON(type_) {type_, "17.4 " type_, INTEGER, 2, 2, 1, 1, COMPARES | BROADCASTS, NULL, NULL}
@@ -356,6 +386,7 @@ static const TypeRow rows[] = {
     {"DequantizeLinear", "17.4 DequantizeLinear", ALL, 1, 3, 1, 1, CONVERTS, NULL, NULL},
     {"RequantizeLinear", "17.4 RequantizeLinear", ALL, 1, 3, 1, 1, CONVERTS, NULL, NULL},
 };
+/* clang-format on */
 
 /* ---- what rows say ---- */
 
@@ -373,20 +404,27 @@ static void verify_attributes(Verifier *verifier, const TypeRow *row, const Ends
     }
 }
 
-static bool alike(const Known *a, const Known *b) { return !a || !b || (known_type(a) == known_type(b) && known_exponent(a) == known_exponent(b)); }
+static bool alike(const Known *a, const Known *b)
+{
+    return !a || !b || (known_type(a) == known_type(b) && known_exponent(a) == known_exponent(b));
+}
 
 static void verify_formats(Verifier *verifier, const TypeRow *row, const Ends *ends)
 {
     const Known *first = ends->inputs[0], *made = ends->outputs[0];
-    if (row->flags & FLOAT_OUTPUT && made && known_type(made) != dtype_rows[DTYPE_FLOAT32].espdl) fault(verifier, row, ends, "its output must be float32 (the module stops)");
-    if (row->flags & COMPARES && made && known_type(made) != dtype_rows[DTYPE_BOOL].espdl) fault(verifier, row, ends, "its output must be bool");
+    if (row->flags & FLOAT_OUTPUT && made && known_type(made) != dtype_rows[DTYPE_FLOAT32].espdl)
+        fault(verifier, row, ends, "its output must be float32 (the module stops)");
+    if (row->flags & COMPARES && made && known_type(made) != dtype_rows[DTYPE_BOOL].espdl)
+        fault(verifier, row, ends, "its output must be bool");
     if (row->flags & OWN_TYPES && ((first && known_type(first) != own_type(ends)) || (made && known_type(made) != own_type(ends))))
-        found(verifier, FINDING_ERROR, row->rule, ends->node->name, "%s: %s reads type %d and makes %d, both must be %d: a conversion is missing", row->type,
-              ends->quant_type, first ? known_type(first) : 0, made ? known_type(made) : 0, own_type(ends));
+        found(verifier, FINDING_ERROR, row->rule, ends->node->name,
+              "%s: %s reads type %d and makes %d, both must be %d: a conversion is missing", row->type, ends->quant_type,
+              first ? known_type(first) : 0, made ? known_type(made) : 0, own_type(ends));
     if (is_float(ends)) return;
     bool fits = true;
     if (row->flags & ONE_EXPONENT) fits = alike(first, made);
-    for (int i = 1; row->flags & (ALL_EXPONENTS | COMPARES) && i < ends->input_count; i++) fits = fits && alike(first, ends->inputs[i]);
+    for (int i = 1; row->flags & (ALL_EXPONENTS | COMPARES) && i < ends->input_count; i++)
+        fits = fits && alike(first, ends->inputs[i]);
     if (row->flags & ALL_EXPONENTS) fits = fits && alike(first, made);
     if (!fits) fault(verifier, row, ends, "inputs and output differ in type or exponent, but the module takes the integers as they are");
 }
@@ -400,7 +438,8 @@ static void verify_shift(Verifier *verifier, const TypeRow *row, const Ends *end
     for (int i = 0; exponents && i < count; i++) {
         int64_t shift = known_exponent(made) - known_exponent(a) - sane_exponent(exponents[i]);
         if (shift >= 0) continue;
-        found(verifier, FINDING_ERROR, row->rule, ends->node->name, "%s: output exponent %lld is below %lld + %lld: the shift to the right is negative", row->type,
+        found(verifier, FINDING_ERROR, row->rule, ends->node->name,
+              "%s: output exponent %lld is below %lld + %lld: the shift to the right is negative", row->type,
               (long long)known_exponent(made), (long long)known_exponent(a), (long long)exponents[i]);
         return;
     }
@@ -424,12 +463,15 @@ static void verify_shapes(Verifier *verifier, const TypeRow *row, const Ends *en
 {
     const Known *a = input(ends, 0), *b = input(ends, 1);
     Shape whole;
-    if (row->flags & IMAGE && a && a->shape.rank >= 0 && a->shape.rank != 3 && a->shape.rank != 4) fault(verifier, row, ends, "rank 3 or 4 is wanted");
+    if (row->flags & IMAGE && a && a->shape.rank >= 0 && a->shape.rank != 3 && a->shape.rank != 4)
+        fault(verifier, row, ends, "rank 3 or 4 is wanted");
     if (row->flags & ONE_PICTURE && a && a->shape.rank > 0 && a->shape.dims[0] != 1)
         fault(verifier, row, ends, "more than one picture at once: only the first is computed");
     if (!(row->flags & BROADCASTS) || verifier->streaming || !a || !b || a->shape.rank < 0 || b->shape.rank < 0) return;
-    if (!shape_broadcast(&a->shape, &b->shape, &whole)) fault(verifier, row, ends, "the shapes do not broadcast");
-    else if (merged_rank(&a->shape, &b->shape) > 4) fault(verifier, row, ends, "more than four dimensions are left after merging");
+    if (!shape_broadcast(&a->shape, &b->shape, &whole))
+        fault(verifier, row, ends, "the shapes do not broadcast");
+    else if (merged_rank(&a->shape, &b->shape) > 4)
+        fault(verifier, row, ends, "more than four dimensions are left after merging");
 }
 
 static void verify_table(Verifier *verifier, const TypeRow *row, const Ends *ends)
@@ -449,11 +491,14 @@ static void verify_table(Verifier *verifier, const TypeRow *row, const Ends *end
     }
     int64_t count = constant_count(table), step = count > 1 ? 65536 / (count - 1) : 0;
     bool sized = narrow ? count == 256 : count == 65536 || (step > 0 && (step & (step - 1)) == 0 && count == 65536 / step + 1);
-    if (table->data_type != own_type(ends) || !sized) found(verifier, FINDING_ERROR, "17.3", name, "a table of %lld entries of type %d for %s", (long long)count, table->data_type, ends->quant_type);
+    if (table->data_type != own_type(ends) || !sized)
+        found(verifier, FINDING_ERROR, "17.3", name, "a table of %lld entries of type %d for %s", (long long)count, table->data_type,
+              ends->quant_type);
     if (ends->outputs[0] && (!table->exponent_count || table->exponents[0] != known_exponent(ends->outputs[0])))
         found(verifier, FINDING_ERROR, "17.3", name, "the table's exponent is not that of the output of %s", ends->node->name);
     if (!(row->flags & (narrow ? TABLE : TABLE16)) && strcmp(row->type, "Neg") != 0)
-        found(verifier, FINDING_WARNING, "17.3", name, "the module of %s does not read tables at %s: dead weight", row->type, ends->quant_type);
+        found(verifier, FINDING_WARNING, "17.3", name, "the module of %s does not read tables at %s: dead weight", row->type,
+              ends->quant_type);
 }
 
 /* Shapes as the runtime finds them, where the file may say otherwise: behind a Transpose, and what keeps shapes behind that. */
@@ -493,13 +538,15 @@ void verify_node(Verifier *verifier, int index)
         found(verifier, FINDING_ERROR, "17.2 op_type", node->name, "the runtime has no operator %s: the file does not load", node->type);
         return;
     }
-    if (!quant || !one_of(quant->string, "S8|S16|F32")) return;   /* said already */
+    if (!quant || !one_of(quant->string, "S8|S16|F32")) return; /* said already */
     Ends ends = {.node = node, .quant_type = quant->string};
     const int most = (int)(sizeof ends.inputs / sizeof ends.inputs[0]);
     ends.input_count = node->input_count < most ? node->input_count : most;
     ends.output_count = node->output_count < most ? node->output_count : most;
-    for (int i = 0; i < ends.input_count; i++) ends.inputs[i] = known(verifier, node->inputs[i]);
-    for (int i = 0; i < ends.output_count; i++) ends.outputs[i] = known(verifier, node->outputs[i]);
+    for (int i = 0; i < ends.input_count; i++)
+        ends.inputs[i] = known(verifier, node->inputs[i]);
+    for (int i = 0; i < ends.output_count; i++)
+        ends.outputs[i] = known(verifier, node->outputs[i]);
     unsigned width = is_float(&ends) ? F32 : strcmp(ends.quant_type, "S8") == 0 ? S8 : S16;
     if (!(row->modules & width)) {
         found(verifier, FINDING_ERROR, row->rule, node->name, "%s: the runtime has no module for %s", row->type, ends.quant_type);
@@ -507,7 +554,8 @@ void verify_node(Verifier *verifier, int index)
     }
     if (node->input_count < row->least_inputs || node->input_count > row->most_inputs || node->output_count < row->least_outputs ||
         node->output_count > row->most_outputs) {
-        found(verifier, FINDING_ERROR, row->rule, node->name, "%s: %d inputs and %d outputs", row->type, node->input_count, node->output_count);
+        found(verifier, FINDING_ERROR, row->rule, node->name, "%s: %d inputs and %d outputs", row->type, node->input_count,
+              node->output_count);
         return;
     }
     verify_attributes(verifier, row, &ends);

@@ -7,7 +7,7 @@
 #include "espdl/model.h"
 #include "espdl/schema.h"
 
-typedef struct Fields {             /* of the table being put together; scalars of value 0 are left out, as FlatBuffers does */
+typedef struct Fields { /* of the table being put together; scalars of value 0 are left out, as FlatBuffers does */
     FlatField rows[FLAT_MAX_SLOTS];
     size_t places[FLAT_MAX_SLOTS];
     int count;
@@ -19,30 +19,41 @@ static int add(Fields *fields, int slot, FlatKind kind, int64_t value)
     return fields->count++;
 }
 
-static int add_offset(Fields *fields, int slot) { return add(fields, slot, FLAT_OFFSET, 0); }
+static int add_offset(Fields *fields, int slot)
+{
+    return add(fields, slot, FLAT_OFFSET, 0);
+}
 
 static void add_scalar(Fields *fields, int slot, FlatKind kind, int64_t value)
 {
     if (value) add(fields, slot, kind, value);
 }
 
-static size_t put(FlatBuffer *buffer, Fields *fields) { return flat_table(buffer, fields->rows, fields->count, fields->places); }
+static size_t put(FlatBuffer *buffer, Fields *fields)
+{
+    return flat_table(buffer, fields->rows, fields->count, fields->places);
+}
 
-static void put_at(FlatBuffer *buffer, Fields *fields, size_t place) { flat_link(buffer, place, put(buffer, fields)); }
+static void put_at(FlatBuffer *buffer, Fields *fields, size_t place)
+{
+    flat_link(buffer, place, put(buffer, fields));
+}
 
 static void write_strings(FlatBuffer *buffer, size_t place, const char *const *texts, int count)
 {
     size_t first = flat_offsets(buffer, place, (size_t)count);
-    for (int i = 0; i < count; i++) flat_string(buffer, first + 4 * (size_t)i, texts[i] ? texts[i] : "");
+    for (int i = 0; i < count; i++)
+        flat_string(buffer, first + 4 * (size_t)i, texts[i] ? texts[i] : "");
 }
 
 /* An empty tensor has no raw data but an empty list of numbers, as the reference writes it. */
 static int empty_slot(int data_type)
 {
-    return data_type == DTYPE_NONE || data_type == dtype_rows[DTYPE_FLOAT32].espdl || data_type == dtype_rows[DTYPE_FLOAT16].espdl ? TENSOR_FLOAT_DATA
-           : data_type == dtype_rows[DTYPE_INT64].espdl                                                                       ? TENSOR_INT64_DATA
-           : data_type == dtype_rows[DTYPE_FLOAT64].espdl                                                                     ? TENSOR_DOUBLE_DATA
-                                                                                                                              : TENSOR_INT32_DATA;
+    return data_type == DTYPE_NONE || data_type == dtype_rows[DTYPE_FLOAT32].espdl || data_type == dtype_rows[DTYPE_FLOAT16].espdl
+               ? TENSOR_FLOAT_DATA
+           : data_type == dtype_rows[DTYPE_INT64].espdl   ? TENSOR_INT64_DATA
+           : data_type == dtype_rows[DTYPE_FLOAT64].espdl ? TENSOR_DOUBLE_DATA
+                                                          : TENSOR_INT32_DATA;
 }
 
 static void write_tensor(FlatBuffer *buffer, size_t place, const EspdlTensor *tensor)
@@ -61,17 +72,21 @@ static void write_tensor(FlatBuffer *buffer, size_t place, const EspdlTensor *te
     flat_longs(buffer, fields.places[exponents], tensor->exponents, (size_t)tensor->exponent_count);
     if (name >= 0) flat_string(buffer, fields.places[name], tensor->name);
     if (doc >= 0) flat_string(buffer, fields.places[doc], tensor->doc);
-    if (slot == TENSOR_RAW_DATA) flat_blocks(buffer, fields.places[data], tensor->data, tensor->data_bytes);
-    else flat_longs(buffer, fields.places[data], NULL, 0);
+    if (slot == TENSOR_RAW_DATA)
+        flat_blocks(buffer, fields.places[data], tensor->data, tensor->data_bytes);
+    else
+        flat_longs(buffer, fields.places[data], NULL, 0);
 }
 
 static void write_attribute(FlatBuffer *buffer, size_t place, const Attribute *attribute)
 {
-    static const int types[] = {[ATTRIBUTE_INT] = ESPDL_INT,         [ATTRIBUTE_FLOAT] = ESPDL_FLOAT,   [ATTRIBUTE_STRING] = ESPDL_STRING,
-                                [ATTRIBUTE_INTS] = ESPDL_INTS,       [ATTRIBUTE_FLOATS] = ESPDL_FLOATS, [ATTRIBUTE_STRINGS] = ESPDL_STRINGS,
+    static const int types[] = {[ATTRIBUTE_INT] = ESPDL_INT,      [ATTRIBUTE_FLOAT] = ESPDL_FLOAT,   [ATTRIBUTE_STRING] = ESPDL_STRING,
+                                [ATTRIBUTE_INTS] = ESPDL_INTS,    [ATTRIBUTE_FLOATS] = ESPDL_FLOATS, [ATTRIBUTE_STRINGS] = ESPDL_STRINGS,
                                 [ATTRIBUTE_TENSOR] = ESPDL_TENSOR};
-    static const int slots[] = {[ATTRIBUTE_STRING] = ATTRIBUTE_SLOT_S,       [ATTRIBUTE_INTS] = ATTRIBUTE_SLOT_INTS,
-                                [ATTRIBUTE_FLOATS] = ATTRIBUTE_SLOT_FLOATS,  [ATTRIBUTE_STRINGS] = ATTRIBUTE_SLOT_STRINGS,
+    static const int slots[] = {[ATTRIBUTE_STRING] = ATTRIBUTE_SLOT_S,
+                                [ATTRIBUTE_INTS] = ATTRIBUTE_SLOT_INTS,
+                                [ATTRIBUTE_FLOATS] = ATTRIBUTE_SLOT_FLOATS,
+                                [ATTRIBUTE_STRINGS] = ATTRIBUTE_SLOT_STRINGS,
                                 [ATTRIBUTE_TENSOR] = ATTRIBUTE_SLOT_T};
     Fields fields = {0};
     int value = -1;
@@ -97,9 +112,14 @@ static void write_attribute(FlatBuffer *buffer, size_t place, const Attribute *a
     case ATTRIBUTE_STRINGS: write_strings(buffer, at, attribute->strings, attribute->count); break;
     case ATTRIBUTE_TENSOR: {
         const Tensor *tensor = attribute->tensor;
-        write_tensor(buffer, at, &(EspdlTensor){.data_type = dtype_rows[tensor->dtype].espdl, .rank = tensor->shape.rank,
-                                                .dims = (int64_t *)tensor->shape.dims, .exponent_count = 1, .exponents = (int64_t[]){0},
-                                                .data = tensor->data, .data_bytes = tensor_bytes(tensor)});
+        write_tensor(buffer, at,
+                     &(EspdlTensor){.data_type = dtype_rows[tensor->dtype].espdl,
+                                    .rank = tensor->shape.rank,
+                                    .dims = (int64_t *)tensor->shape.dims,
+                                    .exponent_count = 1,
+                                    .exponents = (int64_t[]){0},
+                                    .data = tensor->data,
+                                    .data_bytes = tensor_bytes(tensor)});
         break;
     }
     case ATTRIBUTE_INT:
@@ -120,7 +140,8 @@ static void write_node(FlatBuffer *buffer, size_t place, const EspdlNode *node)
     flat_string(buffer, fields.places[type], node->type);
     if (domain >= 0) flat_string(buffer, fields.places[domain], node->domain);
     size_t first = flat_offsets(buffer, fields.places[attributes], (size_t)node->attribute_count);
-    for (int i = 0; i < node->attribute_count; i++) write_attribute(buffer, first + 4 * (size_t)i, &node->attributes[i]);
+    for (int i = 0; i < node->attribute_count; i++)
+        write_attribute(buffer, first + 4 * (size_t)i, &node->attributes[i]);
 }
 
 static void write_shape(FlatBuffer *buffer, size_t place, const EspdlValue *value)
@@ -174,7 +195,8 @@ static bool write_values(FlatBuffer *buffer, const EspdlModel *model, const size
     Map known = {0};
     size_t *positions = memory_new_array((size_t)model->value_count + 1, sizeof *positions);
     bool ok = positions != NULL;
-    for (int list = 0; list < 3; list++) firsts[list] = flat_offsets(buffer, places[list], (size_t)counts[list]);
+    for (int list = 0; list < 3; list++)
+        firsts[list] = flat_offsets(buffer, places[list], (size_t)counts[list]);
     for (int i = 0; ok && i < counts[2]; i++) {
         positions[i] = write_value(buffer, &lists[2][i]);
         flat_link(buffer, firsts[2] + 4 * (size_t)i, positions[i]);
@@ -195,19 +217,22 @@ static bool write_values(FlatBuffer *buffer, const EspdlModel *model, const size
 static void write_tensors(FlatBuffer *buffer, size_t place, const EspdlTensor *tensors, int count)
 {
     size_t first = flat_offsets(buffer, place, (size_t)count);
-    for (int i = 0; i < count; i++) write_tensor(buffer, first + 4 * (size_t)i, &tensors[i]);
+    for (int i = 0; i < count; i++)
+        write_tensor(buffer, first + 4 * (size_t)i, &tensors[i]);
 }
 
 static bool write_graph(FlatBuffer *buffer, size_t place, const EspdlModel *model)
 {
     Fields fields = {0};
-    int node = add_offset(&fields, GRAPH_NODE), name = add_offset(&fields, GRAPH_NAME), initializer = add_offset(&fields, GRAPH_INITIALIZER),
-        input = add_offset(&fields, GRAPH_INPUT), output = add_offset(&fields, GRAPH_OUTPUT), values = add_offset(&fields, GRAPH_VALUE_INFO),
+    int node = add_offset(&fields, GRAPH_NODE), name = add_offset(&fields, GRAPH_NAME),
+        initializer = add_offset(&fields, GRAPH_INITIALIZER), input = add_offset(&fields, GRAPH_INPUT),
+        output = add_offset(&fields, GRAPH_OUTPUT), values = add_offset(&fields, GRAPH_VALUE_INFO),
         test_inputs = add_offset(&fields, GRAPH_TEST_INPUTS), test_outputs = add_offset(&fields, GRAPH_TEST_OUTPUTS);
     put_at(buffer, &fields, place);
     flat_string(buffer, fields.places[name], model->graph_name ? model->graph_name : "");
     size_t first = flat_offsets(buffer, fields.places[node], (size_t)model->node_count);
-    for (int i = 0; i < model->node_count; i++) write_node(buffer, first + 4 * (size_t)i, &model->nodes[i]);
+    for (int i = 0; i < model->node_count; i++)
+        write_node(buffer, first + 4 * (size_t)i, &model->nodes[i]);
     if (!write_values(buffer, model, (size_t[]){fields.places[input], fields.places[output], fields.places[values]})) return false;
     write_tensors(buffer, fields.places[initializer], model->initializers, model->initializer_count);
     write_tensors(buffer, fields.places[test_inputs], model->test_inputs, model->test_input_count);
@@ -222,7 +247,7 @@ static bool write_model(FlatBuffer *buffer, const EspdlModel *model)
     int opsets = add_offset(&fields, MODEL_OPSET_IMPORT);
     add_scalar(&fields, MODEL_VERSION, FLAT_LONG, model->model_version);
     int graph = add_offset(&fields, MODEL_GRAPH), metadata = model->metadata_count ? add_offset(&fields, MODEL_METADATA) : -1;
-    flat_put(buffer, (uint8_t[4]){0}, 4);   /* the root's place */
+    flat_put(buffer, (uint8_t[4]){0}, 4); /* the root's place */
     put_at(buffer, &fields, 0);
     flat_offsets(buffer, fields.places[opsets], 0);
     if (metadata >= 0) {

@@ -5,9 +5,15 @@
 #include "base/memory.h"
 #include "lower/lower.h"
 
-static Dtype integer_dtype(int bits) { return bits > 8 ? DTYPE_INT16 : DTYPE_INT8; }
+static Dtype integer_dtype(int bits)
+{
+    return bits > 8 ? DTYPE_INT16 : DTYPE_INT8;
+}
 
-static bool shape_only(const Node *node) { return node->op && node->op->flags & OPERATOR_SHAPE_ONLY; }
+static bool shape_only(const Node *node)
+{
+    return node->op && node->op->flags & OPERATOR_SHAPE_ONLY;
+}
 
 static Value *scalar(Lowering *lowering, Dtype dtype, double number, Error *error)
 {
@@ -15,7 +21,8 @@ static Value *scalar(Lowering *lowering, Dtype dtype, double number, Error *erro
 }
 
 /* `type` before this end: [data, scale, zero point]. */
-static bool insert(Lowering *lowering, const char *type, Node *node, int index, const Platform *platform, Dtype dtype, double scale, Dtype zero, Error *error)
+static bool insert(Lowering *lowering, const char *type, Node *node, int index, const Platform *platform, Dtype dtype, double scale,
+                   Dtype zero, Error *error)
 {
     Value *data = node->inputs[index];
     Node *conversion = lower_add_node(lowering, type, platform, error);
@@ -28,7 +35,10 @@ static bool insert(Lowering *lowering, const char *type, Node *node, int index, 
     return offset && node_add_input(lowering->graph, conversion, offset, error);
 }
 
-static double scale_of(int exponent) { return ldexp(1, exponent); }
+static double scale_of(int exponent)
+{
+    return ldexp(1, exponent);
+}
 
 /* The slot that says how a value is stored: its producer's, NULL for a float one. A graph input is stored as its first quantized
  * reader in order of execution wants it; the reference never converts one (E3). */
@@ -60,12 +70,16 @@ static bool quantize(Lowering *lowering, Node *node, Error *error)
         if (node_is_conversion(producer) || shape_only(producer)) continue;
         if (producer->quantized && producer->output_slots[value->producer_index]->state != SLOT_FP32) continue;
         Dtype dtype = integer_dtype(slot->bits);
-        if (!insert(lowering, "QuantizeLinear", node, i, node->platform, dtype, scale_of(slot_exponent(slot, 0)), dtype, error)) return false;
+        if (!insert(lowering, "QuantizeLinear", node, i, node->platform, dtype, scale_of(slot_exponent(slot, 0)), dtype, error))
+            return false;
     }
     return true;
 }
 
-bool lower_quantize(Lowering *lowering, Error *error) { return lower_walk(lowering, quantize, error); }
+bool lower_quantize(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, quantize, error);
+}
 
 /* Do the two ends store alike? The reference compares scales with an absolute bound, so that all exponents from -17 down pass
  * for equal (E4). */
@@ -120,7 +134,9 @@ static bool dequantize(Lowering *lowering, Value *value, Slot *slot, Error *erro
 static bool dequantize_outputs(Lowering *lowering, Node *node, Error *error)
 {
     for (int i = 0; node->quantized && i < node->output_count; i++) {
-        if (node->outputs[i] && slot_exportable(node->output_slots[i]) && !dequantize(lowering, node->outputs[i], node->output_slots[i], error)) return false;
+        if (node->outputs[i] && slot_exportable(node->output_slots[i]) &&
+            !dequantize(lowering, node->outputs[i], node->output_slots[i], error))
+            return false;
     }
     return true;
 }
@@ -133,6 +149,7 @@ bool lower_dequantize(Lowering *lowering, Error *error)
         Value *value = graph->inputs[i];
         if (value->device->slot && !dequantize(lowering, value, value->device->slot, error)) return false;
     }
-    for (int i = 0; i < graph->input_count; i++) graph->inputs[i]->device->slot = NULL;   /* bound for good by the step `integers` */
+    for (int i = 0; i < graph->input_count; i++)
+        graph->inputs[i]->device->slot = NULL; /* bound for good by the step `integers` */
     return true;
 }

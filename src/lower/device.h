@@ -10,27 +10,27 @@
 typedef struct DeviceValue {
     bool perm_known;
     int perm_rank;
-    int perm[ESPQ_MAX_RANK];       /* stored axis i is original axis perm[i] (EXPORT §4.1) */
-    bool typed;                    /* bound to a slot (EXPORT §5.2) */
+    int perm[ESPQ_MAX_RANK]; /* stored axis i is original axis perm[i] (EXPORT §4.1) */
+    bool typed;              /* bound to a slot (EXPORT §5.2) */
     Dtype dtype;
-    Shape shape;                   /* as stored (permuted) */
+    Shape shape; /* as stored (permuted) */
     int exponent_count;
-    int *exponents;                /* in the graph's arena; {0} where nothing was bound */
-    Slot *slot;                    /* the first exportable end that names the value, NULL */
-    const char *layout;            /* "(N/16)HWC16", "UNK"; NULL: no doc_string (tables) */
-    bool table;                    /* a look-up table: a constant that no node reads, named by an attribute */
-    const char *replaces;          /* name of the graph output whose place this value took, NULL (EXPORT §4.8, §4.9) */
+    int *exponents;       /* in the graph's arena; {0} where nothing was bound */
+    Slot *slot;           /* the first exportable end that names the value, NULL */
+    const char *layout;   /* "(N/16)HWC16", "UNK"; NULL: no doc_string (tables) */
+    bool table;           /* a look-up table: a constant that no node reads, named by an attribute */
+    const char *replaces; /* name of the graph output whose place this value took, NULL (EXPORT §4.8, §4.9) */
 } DeviceValue;
 
-typedef struct TestValue {         /* a test input or output, in the user's (original) layout and numbers */
+typedef struct TestValue { /* a test input or output, in the user's (original) layout and numbers */
     const char *name;
-    Tensor *tensor;                /* float32 (or the float graph's dtype) */
+    Tensor *tensor; /* float32 (or the float graph's dtype) */
 } TestValue;
 
 typedef struct LowerOptions {
     const Setting *setting;
     const Target *target;
-    int64_t int16_lut_step;        /* 256 */
+    int64_t int16_lut_step; /* 256 */
 } LowerOptions;
 
 /* A new graph in which every value has `device`. The rows of the lowering steps are in lower.c. Warnings go to graph->notes of the result. */

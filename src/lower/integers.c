@@ -36,8 +36,8 @@ static bool make_integers(Lowering *lowering, const Node *node, Value *value, Sl
     value_set_constant(lowering->graph, value, integers);
     tensor_release(integers);
     if (saturated)
-        graph_note(lowering->graph, "%s: %" PRId64 " of %" PRId64 " numbers of %s do not fit into %d bits and were cut to the largest", node->name, saturated,
-                   tensor_count(integers), value->name, slot->bits);
+        graph_note(lowering->graph, "%s: %" PRId64 " of %" PRId64 " numbers of %s do not fit into %d bits and were cut to the largest",
+                   node->name, saturated, tensor_count(integers), value->name, slot->bits);
     return true;
 }
 
@@ -69,7 +69,10 @@ static bool bind_node(Lowering *lowering, Node *node, Error *error)
     return true;
 }
 
-bool lower_integers(Lowering *lowering, Error *error) { return lower_walk(lowering, bind_node, error); }
+bool lower_integers(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, bind_node, error);
+}
 
 bool lower_gates(Lowering *lowering, Error *error)
 {
@@ -88,8 +91,10 @@ bool lower_describe(Lowering *lowering, Error *error)
     for (int i = 0; i < graph->value_count; i++) {
         Value *value = graph->values[i];
         DeviceValue *device = value->device;
-        if (value->constant) device->dtype = value->constant->dtype;
-        else if (!device->typed) device->dtype = value->dtype == DTYPE_NONE ? DTYPE_FLOAT32 : value->dtype;
+        if (value->constant)
+            device->dtype = value->constant->dtype;
+        else if (!device->typed)
+            device->dtype = value->dtype == DTYPE_NONE ? DTYPE_FLOAT32 : value->dtype;
         device->shape = device_stored_shape(value);
         if (device->exponents) continue;
         device->exponents = arena_new(&graph->arena, sizeof *device->exponents);

@@ -6,7 +6,10 @@
 
 #include "lower/lower.h"
 
-static Value *input_at(const Node *node, int index) { return index < node->input_count ? node->inputs[index] : NULL; }
+static Value *input_at(const Node *node, int index)
+{
+    return index < node->input_count ? node->inputs[index] : NULL;
+}
 
 /* An activation at this input; parameters are never turned by the general rules. */
 static Value *activation_at(const Node *node, int index)
@@ -72,7 +75,8 @@ static bool restore(Lowering *lowering, Node *node, Error *error)
     perm_identity(identity, ESPQ_MAX_RANK);
     for (int i = 0; i < node->input_count; i++) {
         const Value *value = activation_at(node, i);
-        if (value && !bring(lowering, node, i, identity, value->device->perm_known ? value->device->perm_rank : value->shape.rank, error)) return false;
+        if (value && !bring(lowering, node, i, identity, value->device->perm_known ? value->device->perm_rank : value->shape.rank, error))
+            return false;
     }
     set_outputs_identity(node);
     return true;
@@ -108,12 +112,14 @@ static bool layout_passive(Lowering *lowering, Node *node, Error *error)
  * fits any order. */
 static bool turn_constant(Lowering *lowering, Node *node, int index, const int *perm, int rank, Error *error)
 {
-    if (perm_is_identity(perm, rank) || tensor_count(node->inputs[index]->constant) == 1 || node->inputs[index]->shape.rank > rank) return true;
+    if (perm_is_identity(perm, rank) || tensor_count(node->inputs[index]->constant) == 1 || node->inputs[index]->shape.rank > rank)
+        return true;
     Value *value = lower_own_constant(lowering, node, index, error);
     if (!value) return false;
     Shape shape = {.rank = rank};
     int missing = rank - value->shape.rank;
-    for (int i = 0; i < rank; i++) shape.dims[i] = i < missing ? 1 : value->shape.dims[i - missing];
+    for (int i = 0; i < rank; i++)
+        shape.dims[i] = i < missing ? 1 : value->shape.dims[i - missing];
     Tensor *padded = tensor_view(value->constant, &shape, error);
     Tensor *turned = padded ? tensor_transpose(padded, perm, error) : NULL;
     tensor_release(padded);
@@ -127,7 +133,8 @@ static bool layout_with_constant(Lowering *lowering, Node *node, int constant, E
 {
     Value *data = input_at(node, 1 - constant);
     const DeviceValue *device = data ? data->device : NULL;
-    if (!device || !device->perm_known || !node->outputs[0] || device->perm_rank != node->outputs[0]->shape.rank) return restore(lowering, node, error);
+    if (!device || !device->perm_known || !node->outputs[0] || device->perm_rank != node->outputs[0]->shape.rank)
+        return restore(lowering, node, error);
     set_outputs(node, device->perm, device->perm_rank);
     return turn_constant(lowering, node, constant, device->perm, device->perm_rank, error);
 }
@@ -186,7 +193,8 @@ static void shrink_perm(const Tensor *axes, int *perm, int *rank)
 {
     int64_t sorted[ESPQ_MAX_RANK];
     int count = axes ? (int)tensor_count(axes) : 0;
-    for (int i = 0; i < count && i < ESPQ_MAX_RANK; i++) sorted[i] = tensor_get_integer(axes, i);
+    for (int i = 0; i < count && i < ESPQ_MAX_RANK; i++)
+        sorted[i] = tensor_get_integer(axes, i);
     if (count) qsort(sorted, (size_t)count, sizeof sorted[0], by_size);
     for (int i = count - 1; i >= 0; i--) {
         int position = (int)(sorted[i] < 0 ? sorted[i] + *rank : sorted[i]);
@@ -194,7 +202,8 @@ static void shrink_perm(const Tensor *axes, int *perm, int *rank)
         int removed = perm[position];
         memmove(&perm[position], &perm[position + 1], sizeof *perm * (size_t)(*rank - position - 1));
         (*rank)--;
-        for (int k = 0; k < *rank; k++) perm[k] -= perm[k] > removed;
+        for (int k = 0; k < *rank; k++)
+            perm[k] -= perm[k] > removed;
     }
     if (*rank && count) return;
     *rank = 1;
@@ -221,7 +230,8 @@ static bool layout_axis(Lowering *lowering, Node *node, Error *error)
     int perm[ESPQ_MAX_RANK], rank = device->perm_rank;
     memcpy(perm, device->perm, sizeof perm);
     bool all = !listed && !node_integer(node, "noop_with_empty_axes", 0);
-    if (reduces && !node_integer(node, "keepdims", 1) && (listed || all)) shrink_perm(listed ? node->inputs[1]->constant : NULL, perm, &rank);
+    if (reduces && !node_integer(node, "keepdims", 1) && (listed || all))
+        shrink_perm(listed ? node->inputs[1]->constant : NULL, perm, &rank);
     set_outputs(node, perm, rank);
     return true;
 }
@@ -238,7 +248,8 @@ static bool layout_concat(Lowering *lowering, Node *node, Error *error)
     if (!same) return restore(lowering, node, error);
     int64_t axis = node_integer(node, "axis", 0);
     if (axis < 0) axis += first->perm_rank;
-    if (!node_set_integer(lowering->graph, node, "axis", perm_position(first->perm, first->perm_rank, (int)axis))) return fail_memory(error, sizeof axis);
+    if (!node_set_integer(lowering->graph, node, "axis", perm_position(first->perm, first->perm_rank, (int)axis)))
+        return fail_memory(error, sizeof axis);
     set_outputs(node, first->perm, first->perm_rank);
     return true;
 }
@@ -251,7 +262,8 @@ static bool replace_constant(Lowering *lowering, Node *node, int index, Dtype dt
     Shape shape = {.rank = 1, .dims = {count}};
     Tensor *made = value ? tensor_new(dtype, &shape, error) : NULL;
     if (!made) return false;
-    for (int i = 0; i < count; i++) tensor_set(made, i, numbers[i]);
+    for (int i = 0; i < count; i++)
+        tensor_set(made, i, numbers[i]);
     value_set_constant(lowering->graph, value, made);
     tensor_release(made);
     return true;
@@ -273,7 +285,8 @@ static bool expand_lists(Lowering *lowering, Node *node, const int64_t *axes, in
         double full[2 * ESPQ_MAX_RANK];
         int length = input == 1 ? 2 * rank : rank;
         if (!given || tensor_count(given) != (input == 1 ? 2 : 1) * count) continue;
-        for (int i = 0; i < length; i++) full[i] = input == 3 ? (double)shape->dims[i] : input == 2 ? 1 : i >= rank;
+        for (int i = 0; i < length; i++)
+            full[i] = input == 3 ? (double)shape->dims[i] : input == 2 ? 1 : i >= rank;
         for (int i = 0; i < count; i++) {
             int axis = (int)(axes[i] < 0 ? axes[i] + rank : axes[i]);
             if (axis < 0 || axis >= rank) return true;
@@ -306,7 +319,8 @@ static bool settle_sizes(Lowering *lowering, Node *node, const int64_t *axes, in
         }
         for (int i = 0; i < shape->rank; i++) {
             bool named = false;
-            for (int k = 0; k < count; k++) named = named || (axes[k] < 0 ? axes[k] + shape->rank : axes[k]) == i;
+            for (int k = 0; k < count; k++)
+                named = named || (axes[k] < 0 ? axes[k] + shape->rank : axes[k]) == i;
             factors[i] = named ? common : 1;
             sizes[i] = named ? (double)(int64_t)(common * (double)shape->dims[i] + 0.5) : (double)shape->dims[i];
         }
@@ -325,7 +339,8 @@ static bool layout_resize(Lowering *lowering, Node *node, Error *error)
     if (count >= 0 && !expand_lists(lowering, node, axes, count, error)) return false;
     if (count < 0) {
         count = data->shape.rank;
-        for (int i = 0; i < count; i++) axes[i] = i;
+        for (int i = 0; i < count; i++)
+            axes[i] = i;
     }
     if (!settle_sizes(lowering, node, axes, count, error)) return false;
     perm_channels_last(data->shape.rank, target);
@@ -358,7 +373,7 @@ bool lower_layout(Lowering *lowering, Error *error)
     if (!lower_walk(lowering, layout_node, error)) return false;
     for (int i = 0; i < lowering->graph->value_count; i++) {
         Value *value = lowering->graph->values[i];
-        if (!value->constant && value->shaped) settle_identity(value);   /* graph inputs that nobody reads */
+        if (!value->constant && value->shaped) settle_identity(value); /* graph inputs that nobody reads */
     }
     return true;
 }

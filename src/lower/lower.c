@@ -36,7 +36,8 @@ Graph *lower_graph(const Graph *graph, const LowerOptions *options, Error *error
 {
     Lowering lowering = {.graph = graph_copy(graph, error), .options = options};
     bool ok = lowering.graph != NULL;
-    for (int i = 0; ok && i < lowering.graph->value_count; i++) ok = lower_give_device(&lowering, lowering.graph->values[i], error);
+    for (int i = 0; ok && i < lowering.graph->value_count; i++)
+        ok = lower_give_device(&lowering, lowering.graph->values[i], error);
     for (size_t i = 0; ok && i < sizeof steps / sizeof steps[0]; i++) {
         if (steps[i].run(&lowering, error)) continue;
         ok = false;
@@ -53,7 +54,8 @@ bool lower_walk(Lowering *lowering, bool (*visit)(Lowering *lowering, Node *node
     int count = lowering->graph->node_count;
     if (!graph_sort(lowering->graph, &order, error)) return false;
     bool ok = true;
-    for (int i = 0; ok && i < count; i++) ok = order[i]->removed || visit(lowering, order[i], error);
+    for (int i = 0; ok && i < count; i++)
+        ok = order[i]->removed || visit(lowering, order[i], error);
     memory_free(order);
     return ok;
 }
@@ -128,11 +130,14 @@ bool lower_share_slots(Lowering *lowering, Node *node, const Slot *like, Error *
 {
     if (!node_make_slots(lowering->graph, node, error)) return false;
     for (int i = 0; i < node->input_count; i++) {
-        bool index_input = node->inputs[i] && node->inputs[i]->constant;   /* shapes, starts, axes: integers of their own */
-        if (index_input) lower_free_slot(node->input_slots[i], like);
-        else lower_copy_slot(node->input_slots[i], like);
+        bool index_input = node->inputs[i] && node->inputs[i]->constant; /* shapes, starts, axes: integers of their own */
+        if (index_input)
+            lower_free_slot(node->input_slots[i], like);
+        else
+            lower_copy_slot(node->input_slots[i], like);
     }
-    for (int i = 0; i < node->output_count; i++) lower_copy_slot(node->output_slots[i], like);
+    for (int i = 0; i < node->output_count; i++)
+        lower_copy_slot(node->output_slots[i], like);
     return true;
 }
 
@@ -146,7 +151,7 @@ bool lower_insert_transpose(Lowering *lowering, Node *node, int index, const int
     Shape shape = {.rank = rank}, from = lower_setting(lowering)->switches.exact_shapes ? device_stored_shape(value) : value->shape;
     for (int i = 0; i < rank; i++) {
         axes[i] = perm[i];
-        shape.dims[i] = from.dims[perm[i]];   /* the reference permutes the original shape, whatever the stored one is (E5) */
+        shape.dims[i] = from.dims[perm[i]]; /* the reference permutes the original shape, whatever the stored one is (E5) */
     }
     if (!node_set_integers(graph, transpose, "perm", axes, rank)) return fail_memory(error, sizeof axes);
     Value *made = lower_add_value(lowering, value->dtype, &shape, error);
@@ -161,19 +166,22 @@ bool lower_insert_transpose(Lowering *lowering, Node *node, int index, const int
 
 void perm_identity(int *perm, int rank)
 {
-    for (int i = 0; i < rank; i++) perm[i] = i;
+    for (int i = 0; i < rank; i++)
+        perm[i] = i;
 }
 
 void perm_compose(const int *p, const int *q, int rank, int *out)
 {
     int composed[ESPQ_MAX_RANK];
-    for (int i = 0; i < rank; i++) composed[i] = p[q[i] < 0 ? q[i] + rank : q[i]];
+    for (int i = 0; i < rank; i++)
+        composed[i] = p[q[i] < 0 ? q[i] + rank : q[i]];
     memcpy(out, composed, sizeof *out * (size_t)rank);
 }
 
 void perm_inverse(const int *p, int rank, int *out)
 {
-    for (int i = 0; i < rank; i++) out[p[i]] = i;
+    for (int i = 0; i < rank; i++)
+        out[p[i]] = i;
 }
 
 bool perm_is_identity(const int *perm, int rank)
@@ -195,7 +203,8 @@ int perm_position(const int *perm, int rank, int axis)
 void perm_channels_last(int rank, int *perm)
 {
     perm[0] = 0;
-    for (int i = 1; i + 1 < rank; i++) perm[i] = i + 1;
+    for (int i = 1; i + 1 < rank; i++)
+        perm[i] = i + 1;
     perm[rank - 1] = 1;
 }
 
@@ -245,7 +254,10 @@ bool slot_exportable(Slot *slot)
     return false;
 }
 
-bool node_is(const Node *node, const char *type) { return strcmp(node->type, type) == 0; }
+bool node_is(const Node *node, const char *type)
+{
+    return strcmp(node->type, type) == 0;
+}
 
 bool node_is_conversion(const Node *node)
 {
@@ -254,7 +266,8 @@ bool node_is_conversion(const Node *node)
 
 int node_default_integer(const Node *node, const char *name, int otherwise)
 {
-    for (int i = 0; node->op && i < (int)(sizeof node->op->attributes / sizeof node->op->attributes[0]) && node->op->attributes[i].name; i++) {
+    for (int i = 0; node->op && i < (int)(sizeof node->op->attributes / sizeof node->op->attributes[0]) && node->op->attributes[i].name;
+         i++) {
         if (strcmp(node->op->attributes[i].name, name) == 0) return (int)node->op->attributes[i].number;
     }
     return otherwise;

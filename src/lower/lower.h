@@ -10,7 +10,7 @@
 typedef struct Lowering {
     Graph *graph;
     const LowerOptions *options;
-    int tables;                    /* made so far: the <k> of <Type>_lut_<k> */
+    int tables; /* made so far: the <k> of <Type>_lut_<k> */
 } Lowering;
 
 typedef bool (*LowerStep)(Lowering *lowering, Error *error);
@@ -44,7 +44,7 @@ bool lower_walk(Lowering *lowering, bool (*visit)(Lowering *lowering, Node *node
 
 Node *lower_add_node(Lowering *lowering, const char *type, const Platform *platform, Error *error);
 Value *lower_add_value(Lowering *lowering, Dtype dtype, const Shape *shape, Error *error);
-Value *lower_add_constant(Lowering *lowering, Tensor *constant, Error *error);         /* takes the reference over; NULL constant: NULL */
+Value *lower_add_constant(Lowering *lowering, Tensor *constant, Error *error); /* takes the reference over; NULL constant: NULL */
 Value *lower_add_integers(Lowering *lowering, const int64_t *numbers, int count, Error *error);
 /* The constant at an input, read by this node alone (a copy is put there when others read it too). */
 Value *lower_own_constant(Lowering *lowering, Node *node, int index, Error *error);
@@ -53,7 +53,7 @@ bool lower_give_device(Lowering *lowering, Value *value, Error *error);
 /* Slots of a node that was put before an end: one a linked end, all at the scheme of `like`. */
 bool lower_share_slots(Lowering *lowering, Node *node, const Slot *like, Error *error);
 void lower_copy_slot(Slot *to, const Slot *like);
-void lower_free_slot(Slot *to, const Slot *like);        /* an end of the same width that is never quantized */
+void lower_free_slot(Slot *to, const Slot *like); /* an end of the same width that is never quantized */
 
 /* A plain or quantized Transpose before input `index` of a node (EXPORT §4.3). */
 bool lower_insert_transpose(Lowering *lowering, Node *node, int index, const int *perm, int rank, Error *error);
@@ -61,21 +61,24 @@ bool lower_insert_transpose(Lowering *lowering, Node *node, int index, const int
 /* ---- permutations (EXPORT §4.1); negative entries count from the end ---- */
 
 void perm_identity(int *perm, int rank);
-void perm_compose(const int *p, const int *q, int rank, int *out);   /* out[i] = p[q[i]] */
+void perm_compose(const int *p, const int *q, int rank, int *out); /* out[i] = p[q[i]] */
 void perm_inverse(const int *p, int rank, int *out);
 bool perm_is_identity(const int *perm, int rank);
 int perm_position(const int *perm, int rank, int axis);
-void perm_channels_last(int rank, int *perm);                        /* [0, 2, 3, 1] or [0, 2, 1] */
+void perm_channels_last(int rank, int *perm); /* [0, 2, 3, 1] or [0, 2, 1] */
 bool perm_is_channels_last(const int *perm, int rank);
 void device_set_perm(Value *value, const int *perm, int rank);
-Shape device_stored_shape(const Value *value);                       /* value->shape by its perm */
+Shape device_stored_shape(const Value *value); /* value->shape by its perm */
 
 /* ---- asking ---- */
 
-bool slot_exportable(Slot *slot);                                    /* EXPORT §5.1 */
-bool node_is_conversion(const Node *node);                           /* QuantizeLinear, RequantizeLinear, DequantizeLinear */
+bool slot_exportable(Slot *slot);          /* EXPORT §5.1 */
+bool node_is_conversion(const Node *node); /* QuantizeLinear, RequantizeLinear, DequantizeLinear */
 bool node_is(const Node *node, const char *type);
-int node_default_integer(const Node *node, const char *name, int otherwise);   /* the row's default of an attribute */
-static inline const Setting *lower_setting(const Lowering *lowering) { return lowering->options->setting; }
+int node_default_integer(const Node *node, const char *name, int otherwise); /* the row's default of an attribute */
+static inline const Setting *lower_setting(const Lowering *lowering)
+{
+    return lowering->options->setting;
+}
 
 #endif

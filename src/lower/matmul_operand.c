@@ -2,12 +2,12 @@
  * because the chip multiplies with filters only (EXPORT §2.4). */
 #include "lower/lower.h"
 
-typedef struct Chain {              /* the operand on its way: the value so far, and the slot that all of it shares */
+typedef struct Chain { /* the operand on its way: the value so far, and the slot that all of it shares */
     Lowering *lowering;
     const Platform *platform;
     const Slot *slot;
     Error *error;
-    Value *value;                   /* NULL after an error */
+    Value *value; /* NULL after an error */
 } Chain;
 
 enum { CHAIN_INPUTS = 4 };
@@ -19,7 +19,8 @@ static Node *append(Chain *chain, const char *type, const Shape *shape, const in
     Lowering *lowering = chain->lowering;
     Node *node = lower_add_node(lowering, type, chain->platform, chain->error);
     Value *made = node ? lower_add_value(lowering, chain->value->dtype, shape, chain->error) : NULL;
-    bool ok = made && node_add_input(lowering->graph, node, chain->value, chain->error) && node_add_output(lowering->graph, node, made, chain->error);
+    bool ok = made && node_add_input(lowering->graph, node, chain->value, chain->error) &&
+              node_add_output(lowering->graph, node, made, chain->error);
     for (int i = 0; ok && i < constant_count; i++) {
         Value *constant = lower_add_integers(lowering, constants[i], length, chain->error);
         ok = constant && node_add_input(lowering->graph, node, constant, chain->error);
@@ -126,7 +127,8 @@ static void blocks_and_rest(Chain *chain, const Shape *original, int64_t lanes)
 
 static bool rewrite_operand(Lowering *lowering, Node *node, Error *error)
 {
-    if (!node->quantized || !node->op || node->op->pack != PACK_MATMUL || node->input_count < 2 || !node->inputs[1] || node->inputs[1]->constant)
+    if (!node->quantized || !node->op || node->op->pack != PACK_MATMUL || node->input_count < 2 || !node->inputs[1] ||
+        node->inputs[1]->constant)
         return true;
     const Slot *slot = node->input_slots[1];
     Shape shape = node->inputs[1]->shape;
@@ -157,4 +159,7 @@ static bool rewrite_operand(Lowering *lowering, Node *node, Error *error)
     return node_set_input(lowering->graph, node, 1, chain.value, error);
 }
 
-bool lower_matmul_operand(Lowering *lowering, Error *error) { return lower_walk(lowering, rewrite_operand, error); }
+bool lower_matmul_operand(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, rewrite_operand, error);
+}

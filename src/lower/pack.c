@@ -10,8 +10,8 @@ typedef struct Filter {
 } Filter;
 
 typedef struct Packing {
-    bool plain;                     /* C targets: no lanes */
-    int64_t lanes;                  /* 16 of 8 bits, 8 of 16 */
+    bool plain;    /* C targets: no lanes */
+    int64_t lanes; /* 16 of 8 bits, 8 of 16 */
 } Packing;
 
 /* Where element (o, i, y, x) goes. Full blocks of lanes first, output channels side by side in them; then the rest. */
@@ -40,18 +40,20 @@ static const char *layout_name(Lowering *lowering, const Filter *f, const Packin
     const char *body = has_rows ? "HWC" : "WC";
     if (packing->plain && f->grouped) return has_rows ? "HWCN" : "WCN";
     if (packing->plain) return has_rows ? "NHWC" : "NWC";
-    return arena_format(&lowering->graph->arena, "(N/%d)%s%d%s", (int)packing->lanes, body, (int)packing->lanes, f->outputs % packing->lanes ? "_UNALIGNED" : "");
+    return arena_format(&lowering->graph->arena, "(N/%d)%s%d%s", (int)packing->lanes, body, (int)packing->lanes,
+                        f->outputs % packing->lanes ? "_UNALIGNED" : "");
 }
 
 /* Put the packed data there: one filter, or several one behind the other. */
-static bool replace(Lowering *lowering, Value *value, const Filter *f, const Packing *packing, int64_t filters, const int64_t strides[4], const Shape *dims,
-                    bool has_rows, Error *error)
+static bool replace(Lowering *lowering, Value *value, const Filter *f, const Packing *packing, int64_t filters, const int64_t strides[4],
+                    const Shape *dims, bool has_rows, Error *error)
 {
     const Tensor *from = value->constant;
     size_t bytes = dtype_bytes(from->dtype), step = (size_t)(f->outputs * f->inputs * f->rows * f->columns) * bytes;
     Tensor *packed = tensor_new(from->dtype, dims, error);
     if (!packed) return false;
-    for (int64_t k = 0; k < filters; k++) move(f, packing, bytes, from->data + (size_t)k * step, strides, packed->data + (size_t)k * step);
+    for (int64_t k = 0; k < filters; k++)
+        move(f, packing, bytes, from->data + (size_t)k * step, strides, packed->data + (size_t)k * step);
     value_set_constant(lowering->graph, value, packed);
     tensor_release(packed);
     value->device->layout = layout_name(lowering, f, packing, has_rows);
@@ -115,4 +117,7 @@ static bool pack_node(Lowering *lowering, Node *node, Error *error)
     return true;
 }
 
-bool lower_pack(Lowering *lowering, Error *error) { return lower_walk(lowering, pack_node, error); }
+bool lower_pack(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, pack_node, error);
+}

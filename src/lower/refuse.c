@@ -8,7 +8,10 @@ static void list(Text *text, int *count, const Node *node, const char *why)
     if ((*count)++ < 20) text_format(text, "%s%s: %s", *count > 1 ? "; " : "", node_where(node, where), why);
 }
 
-static bool writable(Dtype dtype) { return dtype != DTYPE_NONE && dtype != DTYPE_UINT16 && dtype != DTYPE_UINT32 && dtype != DTYPE_UINT64; }
+static bool writable(Dtype dtype)
+{
+    return dtype != DTYPE_NONE && dtype != DTYPE_UINT16 && dtype != DTYPE_UINT32 && dtype != DTYPE_UINT64;
+}
 
 static const char *reason(const Node *node)
 {
@@ -20,7 +23,8 @@ static const char *reason(const Node *node)
     }
     for (int i = 0; i < node->input_count; i++) {
         const Value *value = node->inputs[i];
-        if (value && value->constant && !writable(value->constant->dtype)) return "a constant of a type that .espdl files cannot hold: convert it to int32 or int64";
+        if (value && value->constant && !writable(value->constant->dtype))
+            return "a constant of a type that .espdl files cannot hold: convert it to int32 or int64";
     }
     if ((node->op->layout == LAYOUT_CONV || node->op->layout == LAYOUT_RESIZE) && data && data->shaped && rank != 3 && rank != 4)
         return "only one-dimensional and two-dimensional data (rank 3 and 4) can be stored: reshape the input";
@@ -39,10 +43,10 @@ bool lower_refuse(Lowering *lowering, Error *error)
         if (why) list(&text, &count, graph->nodes[i], why);
     }
     if (count > 20) text_format(&text, "; and %d more", count - 20);
-    bool ok = count == 0 ? true
-              : text.data && !text.failed
-                  ? fail(error, graph->name, "change these nodes, or leave them out of the model", "%d nodes cannot be exported: %s", count, text.data)
-                  : fail_memory(error, 256);
+    bool ok = count == 0                  ? true
+              : text.data && !text.failed ? fail(error, graph->name, "change these nodes, or leave them out of the model",
+                                                 "%d nodes cannot be exported: %s", count, text.data)
+                                          : fail_memory(error, 256);
     text_free(&text);
     return ok;
 }

@@ -22,7 +22,8 @@ static Value *equal_parts(Lowering *lowering, const Node *node, Error *error)
 static bool append_input(Lowering *lowering, Node *node, Value *value, Error *error)
 {
     if (!value || !node_add_input(lowering->graph, node, value, error)) return error->code != ERROR_NONE ? false : fail_memory(error, 64);
-    if (node->quantized) node->input_slots[node->input_count - 1]->bits = 0;   /* the reference gives this end no slot: the .json leaves it out */
+    if (node->quantized)
+        node->input_slots[node->input_count - 1]->bits = 0; /* the reference gives this end no slot: the .json leaves it out */
     return true;
 }
 
@@ -97,4 +98,7 @@ static bool fuse_relu(Lowering *lowering, Node *node, Error *error)
     return narrow_output(lowering, node, slot, error);
 }
 
-bool lower_fuse_relu(Lowering *lowering, Error *error) { return lower_walk(lowering, fuse_relu, error); }
+bool lower_fuse_relu(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, fuse_relu, error);
+}

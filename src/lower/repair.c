@@ -3,7 +3,10 @@
 
 #include "lower/lower.h"
 
-static int spatial_rank(const Node *node) { return node->input_count && node->inputs[0] && node->inputs[0]->shaped ? node->inputs[0]->shape.rank - 2 : 0; }
+static int spatial_rank(const Node *node)
+{
+    return node->input_count && node->inputs[0] && node->inputs[0]->shaped ? node->inputs[0]->shape.rank - 2 : 0;
+}
 
 static bool lists(const Node *node, const char *name)
 {
@@ -26,16 +29,20 @@ static bool fill_defaults(Lowering *lowering, Node *node, Error *error)
     int spatial = spatial_rank(node);
     if (node->op->layout == LAYOUT_CONV && spatial > 0) {
         const Value *weight = node->op->pack == PACK_CONV && node->input_count > 1 ? node->inputs[1] : NULL;
-        if (!fill_list(lowering, node, "strides", ones, spatial, error) || !fill_list(lowering, node, "pads", zeros, 2 * spatial, error)) return false;
+        if (!fill_list(lowering, node, "strides", ones, spatial, error) || !fill_list(lowering, node, "pads", zeros, 2 * spatial, error))
+            return false;
         if (weight && (!fill_list(lowering, node, "dilations", ones, spatial, error) ||
                        !fill_list(lowering, node, "kernel_shape", weight->shape.dims + 2, spatial, error)))
             return false;
     }
-    if (node_is(node, "Pad") && !node_attribute(node, "mode") && !node_set_string(lowering->graph, node, "mode", "constant")) return fail_memory(error, 64);
-    if (node_is(node, "Reshape") && !node_attribute(node, "allowzero") && node->input_count > 1 && node->inputs[1] && node->inputs[1]->constant) {
+    if (node_is(node, "Pad") && !node_attribute(node, "mode") && !node_set_string(lowering->graph, node, "mode", "constant"))
+        return fail_memory(error, 64);
+    if (node_is(node, "Reshape") && !node_attribute(node, "allowzero") && node->input_count > 1 && node->inputs[1] &&
+        node->inputs[1]->constant) {
         const Tensor *shape = node->inputs[1]->constant;
         bool zero = false;
-        for (int64_t i = 0; i < tensor_count(shape); i++) zero = zero || tensor_get_integer(shape, i) == 0;
+        for (int64_t i = 0; i < tensor_count(shape); i++)
+            zero = zero || tensor_get_integer(shape, i) == 0;
         if (zero && !node_set_integer(lowering->graph, node, "allowzero", 0)) return fail_memory(error, 64);
     }
     return true;
@@ -44,12 +51,14 @@ static bool fill_defaults(Lowering *lowering, Node *node, Error *error)
 /* The chip does not count indices from the end (CHIP C16). */
 static bool count_from_start(Lowering *lowering, Node *node, Error *error)
 {
-    if (!node_is(node, "Gather") || node->input_count < 2 || !node->inputs[1] || !node->inputs[1]->constant || !node->inputs[0]->shaped) return true;
+    if (!node_is(node, "Gather") || node->input_count < 2 || !node->inputs[1] || !node->inputs[1]->constant || !node->inputs[0]->shaped)
+        return true;
     const Tensor *indices = node->inputs[1]->constant;
     int64_t axis = node_integer(node, "axis", 0), count = tensor_count(indices);
     if (axis < 0) axis += node->inputs[0]->shape.rank;
     bool negative = false;
-    for (int64_t i = 0; i < count; i++) negative = negative || tensor_get_integer(indices, i) < 0;
+    for (int64_t i = 0; i < count; i++)
+        negative = negative || tensor_get_integer(indices, i) < 0;
     if (!negative || axis < 0 || axis >= node->inputs[0]->shape.rank) return true;
     Value *own = lower_own_constant(lowering, node, 1, error);
     Tensor *counted = own ? tensor_copy(own->constant, error) : NULL;
@@ -70,7 +79,8 @@ static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
     int64_t pads[2 * ESPQ_MAX_RANK] = {0}, strides[ESPQ_MAX_RANK], kernel[ESPQ_MAX_RANK], dilations[ESPQ_MAX_RANK];
     if (!node_is(node, "MaxPool") || !node_integer(node, "ceil_mode", 0) || !node->outputs[0] || spatial < 1) return true;
     if (node_integers(node, "kernel_shape", kernel, ESPQ_MAX_RANK) != spatial) return true;
-    for (int i = 0; i < spatial; i++) strides[i] = dilations[i] = 1;
+    for (int i = 0; i < spatial; i++)
+        strides[i] = dilations[i] = 1;
     node_integers(node, "pads", pads, 2 * ESPQ_MAX_RANK);
     node_integers(node, "strides", strides, ESPQ_MAX_RANK);
     node_integers(node, "dilations", dilations, ESPQ_MAX_RANK);
@@ -79,7 +89,8 @@ static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
         int64_t needed = (out - 1) * strides[i] + dilations[i] * (kernel[i] - 1) + 1 - size - pads[i];
         if (needed > pads[spatial + i]) pads[spatial + i] = needed;
     }
-    return (node_set_integers(lowering->graph, node, "pads", pads, 2 * spatial) && node_set_integer(lowering->graph, node, "ceil_mode", 0)) ||
+    return (node_set_integers(lowering->graph, node, "pads", pads, 2 * spatial) &&
+            node_set_integer(lowering->graph, node, "ceil_mode", 0)) ||
            fail_memory(error, 64);
 }
 
@@ -88,7 +99,9 @@ bool lower_repair(Lowering *lowering, Error *error)
     Graph *graph = lowering->graph;
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
-        if (lower_setting(lowering)->switches.write_defaults && (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error))) return false;
+        if (lower_setting(lowering)->switches.write_defaults &&
+            (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error)))
+            return false;
         if (lower_setting(lowering)->switches.ceil_mode_pads && !pad_ceil(lowering, node, error)) return false;
     }
     return true;

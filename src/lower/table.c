@@ -6,7 +6,7 @@
 
 enum { MOST_PARAMETERS = 4 };
 
-typedef struct TableShape {         /* codes first, first + step … */
+typedef struct TableShape { /* codes first, first + step … */
     int64_t first, step, count;
 } TableShape;
 
@@ -31,7 +31,8 @@ static int read_parameters(const Node *node, double *parameters)
 }
 
 /* One entry. The reference evaluates in float32: x and y are rounded to it. */
-static int64_t entry(const Node *node, const Slot *slot, int64_t code, int input_exponent, int output_exponent, const double *parameters, int count)
+static int64_t entry(const Node *node, const Slot *slot, int64_t code, int input_exponent, int output_exponent, const double *parameters,
+                     int count)
 {
     float x = (float)code * ldexpf(1, input_exponent);
     float y = (float)node->op->table(node, (double)x, parameters, count);
@@ -86,7 +87,7 @@ static bool table_of_node(Lowering *lowering, Node *node, Error *error)
 {
     if (!node->quantized || !node->op || !node->op->table || !node->platform || !node->outputs[0] || !element_by_element(node)) return true;
     int bits = node->platform->bits;
-    bool read16 = node_is(node, "Gelu") || !lower_setting(lowering)->switches.lut16_only_used;   /* the others compute at 16 bits (E25) */
+    bool read16 = node_is(node, "Gelu") || !lower_setting(lowering)->switches.lut16_only_used; /* the others compute at 16 bits (E25) */
     if (bits != 8 && (bits != 16 || lowering->options->int16_lut_step <= 0 || !read16)) return true;
     const DeviceValue *input = node->inputs[0]->device, *output = node->outputs[0]->device;
     if (!output->exponents || output->dtype != (bits == 8 ? DTYPE_INT8 : DTYPE_INT16)) return true;
@@ -97,7 +98,8 @@ bool lower_tables(Lowering *lowering, Error *error)
 {
     int64_t step = lowering->options->int16_lut_step;
     if (step > 32768 || (step > 0 && (step & (step - 1))))
-        return fail(error, "int16_lut_step", "give 0 (no tables) or a power of two up to 32768", "%lld is no step that the chip can read", (long long)step);
+        return fail(error, "int16_lut_step", "give 0 (no tables) or a power of two up to 32768", "%lld is no step that the chip can read",
+                    (long long)step);
     return lower_walk(lowering, table_of_node, error);
 }
 
@@ -130,9 +132,11 @@ static void drop(Graph *graph, Node *node)
 static bool unary_table(Lowering *lowering, Node *node, Error *error)
 {
     Graph *graph = lowering->graph;
-    if (node->quantized || !node->op || !node->op->table || node->op->module || node->input_count != 1 || node->output_count != 1) return true;
+    if (node->quantized || !node->op || !node->op->table || node->op->module || node->input_count != 1 || node->output_count != 1)
+        return true;
     Node *before = node->inputs[0] ? node->inputs[0]->producer : NULL;
-    if (!before || !node_is(before, "DequantizeLinear") || before->inputs[2]->dtype != DTYPE_INT8 || !before->inputs[0]->producer) return true;
+    if (!before || !node_is(before, "DequantizeLinear") || before->inputs[2]->dtype != DTYPE_INT8 || !before->inputs[0]->producer)
+        return true;
     Node *behind = quantized_reader(lowering, node);
     if (!behind) return true;
     Value *data = before->inputs[0], *result = node->outputs[0];

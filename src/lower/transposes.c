@@ -6,7 +6,9 @@
 /* The node that alone reads a value which nobody outside sees. */
 static Node *only_reader(const Lowering *lowering, const Node *node)
 {
-    if (node->output_count != 1 || !node->outputs[0] || node->outputs[0]->use_count != 1 || value_is_output(lowering->graph, node->outputs[0])) return NULL;
+    if (node->output_count != 1 || !node->outputs[0] || node->outputs[0]->use_count != 1 ||
+        value_is_output(lowering->graph, node->outputs[0]))
+        return NULL;
     return node->outputs[0]->uses[0].node;
 }
 
@@ -14,14 +16,16 @@ static int read_perm(const Node *node, int *perm)
 {
     int64_t axes[ESPQ_MAX_RANK];
     int rank = node_integers(node, "perm", axes, ESPQ_MAX_RANK);
-    for (int i = 0; i < rank; i++) perm[i] = (int)axes[i];
+    for (int i = 0; i < rank; i++)
+        perm[i] = (int)axes[i];
     return rank;
 }
 
 static bool write_perm(Lowering *lowering, Node *node, const int *perm, int rank, Error *error)
 {
     int64_t axes[ESPQ_MAX_RANK];
-    for (int i = 0; i < rank; i++) axes[i] = perm[i];
+    for (int i = 0; i < rank; i++)
+        axes[i] = perm[i];
     return node_set_integers(lowering->graph, node, "perm", axes, rank) || fail_memory(error, sizeof axes);
 }
 
@@ -65,14 +69,17 @@ static bool around_activation(Lowering *lowering, Node *first, Error *error)
     if (exact && from->device->perm_known) device_set_perm(turned, from->device->perm, from->device->perm_rank);
     perm_compose(p, q, rank, q);
     if (!perm_is_identity(q, rank)) return write_perm(lowering, second, q, rank, error);
-    if (exact) {                     /* stored alike; the model's order of the output's axes is that of `behind` */
+    if (exact) { /* stored alike; the model's order of the output's axes is that of `behind` */
         turned->shape = behind->shape;
         if (behind->device->perm_known) device_set_perm(turned, behind->device->perm, behind->device->perm_rank);
     }
     return bridge(lowering, second, turned, error);
 }
 
-bool lower_transposes_around(Lowering *lowering, Error *error) { return lower_walk(lowering, around_activation, error); }
+bool lower_transposes_around(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, around_activation, error);
+}
 
 /* Join all Transposes that follow into this one. */
 static bool join_followers(Lowering *lowering, Node *node, int *perm, int rank, Error *error)
@@ -121,4 +128,7 @@ static bool join_transposes(Lowering *lowering, Node *node, Error *error)
     return true;
 }
 
-bool lower_transposes(Lowering *lowering, Error *error) { return lower_walk(lowering, join_transposes, error); }
+bool lower_transposes(Lowering *lowering, Error *error)
+{
+    return lower_walk(lowering, join_transposes, error);
+}

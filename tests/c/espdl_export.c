@@ -60,10 +60,12 @@ TEST(model_has_the_references_form)
     EspdlModel *model = exported(device, false);
     REQUIRE(model, "no model");
     int empty = 0;
-    for (int i = 0; i < model->value_count; i++) empty += !*model->values[i].name && !model->values[i].shaped;
+    for (int i = 0; i < model->value_count; i++)
+        empty += !*model->values[i].name && !model->values[i].shaped;
     CHECK(empty == 1, "%d empty names are described", empty);
     CHECK(strcmp(model->nodes[0].inputs[1], "") == 0, "input 1 is %s", model->nodes[0].inputs[1]);
-    CHECK(model->initializer_count == 3 && strcmp(model->initializers[0].name, "Clip_lut_0") == 0 && !model->initializers[0].doc, "no table first");
+    CHECK(model->initializer_count == 3 && strcmp(model->initializers[0].name, "Clip_lut_0") == 0 && !model->initializers[0].doc,
+          "no table first");
     CHECK(strcmp(model->initializers[2].doc, "layout ==> UNK") == 0, "a parameter is marked %s", model->initializers[2].doc);
     for (int i = 1; i < model->nodes[0].attribute_count; i++)
         CHECK(strcmp(model->nodes[0].attributes[i - 1].name, model->nodes[0].attributes[i].name) < 0, "attributes are out of order");

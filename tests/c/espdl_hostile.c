@@ -33,11 +33,11 @@ TEST(truncated_files_are_refused)
     long before = fault_blocks();
     CHECK(use(bytes, count), "the whole file is refused");
     for (size_t length = 0; length < count; length++) {
-        uint8_t *cut = memory_new(length + 1);   /* its own block, so that a sanitizer sees reading past the end */
+        uint8_t *cut = memory_new(length + 1); /* its own block, so that a sanitizer sees reading past the end */
         memcpy(cut, bytes, length);
         CHECK(!use(cut, length), "accepted at %zu of %zu bytes", length, count);
         if (length >= 16) {
-            uint32_t said = (uint32_t)(length - 16);   /* the header agrees with the cut */
+            uint32_t said = (uint32_t)(length - 16); /* the header agrees with the cut */
             memcpy(cut + 8, &said, 4);
             use(cut, length);
         }
@@ -145,6 +145,6 @@ TEST(shared_offsets_do_not_multiply)
     CHECK(!parsed && strstr(error.what, "far more than it holds"), "%s", parsed ? "accepted" : error.what);
     espdl_model_free(parsed);
     memory_free(bytes);
-    model->node_count = 1;   /* the nodes share their attributes: released once */
+    model->node_count = 1; /* the nodes share their attributes: released once */
     espdl_model_free(model);
 }

@@ -15,16 +15,19 @@ static void *kept(EspdlModel *model, const void *data, size_t bytes)
 #define LIST(type, ...) kept(model, (const type[]){__VA_ARGS__}, sizeof((const type[]){__VA_ARGS__}))
 #define INTEGERS(...) LIST(int64_t, __VA_ARGS__)
 
-static EspdlTensor tensor(EspdlModel *model, const char *name, const char *doc, Dtype dtype, int rank, const int64_t *dims, int64_t exponent)
+static EspdlTensor tensor(EspdlModel *model, const char *name, const char *doc, Dtype dtype, int rank, const int64_t *dims,
+                          int64_t exponent)
 {
     EspdlTensor made = {.name = name, .doc = doc, .data_type = dtype_rows[dtype].espdl, .rank = rank, .exponent_count = 1};
     size_t count = 1;
-    for (int i = 0; i < rank; i++) count *= (size_t)dims[i];
+    for (int i = 0; i < rank; i++)
+        count *= (size_t)dims[i];
     made.dims = kept(model, dims, sizeof *dims * (size_t)rank);
     made.exponents = INTEGERS(exponent);
     made.data_bytes = count * dtype_bytes(dtype);
     uint8_t *data = arena_new(&model->arena, made.data_bytes + 1);
-    for (size_t i = 0; i < made.data_bytes; i++) data[i] = (uint8_t)(3 * i);
+    for (size_t i = 0; i < made.data_bytes; i++)
+        data[i] = (uint8_t)(3 * i);
     made.data = data;
     return made;
 }
@@ -37,11 +40,17 @@ static EspdlValue value(EspdlModel *model, const char *name, int64_t channels, i
     return made;
 }
 
-static EspdlNode node(EspdlModel *model, const char *name, const char *type, const char **inputs, int input_count, const char *output, Attribute *attributes,
-                      int attribute_count)
+static EspdlNode node(EspdlModel *model, const char *name, const char *type, const char **inputs, int input_count, const char *output,
+                      Attribute *attributes, int attribute_count)
 {
-    EspdlNode made = {.name = name, .type = type, .domain = "", .inputs = inputs, .input_count = input_count, .output_count = 1,
-                      .attributes = attributes, .attribute_count = attribute_count};
+    EspdlNode made = {.name = name,
+                      .type = type,
+                      .domain = "",
+                      .inputs = inputs,
+                      .input_count = input_count,
+                      .output_count = 1,
+                      .attributes = attributes,
+                      .attribute_count = attribute_count};
     made.outputs = LIST(const char *, output);
     return made;
 }
@@ -130,8 +139,9 @@ bool same_models(const EspdlModel *a, const EspdlModel *b)
 {
     Error error = {0};
     Text x = {0}, y = {0};
-    bool same = espdl_info_text(a, &x, &error) && espdl_info_text(b, &y, &error) && x.length == y.length && memcmp(x.data, y.data, x.length) == 0 &&
-                a->ir_version == b->ir_version && a->model_version == b->model_version && a->metadata_count == b->metadata_count;
+    bool same = espdl_info_text(a, &x, &error) && espdl_info_text(b, &y, &error) && x.length == y.length &&
+                memcmp(x.data, y.data, x.length) == 0 && a->ir_version == b->ir_version && a->model_version == b->model_version &&
+                a->metadata_count == b->metadata_count;
     text_free(&x);
     text_free(&y);
     return same;

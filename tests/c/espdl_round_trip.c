@@ -42,7 +42,8 @@ TEST(files_are_reproducible_and_aligned)
     EspdlModel *model = espdl_parse(a, count, "small", &error);
     REQUIRE(model, "%s", error.what);
     for (int i = 0; i < model->initializer_count; i++)
-        CHECK(!model->initializers[i].data_bytes || ((const uint8_t *)model->initializers[i].data - model->file) % 16 == 0, "initializer %d", i);
+        CHECK(!model->initializers[i].data_bytes || ((const uint8_t *)model->initializers[i].data - model->file) % 16 == 0,
+              "initializer %d", i);
     espdl_model_free(model);
     memory_free(a);
     memory_free(b);
@@ -91,7 +92,9 @@ TEST(writer_and_reader_survive_failing_allocations)
             size_t length = 0;
             EspdlModel *parsed = NULL;
             fault_arm(FAULT_ALLOCATION, FAULT_FROM, n);
-            bool ok = act == 0 ? espdl_write(model, &made, &length, &error) : act == 1 ? (parsed = espdl_parse(bytes, count, "small", &error)) != NULL : espdl_info_text(model, &text, &error);
+            bool ok = act == 0   ? espdl_write(model, &made, &length, &error)
+                      : act == 1 ? (parsed = espdl_parse(bytes, count, "small", &error)) != NULL
+                                 : espdl_info_text(model, &text, &error);
             bool reached = fault_disarm();
             memory_free(made);
             espdl_model_free(parsed);

@@ -21,23 +21,74 @@ static Attribute *attribute(EspdlModel *model, const char *name)
     return NULL;
 }
 
-static void unknown_type(EspdlModel *model) { model->nodes[1].type = "Erf"; }
-static void no_quant_type(EspdlModel *model) { attribute(model, "quant_type")->name = "quant"; }
-static void no_strides(EspdlModel *model) { attribute(model, "strides")->name = "strides2"; }
-static void odd_group(EspdlModel *model) { attribute(model, "group")->integer = 2; }
-static void equal_names(EspdlModel *model) { model->nodes[1].name = "conv"; }
-static void lost_input(EspdlModel *model) { model->nodes[1].inputs[0] = "nothing"; }
-static void cycle(EspdlModel *model) { model->nodes[0].inputs[0] = "y"; }
-static void lost_output(EspdlModel *model) { model->outputs[0].name = "nothing"; }
-static void no_exponent(EspdlModel *model) { model->values[1].exponent_count = 0; }
-static void far_exponent(EspdlModel *model) { model->values[1].exponents[0] = 31; }
-static void negative_shift(EspdlModel *model) { model->values[1].exponents[0] = -13; }
-static void other_type(EspdlModel *model) { model->values[1].elem_type = dtype_rows[DTYPE_INT16].espdl; }
-static void wide_bias(EspdlModel *model) { model->initializers[2].data_type = dtype_rows[DTYPE_FLOAT32].espdl; }
-static void small_table(EspdlModel *model) { model->initializers[0].data_bytes = 255; }
-static void moved_table(EspdlModel *model) { model->initializers[0].exponents[0] = -6; }
-static void no_table(EspdlModel *model) { model->initializers[0].name = "other"; }
-static void two_pictures(EspdlModel *model) { model->values[0].dims[0] = 2; }
+static void unknown_type(EspdlModel *model)
+{
+    model->nodes[1].type = "Erf";
+}
+static void no_quant_type(EspdlModel *model)
+{
+    attribute(model, "quant_type")->name = "quant";
+}
+static void no_strides(EspdlModel *model)
+{
+    attribute(model, "strides")->name = "strides2";
+}
+static void odd_group(EspdlModel *model)
+{
+    attribute(model, "group")->integer = 2;
+}
+static void equal_names(EspdlModel *model)
+{
+    model->nodes[1].name = "conv";
+}
+static void lost_input(EspdlModel *model)
+{
+    model->nodes[1].inputs[0] = "nothing";
+}
+static void cycle(EspdlModel *model)
+{
+    model->nodes[0].inputs[0] = "y";
+}
+static void lost_output(EspdlModel *model)
+{
+    model->outputs[0].name = "nothing";
+}
+static void no_exponent(EspdlModel *model)
+{
+    model->values[1].exponent_count = 0;
+}
+static void far_exponent(EspdlModel *model)
+{
+    model->values[1].exponents[0] = 31;
+}
+static void negative_shift(EspdlModel *model)
+{
+    model->values[1].exponents[0] = -13;
+}
+static void other_type(EspdlModel *model)
+{
+    model->values[1].elem_type = dtype_rows[DTYPE_INT16].espdl;
+}
+static void wide_bias(EspdlModel *model)
+{
+    model->initializers[2].data_type = dtype_rows[DTYPE_FLOAT32].espdl;
+}
+static void small_table(EspdlModel *model)
+{
+    model->initializers[0].data_bytes = 255;
+}
+static void moved_table(EspdlModel *model)
+{
+    model->initializers[0].exponents[0] = -6;
+}
+static void no_table(EspdlModel *model)
+{
+    model->initializers[0].name = "other";
+}
+static void two_pictures(EspdlModel *model)
+{
+    model->values[0].dims[0] = 2;
+}
 
 static void exponent_list(EspdlModel *model)
 {
@@ -80,8 +131,10 @@ TEST(verify_finds_what_is_broken)
         REQUIRE(espdl_verify(model, row ? row->target : "esp32p4", &findings, &error), "%s", error.what);
         bool found = false;
         for (int k = 0; k < findings.count; k++) {
-            if (!row) CHECK(false, "a good file: %s %s: %s", findings.rows[k].rule, findings.rows[k].where, findings.rows[k].text);
-            else found = found || (findings.rows[k].level == row->level && strcmp(findings.rows[k].rule, row->rule) == 0);
+            if (!row)
+                CHECK(false, "a good file: %s %s: %s", findings.rows[k].rule, findings.rows[k].where, findings.rows[k].text);
+            else
+                found = found || (findings.rows[k].level == row->level && strcmp(findings.rows[k].rule, row->rule) == 0);
         }
         if (row) CHECK(found, "%s is not noticed under %s", row->what, row->rule);
         findings_free(&findings);

@@ -103,7 +103,8 @@ TEST(relu_is_fused_where_nobody_looks_between)
         Graph *device = lower_with(graph, "esp32p4", true);
         REQUIRE(device, "not lowered");
         CHECK(count_type(device, "Relu") == (kind > 0), "kind %d: %d Relus", kind, count_type(device, "Relu"));
-        CHECK(strcmp(node_string(graph_node(device, "conv"), "activation", ""), kind ? "Linear" : "Relu") == 0, "kind %d: activation", kind);
+        CHECK(strcmp(node_string(graph_node(device, "conv"), "activation", ""), kind ? "Linear" : "Relu") == 0, "kind %d: activation",
+              kind);
         CHECK(device->output_count == (kind == 1 ? 2 : 1), "kind %d: outputs", kind);
         graph_free(device);
         graph_free(graph);
@@ -115,7 +116,8 @@ TEST(refusal_names_all_nodes)
 {
     Error error = {0};
     Graph *graph = conv_relu(false);
-    for (int i = 0; i < graph->node_count; i++) graph->nodes[i]->op = NULL;
+    for (int i = 0; i < graph->node_count; i++)
+        graph->nodes[i]->op = NULL;
     Setting *setting = setting_new(SETTING_ESPDL, &error);
     LowerOptions options = {setting, target_find("esp32p4"), 256};
     CHECK(lower_graph(graph, &options, &error) == NULL, "it was exported");

@@ -11,7 +11,8 @@ static Graph *mixed_graph(void)
 {
     Error error = {0};
     Graph *graph = graph_new("faults", &error);
-    Shape input = shape_of(4, (int64_t[]){1, 2, 4, 6}), weight = shape_of(4, (int64_t[]){3, 2, 1, 1}), channel = shape_of(3, (int64_t[]){3, 1, 1});
+    Shape input = shape_of(4, (int64_t[]){1, 2, 4, 6}), weight = shape_of(4, (int64_t[]){3, 2, 1, 1}),
+          channel = shape_of(3, (int64_t[]){3, 1, 1});
     make_input(graph, "x", &input);
     make_parameter(graph, "w", &weight, 1);
     make_parameter(graph, "k", &channel, 2);

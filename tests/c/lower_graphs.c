@@ -55,7 +55,8 @@ void quantize_graph(Graph *graph, const char *name, int bits)
             if (!node->inputs[k] || (constant && constant->dtype != DTYPE_FLOAT32)) continue;
             fill(graph, node->input_slots[k], target, bias ? platform->bias_bits : bits, bias ? -12 : constant ? -7 : -5);
         }
-        for (int k = 0; k < node->output_count; k++) fill(graph, node->output_slots[k], target, bits, -5);
+        for (int k = 0; k < node->output_count; k++)
+            fill(graph, node->output_slots[k], target, bits, -5);
     }
 }
 
@@ -93,7 +94,8 @@ int64_t device_integer(const Graph *device, const char *name, int64_t index)
 int count_type(const Graph *device, const char *type)
 {
     int count = 0;
-    for (int i = 0; i < device->node_count; i++) count += strcmp(device->nodes[i]->type, type) == 0;
+    for (int i = 0; i < device->node_count; i++)
+        count += strcmp(device->nodes[i]->type, type) == 0;
     return count;
 }
 

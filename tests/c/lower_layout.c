@@ -3,7 +3,10 @@
 #include "check.h"
 #include "lower_graphs.h"
 
-static float first_axis(const int64_t *at) { return (float)at[0] / 128; }
+static float first_axis(const int64_t *at)
+{
+    return (float)at[0] / 128;
+}
 
 /* x [1,2,4,6] -> Conv 1x1 to 3 channels -> c [1,3,4,6], ready for one more node. */
 static Graph *conv_first(void)
@@ -68,8 +71,10 @@ TEST(axes_follow_the_data)
     node_set_integer(graph, softmax, "axis", 1);
     Graph *device = finish(graph, "y", true);
     REQUIRE(device, "not lowered");
-    CHECK(node_integer(graph_node(device, "cat"), "axis", 0) == 3, "Concat works along %d", (int)node_integer(graph_node(device, "cat"), "axis", 0));
-    CHECK(node_integer(graph_node(device, "soft"), "axis", 0) == 3, "Softmax works along %d", (int)node_integer(graph_node(device, "soft"), "axis", 0));
+    CHECK(node_integer(graph_node(device, "cat"), "axis", 0) == 3, "Concat works along %d",
+          (int)node_integer(graph_node(device, "cat"), "axis", 0));
+    CHECK(node_integer(graph_node(device, "soft"), "axis", 0) == 3, "Softmax works along %d",
+          (int)node_integer(graph_node(device, "soft"), "axis", 0));
     graph_free(device);
 }
 
@@ -85,8 +90,8 @@ TEST(reduction_axes_are_turned_and_sorted)
     node_set_integer(graph, mean, "keepdims", 0);
     Graph *device = finish(graph, "y", true);
     REQUIRE(device, "not lowered");
-    CHECK(device_integer(device, "axes", 0) == 1 && device_integer(device, "axes", 1) == 2, "axes are %d, %d", (int)device_integer(device, "axes", 0),
-          (int)device_integer(device, "axes", 1));
+    CHECK(device_integer(device, "axes", 0) == 1 && device_integer(device, "axes", 1) == 2, "axes are %d, %d",
+          (int)device_integer(device, "axes", 0), (int)device_integer(device, "axes", 1));
     CHECK(strcmp(stored_shape(device, "y"), "1x3") == 0, "output is %s", stored_shape(device, "y"));
     graph_free(device);
 }

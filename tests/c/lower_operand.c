@@ -20,8 +20,11 @@ static Graph *product(int64_t n)
  * (EXPORT 2.4): below one lane two, whole lanes three, lanes and a rest eight. */
 TEST(dynamic_operand_is_rearranged)
 {
-    static const struct { const char *target; int64_t n; int transposes, reshapes, slices, concats; } rows[] = {
-        {"esp32p4", 5, 1, 1, 0, 0}, {"esp32p4", 32, 1, 2, 0, 0}, {"esp32p4", 18, 2, 3, 2, 1}, {"c", 18, 1, 1, 0, 0}};
+    static const struct {
+        const char *target;
+        int64_t n;
+        int transposes, reshapes, slices, concats;
+    } rows[] = {{"esp32p4", 5, 1, 1, 0, 0}, {"esp32p4", 32, 1, 2, 0, 0}, {"esp32p4", 18, 2, 3, 2, 1}, {"c", 18, 1, 1, 0, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Graph *graph = product(rows[i].n);
         quantize_graph(graph, rows[i].target, 8);
@@ -33,7 +36,8 @@ TEST(dynamic_operand_is_rearranged)
               count_type(device, "Reshape"), count_type(device, "Slice"), count_type(device, "Concat"));
         const Node *matmul = graph_node(device, "product");
         CHECK(shape_equal(&matmul->inputs[1]->shape, &graph_value(device, "b")->shape), "the operand has another shape");
-        CHECK(matmul->inputs[1]->device->dtype == DTYPE_INT8 && matmul->inputs[1]->device->exponents[0] == -5, "the operand has another format");
+        CHECK(matmul->inputs[1]->device->dtype == DTYPE_INT8 && matmul->inputs[1]->device->exponents[0] == -5,
+              "the operand has another format");
         graph_free(device);
         graph_free(graph);
     }

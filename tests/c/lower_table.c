@@ -36,7 +36,8 @@ static void check_table(Graph *device, const char *table, int64_t entries, const
     CHECK(tensor_count(value->constant) == entries, "%d entries", (int)tensor_count(value->constant));
     CHECK(value->device->table && !value->device->layout, "a table has no layout");
     for (int i = 0; i < count; i++)
-        CHECK(device_integer(device, table, i) == first[i], "%s[%d] is %d, expected %d", table, i, (int)device_integer(device, table, i), first[i]);
+        CHECK(device_integer(device, table, i) == first[i], "%s[%d] is %d, expected %d", table, i, (int)device_integer(device, table, i),
+              first[i]);
     CHECK(strcmp(node_string(graph_node(device, "node"), "lut", ""), table) == 0, "the node does not name its table");
     graph_free(device);
 }
@@ -66,9 +67,12 @@ TEST(unknown_unary_becomes_a_table)
         set_float(graph, "node");
         Graph *device = lower_with(graph, "esp32p4", reference);
         REQUIRE(device, "not lowered");
-        CHECK(count_type(device, "Erf") == reference && count_type(device, "LUT") == !reference, "Erf %d, LUT %d", count_type(device, "Erf"), count_type(device, "LUT"));
-        CHECK(count_type(device, "DequantizeLinear") == reference && count_type(device, "QuantizeLinear") == reference, "conversions are wrong");
-        if (!reference) CHECK(device_integer(device, "LUT_lut_1", 128 + 32) == 27, "erf(1) is %d / 32", (int)device_integer(device, "LUT_lut_1", 160));
+        CHECK(count_type(device, "Erf") == reference && count_type(device, "LUT") == !reference, "Erf %d, LUT %d",
+              count_type(device, "Erf"), count_type(device, "LUT"));
+        CHECK(count_type(device, "DequantizeLinear") == reference && count_type(device, "QuantizeLinear") == reference,
+              "conversions are wrong");
+        if (!reference)
+            CHECK(device_integer(device, "LUT_lut_1", 128 + 32) == 27, "erf(1) is %d / 32", (int)device_integer(device, "LUT_lut_1", 160));
         graph_free(device);
         graph_free(graph);
     }
