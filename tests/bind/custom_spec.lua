@@ -22,7 +22,8 @@ espq.observer {
 local function graph_with(type, attributes)
    return espq.graph {
       inputs = { x = { 1, 4 } }, outputs = { "y" },
-      nodes = { { type = type, name = "node", inputs = { "x" }, outputs = { "h" }, attributes = attributes }, { type = "Relu", name = "relu", inputs = { "h" }, outputs = { "y" } } },
+      nodes = { { type = type, name = "node", inputs = { "x" }, outputs = { "h" }, attributes = attributes }, { type = "Relu", name = "relu",
+            inputs = { "h" }, outputs = { "y" } } },
    }
 end
 

@@ -4,7 +4,8 @@ local espq = require "espq"
 local function sum_graph()
    return espq.graph {
       inputs = { { name = "a", shape = { 1, 2 } }, { name = "b", shape = { 1, 2 } } }, outputs = { "s" },
-      nodes = { { type = "Add", name = "add", inputs = { "a", "b" }, outputs = { "h" } }, { type = "Relu", name = "relu", inputs = { "h" }, outputs = { "s" } } },
+      nodes = { { type = "Add", name = "add", inputs = { "a", "b" }, outputs = { "h" } }, { type = "Relu", name = "relu", inputs = { "h" },
+            outputs = { "s" } } },
    }
 end
 

@@ -27,7 +27,8 @@ describe("building a graph", function()
    it("takes nodes in any order and tensors among their inputs", function()
       local graph = espq.graph {
          inputs = { x = { 2 } }, outputs = { "z" },
-         nodes = { { type = "Relu", inputs = { "y" }, outputs = { "z" } }, { type = "Add", name = "add", inputs = { "x", espq.ones { 2 } }, outputs = { "y" } } },
+         nodes = { { type = "Relu", inputs = { "y" }, outputs = { "z" } }, { type = "Add", name = "add", inputs = { "x", espq.ones { 2 } },
+               outputs = { "y" } } },
       }
       local run = espq.executor(graph, { mode = "float" })
       assert.same({ 0, 3 }, run(espq.tensor { -5.0, 2.0 })[1]:tolist())

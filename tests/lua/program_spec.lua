@@ -73,7 +73,8 @@ describe("the program", function()
    end)
 
    it("ends with 2 for wrong usage and names the nearest", function()
-      for arguments, hint in pairs { quantise = "quantize", ["--hlep"] = "unknown option", ["quantize m.onnx --calb x"] = "--calib", quantize = "usage", [""] = "espq SCRIPT" } do
+      for arguments, hint in pairs { quantise = "quantize", ["--hlep"] = "unknown option", ["quantize m.onnx --calb x"] = "--calib",
+            quantize = "usage", [""] = "espq SCRIPT" } do
          local code, out, err = run(arguments)
          assert.equal(2, code)
          assert.equal("", out)

@@ -58,7 +58,8 @@ end
 
 local function quantize(changes)
    local options = {
-      onnx_import_file = onnx(), espdl_export_file = folder .. "/out.espdl", calib_dataloader = batches(4), calib_steps = 4, input_shape = { 1, 4 }, target = "esp32p4",
+      onnx_import_file = onnx(), espdl_export_file = folder .. "/out.espdl", calib_dataloader = batches(4), calib_steps = 4, input_shape = { 1,
+            4 }, target = "esp32p4",
       test_values = "simulated",
    }
    for key, value in pairs(changes or {}) do options[key] = value end
