@@ -23,37 +23,56 @@ static bool check_axis(const Node *node, const Slot *slot, const Value *value, E
     return fail(error, node_where(node, where), "repair the model", "weight %s has too few axes for one exponent a channel", value->name);
 }
 
-/* Channels of zeros only take the largest exponent of the others: their own would be so small that their biases no longer fit. */
-static void follow_living_channels(const Tensor *constant, const Slot *slot, int *exponents, int count)
+/* A constant seen channel by channel: element (o, c, i) of [outer, count, inner]. */
+typedef struct Layout {
+    int64_t outer, count, inner;
+} Layout;
+
+static Layout layout_of(const Tensor *constant, const Slot *slot)
 {
-    int64_t outer = 1, inner = 1;
+    Layout layout = {1, 1, tensor_count(constant)};
+    if (!slot->per_channel) return layout;
+    layout.count = constant->shape.dims[slot->channel_axis];
+    layout.inner = 1;
     for (int i = 0; i < slot->channel_axis; i++)
-        outer *= constant->shape.dims[i];
+        layout.outer *= constant->shape.dims[i];
     for (int i = slot->channel_axis + 1; i < constant->shape.rank; i++)
-        inner *= constant->shape.dims[i];
-    const float *x = tensor_floats(constant);
-    int largest = 0;
-    bool found = false;
-    for (int pass = 0; pass < 2; pass++) {
-        for (int c = 0; c < count; c++) {
-            bool dead = true;
-            for (int64_t o = 0; dead && o < outer; o++) {
-                for (int64_t i = 0; dead && i < inner; i++)
-                    dead = x[(o * count + c) * inner + i] == 0;
-            }
-            if (pass == 0 && !dead && (!found || exponents[c] > largest)) largest = exponents[c], found = true;
-            if (pass == 1 && dead && found) exponents[c] = largest;
-        }
+        layout.inner *= constant->shape.dims[i];
+    return layout;
+}
+
+static bool is_dead(const Tensor *constant, const Layout *layout, int64_t channel)
+{
+    for (int64_t o = 0; o < layout->outer; o++) {
+        const float *x = tensor_floats(constant) + (o * layout->count + channel) * layout->inner;
+        for (int64_t i = 0; i < layout->inner; i++)
+            if (x[i] != 0) return false;
     }
+    return true;
+}
+
+/* Channels of zeros only take the largest exponent of the others: their own would be so small that their biases no longer fit. Where
+ * all are dead, they count as weights up to 1. */
+static void follow_living_channels(const Tensor *constant, const Slot *slot, int *exponents)
+{
+    Layout layout = layout_of(constant, slot);
+    int largest = 1 - slot->bits;
+    bool found = false;
+    for (int64_t c = 0; c < layout.count; c++) {
+        if (is_dead(constant, &layout, c) || (found && exponents[c] <= largest)) continue;
+        largest = exponents[c];
+        found = true;
+    }
+    for (int64_t c = 0; c < layout.count; c++)
+        if (is_dead(constant, &layout, c)) exponents[c] = largest;
 }
 
 bool parameter_exponents(const ObserverRow *row, Slot *slot, const Value *value, int64_t times, const Setting *setting, int *exponents,
                          Error *error)
 {
     if (!observer_constant(row, slot, value->name, value->constant, times, setting->switches.mse_fixed, exponents, error)) return false;
-    if (slot->per_channel && setting->switches.dead_channels_follow) {
-        follow_living_channels(value->constant, slot, exponents, parameter_channels(slot, value));
-    }
+    bool is_weight = (slot->node->op->flags & OPERATOR_WEIGHTED) && slot->index == 1;
+    if (is_weight && setting->switches.dead_channels_follow) follow_living_channels(value->constant, slot, exponents);
     return true;
 }
 
@@ -82,22 +101,36 @@ static void run_jobs(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
-/* What a rounding costs that is out of the ordinary: few values so large that most of the others vanish. */
+/* What a rounding costs that is out of the ordinary. Lost: values that become zero in channels where nearly all do. Clipped: values
+ * cut to less than half their size. */
 static void note_outliers(Graph *graph, const Node *node, Slot *slot, const Value *value)
 {
-    const Tensor *constant = value->constant;
-    int64_t count = tensor_count(constant), lost = 0, filled = 0, clipped = 0;
-    if (slot_exponent_count(slot) != 1 || slot->bits > 8 || count < 64) return;
-    float step = ldexpf(1.0f, slot_exponent(slot, 0)), limit = step * ((float)slot->maximum + 1) * 2;
-    for (int64_t i = 0; i < count; i++) {
-        float size = fabsf(tensor_floats(constant)[i]);
-        filled += size > 0;
-        lost += size > 0 && size < step / 2;
-        clipped += size > limit;
+    Layout layout = layout_of(value->constant, slot);
+    int64_t count = tensor_count(value->constant), filled = 0, lost = 0, clipped = 0;
+    bool all_small = true;
+    if (slot->bits > 8 || count < 32) return;
+    for (int64_t c = 0; c < layout.count; c++) {
+        float step = ldexpf(1.0f, slot_exponent(slot, (int)c)), limit = step * ((float)slot->maximum + 1) * 2;
+        int64_t here = 0, small = 0;
+        for (int64_t o = 0; o < layout.outer; o++) {
+            const float *x = tensor_floats(value->constant) + (o * layout.count + c) * layout.inner;
+            for (int64_t i = 0; i < layout.inner; i++) {
+                float size = fabsf(x[i]);
+                here += size > 0;
+                small += size > 0 && size < step / 2;
+                clipped += size > limit;
+            }
+        }
+        filled += here;
+        all_small = all_small && small == here;
+        if (here >= 8 && small * 10 > here * 9) lost += small;
     }
-    if (filled && lost * 10 > filled * 9) {
+    if (filled && all_small) {
+        graph_note(graph, "%s of %s: all of its values are smaller than half of the smallest step there is and become zero", value->name,
+                   node->name);
+    } else if (lost) {
         graph_note(graph, "%s of %s: %.1f %% of its values are rounded to zero, a few large ones stretch the range", value->name,
-                   node->name, 100.0 * (double)lost / (double)filled);
+                   node->name, 100.0 * (double)lost / (double)count);
     }
     if (clipped) {
         graph_note(graph, "%s of %s: %.3f %% of its values are clipped to less than half their size", value->name, node->name,
