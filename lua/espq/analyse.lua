@@ -56,4 +56,4 @@ function analyse.parameters(options)
                             { key = "mean_abs", format = "%.4f" } })
 end
 
-return analyse
+return check.module("analyse", analyse, { "sensitivity", "compare", "resolution" })

@@ -71,4 +71,14 @@ function check.later(what, given, fields)
    end
 end
 
+--- A module whose unknown names are errors, with the nearest name; `coming`: names that a later version has.
+function check.module(name, module, coming)
+   return setmetatable(module, { __index = function(self, key)
+      for _, word in ipairs(coming or {}) do
+         if word == key then check.fail(("espq.%s.%s comes in a later version"):format(name, key)) end
+      end
+      check.fail(("espq.%s has no '%s'%s"):format(name, tostring(key), check.hint(key, check.keys(self))))
+   end })
+end
+
 return check

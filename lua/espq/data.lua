@@ -572,4 +572,4 @@ end
 
 data.picture_fields = picture_fields
 
-return data
+return check.module("data", data)

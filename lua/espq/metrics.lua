@@ -323,4 +323,4 @@ function metrics.mean_average_precision(options)
    return setmetatable({ thresholds = thresholds, limit = options.limit or 100, classes = {}, pictures = 0 }, Detection)
 end
 
-return metrics
+return check.module("metrics", metrics)

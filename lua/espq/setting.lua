@@ -364,4 +364,4 @@ function setting.rows()
    return core.setting.rows()
 end
 
-return setting
+return check.module("setting", setting)
