@@ -91,29 +91,67 @@ local function iterator_of(what, loader)
    check.fail(("%s: a loader is a list of batches, a function, or espq.data.loader{…}; this is a %s"):format(what, type(loader)))
 end
 
+local function bytes_of(value)
+   if is_tensor(value) then return value.size * ((tonumber(value.dtype:match "%d+$") or 8) // 8) end
+   local sum = 0
+   if type(value) == "table" then
+      for _, item in pairs(value) do sum = sum + bytes_of(item) end
+   end
+   return sum
+end
+
+--- Remembers what walks have seen, so that several of them decode the data once. limit: bytes (128 MB); what lies behind is made anew on each walk.
+function data.memory(limit) return { batches = {}, bytes = 0, limit = limit or 128e6, full = false, complete = false } end
+
+-- The next batch of a walk as the engine takes it: from the memory while it lasts, then from the loader, from which the remembered part is skipped.
+local function prepared(what, loader, graph, options)
+   local memory, step, count = options.memory, nil, 0
+   local inputs = graph.inputs
+   return function()
+      count = count + 1
+      if memory and memory.batches[count] then return memory.batches[count] end
+      if memory and memory.complete then return nil end
+      if not step then
+         step = iterator_of(what, loader)
+         for _ = 1, count - 1 do step() end
+      end
+      local batch = step()
+      if batch == nil then
+         if memory and #memory.batches == count - 1 then memory.complete = true end
+         return nil
+      end
+      if options.collate_fn then
+         batch = options.collate_fn(batch)
+         if batch == nil then check.fail(what .. ": collate_fn returned nothing", nil, "it has to return a tensor, a list or a table name = tensor") end
+      end
+      batch = data.bind(("%s: batch %d"):format(what, count), inputs, batch)
+      if memory and not memory.full and #memory.batches == count - 1 then
+         memory.bytes = memory.bytes + bytes_of(batch)
+         memory.full = memory.bytes > memory.limit
+         if not memory.full then memory.batches[count] = batch end
+      end
+      return batch
+   end
+end
+
 --- A walk for the engine: a function called once a walk, which returns a function that gives lists of tensors.
 ---@param what string for messages
 ---@param loader any
 ---@param graph userdata
----@param options? { limit: integer, collate_fn: function, on_end: function }
+---@param options? { limit: integer, collate_fn: function, on_end: function, memory: table }
 function data.walk(what, loader, graph, options)
    options = options or {}
-   local inputs = graph.inputs
    return function()
-      local step, count = iterator_of(what, loader), 0
+      local next_batch, count = prepared(what, loader, graph, options), 0
       return function()
          if options.limit and count >= options.limit then return nil end
-         local batch = step()
-         if batch == nil then
-            if options.on_end then options.on_end(count) end
-            return nil
+         local batch = next_batch()
+         if batch then
+            count = count + 1
+         elseif options.on_end then
+            options.on_end(count)
          end
-         count = count + 1
-         if options.collate_fn then
-            batch = options.collate_fn(batch)
-            if batch == nil then check.fail(what .. ": collate_fn returned nothing", nil, "it has to return a tensor, a list or a table name = tensor") end
-         end
-         return data.bind(("%s: batch %d"):format(what, count), inputs, batch)
+         return batch
       end
    end
 end
@@ -527,15 +565,6 @@ function data.loader(options)
 end
 
 -- ---- keeping batches ----
-
-local function bytes_of(value)
-   if is_tensor(value) then return value.size * 8 end
-   local sum = 0
-   if type(value) == "table" then
-      for _, item in pairs(value) do sum = sum + bytes_of(item) end
-   end
-   return sum
-end
 
 local Cache = {}
 function Cache:__len() return #self.source end

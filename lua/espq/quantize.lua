@@ -175,9 +175,9 @@ local function run(what, options, graph, setting, road)
       report.random = true
    end
    local about = core.graph.about(graph)
-   local told = false
+   local told, memory = false, data.memory()
    road.walk = data.walk(what, loader, graph, {
-      limit = options.calib_steps, collate_fn = options.collate_fn,
+      limit = options.calib_steps, collate_fn = options.collate_fn, memory = memory,
       on_end = function(count)
          if not told and count < options.calib_steps then
             told = true
@@ -189,7 +189,7 @@ local function run(what, options, graph, setting, road)
    about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
    about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, metadata, true
    if options.error_report ~= false then
-      local walk = data.walk(what, loader, graph, { collate_fn = options.collate_fn })
+      local walk = data.walk(what, loader, graph, { collate_fn = options.collate_fn, memory = memory })
       local judge = { method = "snr", steps = 8, exact = about.exact }
       report.graphwise, report.graphwise_text = core.analyse.graphwise(graph, walk, judge)
       report.layerwise, report.layerwise_text = core.analyse.layerwise(graph, walk, judge)

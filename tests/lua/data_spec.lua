@@ -59,6 +59,37 @@ describe("a loader", function()
    end)
 end)
 
+describe("the memory of walks", function()
+   -- How often the loader was asked in three walks of four batches of 16 bytes.
+   local function asked(limit)
+      local count, memory = 0, data.memory(limit)
+      local function loader()
+         local i = 0
+         return function()
+            i, count = i + 1, count + 1
+            return i <= 4 and { a * i, b } or nil
+         end
+      end
+      local seen
+      for _ = 1, 3 do
+         seen = {}
+         for batch in data.walk("spec", loader, graph(), { memory = memory })() do seen[#seen + 1] = batch[1]:get(0, 0) end
+         assert.same({ 1, 2, 3, 4 }, seen)
+      end
+      return count
+   end
+
+   it("asks a loader once", function() assert.equal(5, asked()) end)
+   it("asks again for what does not fit", function() assert.equal(15, asked(40)) end)
+
+   it("lets a later walk go farther than the first", function()
+      local memory = data.memory()
+      local batches = { { a, b }, { a * 2, b }, { a * 3, b } }
+      assert.same({ one }, walked(batches, { memory = memory, limit = 1 }))
+      assert.equal(3, #walked(batches, { memory = memory }))
+   end)
+end)
+
 describe("data.loader", function()
    local dataset = espq.data.list { { espq.tensor { 1.0 }, 0 }, { espq.tensor { 2.0 }, 1 }, { espq.tensor { 3.0 }, 0 } }
 
