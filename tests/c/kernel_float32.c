@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "base/threads.h"
 #include "kernel/float32.h"
-#include "tests/c/check.h"
+#include "check.h"
 
 static int below(Random *random, int n)
 {

@@ -4,7 +4,7 @@
 
 #include "base/math.h"
 #include "base/random.h"
-#include "tests/c/check.h"
+#include "check.h"
 
 /* Largest error of `own` against `exact` over [low, high], in units of the last place of float32. */
 static double worst_float(float (*own)(float), long double (*exact)(long double), double low, double high, float *at)

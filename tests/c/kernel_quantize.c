@@ -9,7 +9,7 @@
 #include "base/threads.h"
 #include "kernel/float32.h"
 #include "kernel/quantize.h"
-#include "tests/c/check.h"
+#include "check.h"
 
 enum { COUNT = 70000 };
 
