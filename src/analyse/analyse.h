@@ -6,20 +6,23 @@
 #include "graph/graph.h"
 
 typedef enum { MEASURE_SNR, MEASURE_COSINE, MEASURE_MSE } Measure;
-bool measure_from_name(const char *name, Measure *measure, Error *error);   /* unknown: names the nearest */
+bool measure_from_name(const char *name, Measure *measure, Error *error); /* unknown: names the nearest */
 
 typedef struct AnalyseRow {
-    const char *name, *type;       /* of the node; live as long as the graph */
+    const char *name, *type; /* of the node; live as long as the graph */
     double value;
 } AnalyseRow;
 
-typedef struct AnalyseTable {      /* graphwise, layerwise */
+typedef struct AnalyseTable { /* graphwise, layerwise */
     Measure measure;
     int count;
-    AnalyseRow *rows;              /* graph order */
+    AnalyseRow *rows; /* graph order */
 } AnalyseTable;
 
-typedef struct Moments { double mean, deviation, skewness, kurtosis, minimum, maximum; int64_t histogram[32]; } Moments;
+typedef struct Moments {
+    double mean, deviation, skewness, kurtosis, minimum, maximum;
+    int64_t histogram[32];
+} Moments;
 
 typedef struct StatisticalRow {
     const char *name, *type, *variable;
@@ -28,16 +31,25 @@ typedef struct StatisticalRow {
     Moments noise, quantized, floating;
 } StatisticalRow;
 
-typedef struct StatisticalTable { int count; StatisticalRow *rows; } StatisticalTable;
+typedef struct StatisticalTable {
+    int count;
+    StatisticalRow *rows;
+} StatisticalTable;
 
-typedef struct ParameterRow { const char *variable, *node; double range, deviation, mean_abs; } ParameterRow;
-typedef struct ParameterTable { int count; ParameterRow *rows; } ParameterTable;
+typedef struct ParameterRow {
+    const char *variable, *node;
+    double range, deviation, mean_abs;
+} ParameterRow;
+typedef struct ParameterTable {
+    int count;
+    ParameterRow *rows;
+} ParameterTable;
 
 typedef struct AnalyseOptions {
     Measure measure;
-    int steps;                     /* 8: batches 0 … steps are read, steps + 1 of them (QUANT §12) */
-    bool exact;                    /* onnx_exact_ops, as the plan that is judged */
-    size_t memory_limit;           /* bytes for the cache of float values; 0: 32 MB, at least one sample */
+    int steps;           /* 8: batches 0 … steps are read, steps + 1 of them (QUANT §12) */
+    bool exact;          /* onnx_exact_ops, as the plan that is judged */
+    size_t memory_limit; /* bytes for the cache of float values; 0: 32 MB, at least one sample */
 } AnalyseOptions;
 
 bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *options, AnalyseTable *table, Error *error);
@@ -47,6 +59,6 @@ bool analyse_parameters(const Graph *graph, ParameterTable *table, Error *error)
 void analyse_table_free(AnalyseTable *table);
 void statistical_table_free(StatisticalTable *table);
 void parameter_table_free(ParameterTable *table);
-void analyse_print(const AnalyseTable *table, Text *text);   /* the reference's bar table (QUANT §12.5) */
+void analyse_print(const AnalyseTable *table, Text *text); /* the reference's bar table (QUANT §12.5) */
 
 #endif

@@ -6,16 +6,16 @@
 #include "base/progress.h"
 #include "exec/plan.h"
 
-#define SAMPLED 4096               /* positions of a row */
+#define SAMPLED 4096 /* positions of a row */
 
 typedef struct Graphwise {
     Ledger ledger;
     Measure measure;
-    int64_t traced;                /* samples of a unit */
-    int first_unit, units;         /* of the chunk at hand */
-    float **sampled;               /* [unit of the chunk][node]: float values at the positions, rows one behind the other */
-    bool quantized;                /* second half: compare */
-    Plan *plans[2];                /* float, simulated; for chunks of `shapes` */
+    int64_t traced;        /* samples of a unit */
+    int first_unit, units; /* of the chunk at hand */
+    float **sampled;       /* [unit of the chunk][node]: float values at the positions, rows one behind the other */
+    bool quantized;        /* second half: compare */
+    Plan *plans[2];        /* float, simulated; for chunks of `shapes` */
     Watcher watcher;
     Shape *shapes;
 } Graphwise;
@@ -94,7 +94,7 @@ static bool make_plans(Graphwise *graphwise, Graph *graph, const Chunk *chunk, b
     if (same) return true;
     free_plans(graphwise);
     memcpy(graphwise->shapes, chunk->shapes, (size_t)graph->input_count * sizeof *graphwise->shapes);
-    Value *nothing = NULL;         /* only what is watched is needed */
+    Value *nothing = NULL; /* only what is watched is needed */
     PlanOptions options = {.mode = EXEC_FLOAT, .exact = exact, .wanted = &nothing, .wanted_count = 0, .watcher = &graphwise->watcher};
     if (!(graphwise->plans[0] = plan_new(graph, &options, chunk->shapes, error))) return false;
     options.mode = EXEC_SIMULATED;
@@ -117,7 +117,8 @@ static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bo
     graphwise->units = chunk->units;
     graphwise->sampled = memory_new_array((size_t)chunk->units * (size_t)graphwise->ledger.node_count + 1, sizeof *graphwise->sampled);
     bool done = graphwise->sampled ? true : fail_memory(error, (size_t)chunk->units * sizeof *graphwise->sampled);
-    done = done && ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error) && make_plans(graphwise, graph, chunk, exact, error);
+    done = done && ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error) &&
+           make_plans(graphwise, graph, chunk, exact, error);
     for (int half = 0; half < 2 && done; half++) {
         graphwise->quantized = half == 1;
         done = plan_run(graphwise->plans[half], chunk->inputs, nothing, error);
@@ -151,7 +152,8 @@ bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
     bool done = true;
     if (graphwise.ledger.node_count) {
         progress_begin("graphwise error", options->steps + 1);
-        done = feed_begin(&feed, graph, batches, options->steps, false, error) && run_chunks(&graphwise, graph, &feed, options->exact, error) &&
+        done = feed_begin(&feed, graph, batches, options->steps, false, error) &&
+               run_chunks(&graphwise, graph, &feed, options->exact, error) &&
                ledger_table(&graphwise.ledger, &feed, options->measure, table, error);
         progress_end();
         feed_end(&feed);

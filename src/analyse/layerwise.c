@@ -9,8 +9,8 @@
 typedef struct Layerwise {
     Ledger ledger;
     Measure measure;
-    int first_unit;                /* of the chunk at hand */
-    int64_t traced;                /* samples of a unit */
+    int first_unit; /* of the chunk at hand */
+    int64_t traced; /* samples of a unit */
 } Layerwise;
 
 static void compare(void *context, const Replayed *replayed)
@@ -25,8 +25,10 @@ static void compare(void *context, const Replayed *replayed)
     for (int i = 0; i < units; i++) {
         Part *part = ledger_part(&layerwise->ledger, unit + i, replayed->layer, replayed->output);
         int64_t start = i * count * (rows ? rows : 1);
-        if (rows) part_add_rows(part, layerwise->measure, floating + start, quantized + start, rows, count);
-        else part_add_stretch(part, floating + start, quantized + start, count);
+        if (rows)
+            part_add_rows(part, layerwise->measure, floating + start, quantized + start, rows, count);
+        else
+            part_add_stretch(part, floating + start, quantized + start, count);
     }
 }
 
@@ -39,18 +41,22 @@ static bool same_shapes(const Graph *graph, const Shape *a, const Shape *b)
 
 static bool run_chunks(Layerwise *layerwise, Graph *graph, Feed *feed, const AnalyseOptions *options, Error *error)
 {
-    ReplayOptions replay_options = {.exact = options->exact, .layers = layerwise->ledger.nodes, .layer_count = layerwise->ledger.node_count,
+    ReplayOptions replay_options = {.exact = options->exact,
+                                    .layers = layerwise->ledger.nodes,
+                                    .layer_count = layerwise->ledger.node_count,
                                     .memory_limit = options->memory_limit ? options->memory_limit : DEFAULT_MEMORY};
     Replay *replay = NULL;
     Shape shapes[64];
     bool failed = false;
-    if (graph->input_count > 64) return fail(error, graph->name, "cut the graph", "%d inputs are more than the analysis takes", graph->input_count);
+    if (graph->input_count > 64)
+        return fail(error, graph->name, "cut the graph", "%d inputs are more than the analysis takes", graph->input_count);
     for (const Chunk *chunk; !failed && (chunk = feed_next(feed, &failed, error));) {
         layerwise->first_unit = chunk->first_unit;
         failed = !ledger_grow(&layerwise->ledger, chunk->first_unit + chunk->units, error);
         if (!failed && !(replay && same_shapes(graph, shapes, chunk->shapes))) {
             replay_free(replay);
-            for (int i = 0; i < graph->input_count; i++) shapes[i] = chunk->shapes[i];
+            for (int i = 0; i < graph->input_count; i++)
+                shapes[i] = chunk->shapes[i];
             failed = !(replay = replay_new(graph, &replay_options, shapes, error));
         }
         failed = failed || !replay_run(replay, chunk->inputs, compare, layerwise, error);
@@ -71,7 +77,8 @@ bool analyse_layerwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
         progress_begin("layerwise error", options->steps + 1);
         done = feed_begin(&feed, graph, batches, options->steps, false, error);
         layerwise.traced = feed.traced;
-        done = done && run_chunks(&layerwise, graph, &feed, options, error) && ledger_table(&layerwise.ledger, &feed, options->measure, table, error);
+        done = done && run_chunks(&layerwise, graph, &feed, options, error) &&
+               ledger_table(&layerwise.ledger, &feed, options->measure, table, error);
         progress_end();
         feed_end(&feed);
     }

@@ -5,7 +5,10 @@
 #include "base/memory.h"
 #include "graph/operator.h"
 
-static bool is_measured(const Node *node) { return node->quantized && node->op && (node->op->flags & OPERATOR_COMPUTING); }
+static bool is_measured(const Node *node)
+{
+    return node->quantized && node->op && (node->op->flags & OPERATOR_COMPUTING);
+}
 
 bool ledger_begin(Ledger *ledger, const Graph *graph, int outputs, Error *error)
 {

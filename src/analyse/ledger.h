@@ -6,14 +6,14 @@
 #include "analyse/measure.h"
 
 typedef struct Ledger {
-    Node **nodes;                  /* measured, in graph order */
+    Node **nodes; /* measured, in graph order */
     int node_count;
-    int outputs;                   /* figures a node: 1, or one a graph output */
-    Part *parts;                   /* [unit][node][output] */
+    int outputs; /* figures a node: 1, or one a graph output */
+    Part *parts; /* [unit][node][output] */
     int units;
 } Ledger;
 
-bool ledger_begin(Ledger *ledger, const Graph *graph, int outputs, Error *error);    /* quantized computing nodes (K of QUANT §6) */
+bool ledger_begin(Ledger *ledger, const Graph *graph, int outputs, Error *error); /* quantized computing nodes (K of QUANT §6) */
 bool ledger_grow(Ledger *ledger, int units, Error *error);
 Part *ledger_part(const Ledger *ledger, int unit, int node, int output);
 bool ledger_table(const Ledger *ledger, const Feed *feed, Measure measure, AnalyseTable *table, Error *error);

@@ -7,11 +7,11 @@
 /* What a unit (the samples of one traced batch) adds to a figure. Rows are measured one by one; of tensors of one axis the whole
  * batch is one row, so its sums are kept. */
 typedef struct Part {
-    double measured;               /* sum of the rows' measures */
+    double measured; /* sum of the rows' measures */
     int64_t rows;
     double noise, power, dot, square;
-    int64_t elements;              /* of the one row */
-    int64_t weight;                /* entries along the first axis */
+    int64_t elements; /* of the one row */
+    int64_t weight;   /* entries along the first axis */
 } Part;
 
 /* Add the rows of one piece: `count` elements a row, `rows` rows. */
@@ -28,10 +28,13 @@ typedef struct Recorder {
 
 /* One batch: its parts lie `stride` apart. */
 void recorder_update(Recorder *recorder, Measure measure, const Part *parts, int count, int64_t stride);
-double recorder_value(const Recorder *recorder, Measure measure);   /* of equal tensors when nothing was measured */
+double recorder_value(const Recorder *recorder, Measure measure); /* of equal tensors when nothing was measured */
 
 /* Positions of QUANT §12.1: seed mod n, one after the other. */
 #define ESPQ_SAMPLE_SEED 10086u
-static inline uint32_t next_seed(uint32_t seed) { return 214013u * seed + 2531011u; }
+static inline uint32_t next_seed(uint32_t seed)
+{
+    return 214013u * seed + 2531011u;
+}
 
 #endif

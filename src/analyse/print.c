@@ -62,8 +62,10 @@ static void print_row(const AnalyseTable *table, const AnalyseRow *row, int name
     add_repeated(text, "\u2588", blocks);
     add_repeated(text, " ", CELLS - blocks);
     text_add(text, " | ");
-    if (table->measure == MEASURE_MSE) add_number(text, row->value, 4);
-    else add_number(text, row->value * 100, 3);
+    if (table->measure == MEASURE_MSE)
+        add_number(text, row->value, 4);
+    else
+        add_number(text, row->value * 100, 3);
     text_add(text, table->measure == MEASURE_MSE ? "\n" : "%\n");
 }
 

@@ -9,27 +9,30 @@
 #include "exec/plan.h"
 #include "graph/operator.h"
 
-#define SAMPLED 1024               /* positions of an end in a batch */
+#define SAMPLED 1024 /* positions of an end in a batch */
 
 typedef struct End {
     Node *node;
     bool is_output;
     int index;
-    float *samples[2];             /* float, quantized: SAMPLED a batch */
+    float *samples[2]; /* float, quantized: SAMPLED a batch */
     int batches[2];
-    size_t capacity[2];            /* in batches */
+    size_t capacity[2]; /* in batches */
 } End;
 
 typedef struct Statistical {
     End *ends;
     int end_count;
-    int half;                      /* 0: float, 1: quantized */
+    int half; /* 0: float, 1: quantized */
     Plan *plans[2];
     Shape *shapes;
     Watcher watcher;
 } Statistical;
 
-static bool is_watched(const Node *node) { return node->quantized && node->op && !(node->op->flags & OPERATOR_PASSIVE); }
+static bool is_watched(const Node *node)
+{
+    return node->quantized && node->op && !(node->op->flags & OPERATOR_PASSIVE);
+}
 
 static bool wants(void *context, const Node *node, bool is_output, int index)
 {
@@ -51,7 +54,8 @@ static bool list_ends(Statistical *statistical, const Graph *graph, Error *error
         for (int k = 0; is_watched(node) && k < node->input_count + node->output_count; k++) {
             bool is_output = k >= node->input_count;
             if (is_output ? !node->outputs[k - node->input_count] : !node->inputs[k]) continue;
-            statistical->ends[statistical->end_count++] = (End){.node = node, .is_output = is_output, .index = is_output ? k - node->input_count : k};
+            statistical->ends[statistical->end_count++] =
+                (End){.node = node, .is_output = is_output, .index = is_output ? k - node->input_count : k};
         }
     }
     return true;
@@ -100,7 +104,7 @@ static bool make_plans(Statistical *statistical, Graph *graph, const Chunk *chun
     if (same) return true;
     free_plans(statistical);
     memcpy(statistical->shapes, chunk->shapes, (size_t)graph->input_count * sizeof *statistical->shapes);
-    Value *nothing = NULL;         /* only what is watched is needed */
+    Value *nothing = NULL; /* only what is watched is needed */
     PlanOptions options = {.mode = EXEC_FLOAT, .exact = exact, .wanted = &nothing, .wanted_count = 0, .watcher = &statistical->watcher};
     if (!(statistical->plans[0] = plan_new(graph, &options, chunk->shapes, error))) return false;
     options.mode = EXEC_SIMULATED;
@@ -143,8 +147,12 @@ static bool fill_row(const End *end, StatisticalRow *row, Error *error)
     if (!noise) return fail_memory(error, (size_t)count * sizeof *noise);
     for (int64_t i = 0; i < count; i++)
         noise[i] = end->samples[1][i] - end->samples[0][i];
-    *row = (StatisticalRow){.name = node->name, .type = node->type, .variable = value->name, .is_parameter = value->constant != NULL,
-                            .is_input = is_end_of(node, false, value), .is_output = is_end_of(node, true, value)};
+    *row = (StatisticalRow){.name = node->name,
+                            .type = node->type,
+                            .variable = value->name,
+                            .is_parameter = value->constant != NULL,
+                            .is_input = is_end_of(node, false, value),
+                            .is_output = is_end_of(node, true, value)};
     Part part = {0};
     Recorder recorder = {0};
     part_add_stretch(&part, end->samples[0], end->samples[1], count);

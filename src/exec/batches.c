@@ -11,10 +11,10 @@
 #define OUTLIER_FACTOR 4.0
 
 typedef struct InputWatch {
-    Tensor *first;              /* the first batch, while all samples are equal */
-    bool differs;               /* some sample is not as the first */
-    bool zero;                  /* all elements so far are zero */
-    double largest, second;     /* |x| of the sample that reaches farthest, and of the next */
+    Tensor *first;          /* the first batch, while all samples are equal */
+    bool differs;           /* some sample is not as the first */
+    bool zero;              /* all elements so far are zero */
+    double largest, second; /* |x| of the sample that reaches farthest, and of the next */
     int64_t largest_sample;
 } InputWatch;
 
@@ -42,10 +42,11 @@ static bool fail_rank(const Value *input, const Shape *is, Error *error)
     char have[160], want[160], better[160];
     int64_t count = shape_count(is), tail = tail_count(must);
     if (must->rank > 0 && tail > 0 && count > 0 && count % tail == 0)
-        return fail(error, input->name, "", "data have rank %d %s, input %s has rank %d %s: reshape them to %s", is->rank, shape_text(is, have),
-                    input->name, must->rank, shape_text(must, want), with_samples(must, count / tail, better));
-    return fail(error, input->name, "the first axis counts the samples, the others must be the graph's", "data have rank %d %s, input %s has rank %d %s",
-                is->rank, shape_text(is, have), input->name, must->rank, shape_text(must, want));
+        return fail(error, input->name, "", "data have rank %d %s, input %s has rank %d %s: reshape them to %s", is->rank,
+                    shape_text(is, have), input->name, must->rank, shape_text(must, want), with_samples(must, count / tail, better));
+    return fail(error, input->name, "the first axis counts the samples, the others must be the graph's",
+                "data have rank %d %s, input %s has rank %d %s", is->rank, shape_text(is, have), input->name, must->rank,
+                shape_text(must, want));
 }
 
 /* [N, H, W, C] where the graph has [N, C, H, W]? */
@@ -64,11 +65,15 @@ static bool fail_sizes(const Value *input, const Shape *is, Error *error)
     snprintf(cure, sizeof cure, "give data of shape %s", with_samples(must, is->dims[0], want));
     if (channel_is_last(is, must)) {
         snprintf(cure, sizeof cure, "the channel axis seems to be last: transpose the data (%s)",
-                 is->rank == 3 ? "t:transpose {0, 2, 1}" : is->rank == 4 ? "t:transpose {0, 3, 1, 2}" : "channels to axis 1");
-        return fail(error, input->name, cure, "data have shape %s, input %s has shape %s", shape_text(is, have), input->name, shape_text(must, want));
+                 is->rank == 3   ? "t:transpose {0, 2, 1}"
+                 : is->rank == 4 ? "t:transpose {0, 3, 1, 2}"
+                                 : "channels to axis 1");
+        return fail(error, input->name, cure, "data have shape %s, input %s has shape %s", shape_text(is, have), input->name,
+                    shape_text(must, want));
     }
     char shown[160];
-    return fail(error, input->name, cure, "data have shape %s, input %s has shape %s", shape_text(is, have), input->name, shape_text(must, shown));
+    return fail(error, input->name, cure, "data have shape %s, input %s has shape %s", shape_text(is, have), input->name,
+                shape_text(must, shown));
 }
 
 static bool check_shape(const Value *input, const Tensor *data, Error *error)
@@ -76,7 +81,8 @@ static bool check_shape(const Value *input, const Tensor *data, Error *error)
     const Shape *is = &data->shape, *must = &input->shape;
     char have[160];
     if (shape_count(is) == 0)
-        return fail(error, input->name, "leave empty batches out", "data of input %s are empty: shape %s", input->name, shape_text(is, have));
+        return fail(error, input->name, "leave empty batches out", "data of input %s are empty: shape %s", input->name,
+                    shape_text(is, have));
     if (!input->shaped) return true;
     if (is->rank != must->rank) return fail_rank(input, is, error);
     for (int i = 1; i < is->rank; i++)
@@ -179,7 +185,8 @@ bool batch_walk_begin(BatchWalk *walk, const Graph *graph, Batches *batches, Err
 {
     *walk = (BatchWalk){.graph = graph, .batches = batches};
     if (batches->input_count != graph->input_count)
-        return fail_as(error, ERROR_INTERNAL, graph->name, NULL, "data have %d inputs, the graph has %d", batches->input_count, graph->input_count);
+        return fail_as(error, ERROR_INTERNAL, graph->name, NULL, "data have %d inputs, the graph has %d", batches->input_count,
+                       graph->input_count);
     walk->watches = memory_new_array((size_t)graph->input_count + 1, sizeof *walk->watches);
     if (!walk->watches) return fail_memory(error, sizeof *walk->watches);
     for (int i = 0; i < graph->input_count; i++)
@@ -198,8 +205,9 @@ static bool check_samples(BatchWalk *walk, Tensor *const *inputs, Error *error)
         if (input->shaped && shape_equal(&input->shape, &inputs[i]->shape)) continue;
         if (first < 0) walk->samples = inputs[first = i]->shape.dims[0];
         if (inputs[i]->shape.dims[0] == walk->samples) continue;
-        return fail(error, input->name, "give all inputs of a batch the same number of samples", "input %s has %lld samples, input %s has %lld",
-                    input->name, (long long)inputs[i]->shape.dims[0], graph->inputs[first]->name, (long long)walk->samples);
+        return fail(error, input->name, "give all inputs of a batch the same number of samples",
+                    "input %s has %lld samples, input %s has %lld", input->name, (long long)inputs[i]->shape.dims[0],
+                    graph->inputs[first]->name, (long long)walk->samples);
     }
     return true;
 }
@@ -223,7 +231,8 @@ static bool check_batch(BatchWalk *walk, Tensor **inputs, Error *error)
 bool batch_walk_next(BatchWalk *walk, Tensor **inputs, bool *done, Error *error)
 {
     int count = walk->graph->input_count;
-    for (int i = 0; i < count; i++) inputs[i] = NULL;
+    for (int i = 0; i < count; i++)
+        inputs[i] = NULL;
     *done = false;
     bool fine = walk->batches->next(walk->batches->context, inputs, done, error);
     if (fine && *done) {

@@ -6,7 +6,7 @@
 
 typedef struct Batches {
     void *context;
-    int input_count;                /* graph inputs, in the graph's order */
+    int input_count; /* graph inputs, in the graph's order */
     /* Start a walk. */
     bool (*begin)(void *context, Error *error);
     /* The next batch: inputs[0 … input_count-1], each with one reference for the caller, float32 or the input's own integer type.
@@ -20,9 +20,9 @@ typedef struct Batches {
 typedef struct BatchWalk {
     const Graph *graph;
     Batches *batches;
-    int64_t batch_count, sample_count;     /* read so far */
-    int64_t samples;                       /* of the batch read last */
-    struct InputWatch *watches;            /* one an input: what is remarkable about its data */
+    int64_t batch_count, sample_count; /* read so far */
+    int64_t samples;                   /* of the batch read last */
+    struct InputWatch *watches;        /* one an input: what is remarkable about its data */
 } BatchWalk;
 
 bool batch_walk_begin(BatchWalk *walk, const Graph *graph, Batches *batches, Error *error);
@@ -30,6 +30,6 @@ bool batch_walk_begin(BatchWalk *walk, const Graph *graph, Batches *batches, Err
 bool batch_walk_next(BatchWalk *walk, Tensor **inputs, bool *done, Error *error);
 /* What the user should know about the data seen so far, one note each: all zero, all equal, one sample only, one that stretches the range. */
 void batch_walk_note(const BatchWalk *walk, Graph *graph);
-void batch_walk_end(BatchWalk *walk);      /* works on a walk that never began, too */
+void batch_walk_end(BatchWalk *walk); /* works on a walk that never began, too */
 
 #endif

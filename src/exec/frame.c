@@ -51,11 +51,14 @@ bool frame_refresh(Frame *frame, char *arena, Error *error)
     frame->scratch = NULL;
     frame->arena = arena ? arena : memory_new_aligned(program->arena_bytes + 64);
     if (!frame->arena) return fail_memory(error, program->arena_bytes);
-    if (program->scratch_bytes && !(frame->scratch = memory_new_aligned(program->scratch_bytes))) return fail_memory(error, program->scratch_bytes);
+    if (program->scratch_bytes && !(frame->scratch = memory_new_aligned(program->scratch_bytes)))
+        return fail_memory(error, program->scratch_bytes);
     for (int i = 0; i < program->value_count; i++) {
         const ProgramValue *value = &program->values[i];
-        if (value->constant) frame->bases[i] = value->constant->data;
-        else if (!value->outside && value->first >= 0) frame->bases[i] = frame->arena + value->offset;
+        if (value->constant)
+            frame->bases[i] = value->constant->data;
+        else if (!value->outside && value->first >= 0)
+            frame->bases[i] = frame->arena + value->offset;
     }
     return true;
 }

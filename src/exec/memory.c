@@ -5,9 +5,9 @@
 #include "exec/program.h"
 
 typedef struct Block {
-    int first, last;            /* steps in which it is alive */
+    int first, last; /* steps in which it is alive */
     size_t bytes, *offset;
-    int order;                  /* ties are broken by the order of making */
+    int order; /* ties are broken by the order of making */
 } Block;
 
 typedef struct Blocks {
@@ -15,7 +15,10 @@ typedef struct Blocks {
     size_t count, capacity;
 } Blocks;
 
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t round_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
 
 static bool add_block(Blocks *blocks, int first, int last, size_t bytes, size_t *offset, Error *error)
 {
@@ -107,7 +110,8 @@ static bool takes_over(const Program *program, int index)
 {
     const ProgramStep *step = &program->steps[index];
     const Node *node = step->node;
-    if (!(node->op->flags & OPERATOR_IN_PLACE) || !node->input_count || step->inputs[0].value < 0 || step->outputs[0].value < 0) return false;
+    if (!(node->op->flags & OPERATOR_IN_PLACE) || !node->input_count || step->inputs[0].value < 0 || step->outputs[0].value < 0)
+        return false;
     const ProgramValue *from = &program->values[step->inputs[0].value], *to = &program->values[step->outputs[0].value];
     if (from->constant || from->outside || to->outside || from->first < 0 || from->last != index) return false;
     for (int i = 0; i < node->input_count; i++)

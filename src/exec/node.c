@@ -67,9 +67,13 @@ static bool prepare_single(Single *single, bool exact, Error *error)
         single->shapes[i] = value->shape;
         single->dtypes[i] = value->dtype;
     }
-    single->prepare = (Prepare){.node = node, .constants = single->constants, .input_shapes = single->shapes,
-                                .output_shapes = single->shapes + node->input_count, .input_dtypes = single->dtypes,
-                                .output_dtypes = single->dtypes + node->input_count, .exact = exact};
+    single->prepare = (Prepare){.node = node,
+                                .constants = single->constants,
+                                .input_shapes = single->shapes,
+                                .output_shapes = single->shapes + node->input_count,
+                                .input_dtypes = single->dtypes,
+                                .output_dtypes = single->dtypes + node->input_count,
+                                .exact = exact};
     if (node->op->prepare && !node->op->prepare(&single->prepare, error)) return false;
     if (single->prepare.scratch_bytes && !(single->scratch = memory_new_aligned(single->prepare.scratch_bytes)))
         return fail_memory(error, single->prepare.scratch_bytes);
@@ -78,9 +82,11 @@ static bool prepare_single(Single *single, bool exact, Error *error)
 
 static void free_single(Single *single)
 {
-    if (single->prepare.state) {   /* also when prepare failed half-way */
-        if (single->node->op->release) single->node->op->release(single->prepare.state);
-        else memory_free(single->prepare.state);
+    if (single->prepare.state) { /* also when prepare failed half-way */
+        if (single->node->op->release)
+            single->node->op->release(single->prepare.state);
+        else
+            memory_free(single->prepare.state);
     }
     memory_free(single->constants);
     memory_free(single->shapes);
@@ -104,9 +110,10 @@ static bool run_single(Single *single, Tensor *const *inputs, Tensor **outputs, 
 bool exec_node_exact(Node *node, Tensor *const *inputs, Tensor **outputs, bool exact, Error *error)
 {
     Single single = {0};
-    for (int i = 0; i < node->output_count; i++) outputs[i] = NULL;
-    bool done = make_single(&single, node, inputs, error) && prepare_single(&single, exact, error) &&
-                run_single(&single, inputs, outputs, error);
+    for (int i = 0; i < node->output_count; i++)
+        outputs[i] = NULL;
+    bool done =
+        make_single(&single, node, inputs, error) && prepare_single(&single, exact, error) && run_single(&single, inputs, outputs, error);
     free_single(&single);
     for (int i = 0; i < node->output_count && !done; i++) {
         tensor_release(outputs[i]);
@@ -117,6 +124,6 @@ bool exec_node_exact(Node *node, Tensor *const *inputs, Tensor **outputs, bool e
 
 bool exec_node(Graph *graph, Node *node, Tensor *const *inputs, Tensor **outputs, Error *error)
 {
-    (void)graph;   /* the node knows all that is needed; the graph stays as it is */
+    (void)graph; /* the node knows all that is needed; the graph stays as it is */
     return exec_node_exact(node, inputs, outputs, true, error);
 }

@@ -10,11 +10,11 @@
 
 struct Plan {
     Program *program;
-    Frame *frames;              /* one a thread that runs pieces */
+    Frame *frames; /* one a thread that runs pieces */
     int frame_count;
-    char *arena;                /* of a watched plan: all frames work in it */
-    Tensor **inputs;            /* of the run at hand, one a given value: contiguous, of the right type, padded to whole pieces */
-    Tensor **outputs;           /* of the run at hand, one a wanted value */
+    char *arena;      /* of a watched plan: all frames work in it */
+    Tensor **inputs;  /* of the run at hand, one a given value: contiguous, of the right type, padded to whole pieces */
+    Tensor **outputs; /* of the run at hand, one a wanted value */
 };
 
 /* ---- life ---- */
@@ -60,7 +60,7 @@ void plan_free(Plan *plan)
 
 bool plan_refresh(Plan *plan, Error *error)
 {
-    free_frames(plan);          /* places may have moved; the next run makes them again */
+    free_frames(plan); /* places may have moved; the next run makes them again */
     return program_refresh(plan->program, error);
 }
 
@@ -97,8 +97,10 @@ static bool make_outputs(Plan *plan, Error *error)
         for (int k = 0; k < i && !repeated; k++)
             if ((repeated = program->wanted_index[k] == index)) plan->outputs[i] = tensor_retain(plan->outputs[k]);
         if (repeated) continue;
-        if (value->given >= 0) plan->outputs[i] = tensor_retain(plan->inputs[value->given]);
-        else if (value->constant) plan->outputs[i] = tensor_retain(value->constant);
+        if (value->given >= 0)
+            plan->outputs[i] = tensor_retain(plan->inputs[value->given]);
+        else if (value->constant)
+            plan->outputs[i] = tensor_retain(value->constant);
         else {
             Shape shape = program_whole_shape(program, value, program->piece * program->pieces);
             if (!(plan->outputs[i] = tensor_new(value->dtype, &shape, error))) return false;
@@ -142,7 +144,8 @@ static bool show(const Program *program, const ProgramStep *step, const Watched 
     const Watcher *watcher = program->options.watcher;
     Watched watched = *shown;
     watched.node = step->node;
-    if (step->node->quantized) watched.slot = shown->is_output ? step->node->output_slots[shown->index] : step->node->input_slots[shown->index];
+    if (step->node->quantized)
+        watched.slot = shown->is_output ? step->node->output_slots[shown->index] : step->node->input_slots[shown->index];
     return watcher->watch(watcher->context, &watched, error);
 }
 
@@ -169,9 +172,12 @@ static bool show_step(const Program *program, const Frame *frame, const ProgramS
         if (!end->watched) continue;
         char *data = frame->bases[end->value] + (size_t)piece * frame_distance(program, &program->values[end->value]);
         Tensor raw = shown_header(program, end, samples, data), seen = raw;
-        if (is_output && end->copies) raw.data = frame->arena + end->offset;
-        else if (!is_output && step->constants[index]) seen.data = step->constants[index]->data;
-        else if (end->copies) seen.data = frame->arena + end->offset;
+        if (is_output && end->copies)
+            raw.data = frame->arena + end->offset;
+        else if (!is_output && step->constants[index])
+            seen.data = step->constants[index]->data;
+        else if (end->copies)
+            seen.data = frame->arena + end->offset;
         const Tensor *before = program->options.watcher->seen_only ? &seen : &raw;
         Watched watched = {.is_output = is_output, .index = index, .raw = before, .seen = &seen, .sample = first, .samples = samples};
         if (!show(program, step, &watched, error)) return false;
@@ -183,11 +189,11 @@ static bool show_step(const Program *program, const Frame *frame, const ProgramS
 
 typedef struct Walk {
     Plan *plan;
-    int step;                   /* node by node: the step at hand */
+    int step; /* node by node: the step at hand */
     atomic_bool stopped;
-    atomic_flag failed;         /* the first failure of several threads is the one that is told */
+    atomic_flag failed; /* the first failure of several threads is the one that is told */
     Error *error;
-    atomic_int ran;             /* a frame that ran a piece */
+    atomic_int ran; /* a frame that ran a piece */
 } Walk;
 
 static bool show_piece(Walk *walk, Frame *frame, int index, int piece)
@@ -247,7 +253,8 @@ static bool walk_nodes(Plan *plan, Walk *walk, int workers, Error *error)
         if (!cancel_check(error)) return false;
         walk->step = i;
         int pieces = step->batched ? program->pieces : 1;
-        if (workers > 1 && pieces > 1) threads_for(pieces, 1, run_step_pieces, walk);
+        if (workers > 1 && pieces > 1)
+            threads_for(pieces, 1, run_step_pieces, walk);
         else
             for (int piece = 0; piece < pieces; piece++)
                 run_step_pieces(walk, piece, piece + 1, 0);
@@ -259,7 +266,8 @@ static bool walk_nodes(Plan *plan, Walk *walk, int workers, Error *error)
 static bool walk_samples(Plan *plan, Walk *walk, int workers, Error *error)
 {
     int pieces = plan->program->pieces;
-    if (workers > 1) threads_for(pieces, 1, run_pieces, walk);
+    if (workers > 1)
+        threads_for(pieces, 1, run_pieces, walk);
     else
         for (int piece = 0; piece < pieces; piece++)
             run_pieces(walk, piece, piece + 1, 0);

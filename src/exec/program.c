@@ -10,9 +10,11 @@
 void step_clear(ProgramStep *step)
 {
     const Node *node = step->node;
-    if (step->prepare.state) {   /* also when prepare failed half-way */
-        if (node->op->release) node->op->release(step->prepare.state);
-        else memory_free(step->prepare.state);
+    if (step->prepare.state) { /* also when prepare failed half-way */
+        if (node->op->release)
+            node->op->release(step->prepare.state);
+        else
+            memory_free(step->prepare.state);
     }
     for (int i = 0; step->inputs && i < node->input_count; i++)
         quantization_clear(&step->inputs[i].quantization);
@@ -42,8 +44,13 @@ static bool make_ends(const Program *program, ProgramStep *step, Error *error)
     step->sources = memory_new_array(inputs + 1, sizeof *step->sources);
     Shape *shapes = memory_new_array(inputs + outputs + 1, sizeof *shapes);
     Dtype *dtypes = memory_new_array(inputs + outputs + 1, sizeof *dtypes);
-    step->prepare = (Prepare){.node = node, .input_shapes = shapes, .output_shapes = shapes + inputs, .input_dtypes = dtypes,
-                              .output_dtypes = dtypes + inputs, .exact = program->options.exact, .wide = node->wide && step->quantized,
+    step->prepare = (Prepare){.node = node,
+                              .input_shapes = shapes,
+                              .output_shapes = shapes + inputs,
+                              .input_dtypes = dtypes,
+                              .output_dtypes = dtypes + inputs,
+                              .exact = program->options.exact,
+                              .wide = node->wide && step->quantized,
                               .simulated = step->quantized};
     if (!step->inputs || !step->outputs || !step->constants || !step->sources || !shapes || !dtypes)
         return fail_memory(error, (inputs + outputs) * sizeof *shapes);
@@ -115,9 +122,11 @@ static bool read_ends(const Program *program, ProgramStep *step, bool *changed, 
 static bool prepare_kernel(ProgramStep *step, Error *error)
 {
     const Operator *op = step->node->op;
-    if (step->prepare.state) {   /* also when prepare failed half-way */
-        if (op->release) op->release(step->prepare.state);
-        else memory_free(step->prepare.state);
+    if (step->prepare.state) { /* also when prepare failed half-way */
+        if (op->release)
+            op->release(step->prepare.state);
+        else
+            memory_free(step->prepare.state);
     }
     step->prepared = false;
     step->prepare.state = NULL;
@@ -152,7 +161,8 @@ static bool update_step(const Program *program, ProgramStep *step, Error *error)
 
 bool step_prepare(const Program *program, ProgramStep *step, const ProgramStep *like, bool quantized, Error *error)
 {
-    *step = (ProgramStep){.node = like->node, .place = like->place, .batched = like->batched, .quantized = quantized && like->node->quantized};
+    *step =
+        (ProgramStep){.node = like->node, .place = like->place, .batched = like->batched, .quantized = quantized && like->node->quantized};
     if (!make_ends(program, step, error) || !update_step(program, step, error)) return false;
     for (int i = 0; i < step->node->input_count; i++)
         step->inputs[i].copies = step->inputs[i].quantization.on && !step->constants[i];
@@ -197,7 +207,8 @@ bool program_settle(Program *program, Error *error)
     memory_free(made);
     program->scratch_bytes = 0;
     for (int i = 0; i < program->step_count; i++)
-        if (program->steps[i].prepare.scratch_bytes > program->scratch_bytes) program->scratch_bytes = program->steps[i].prepare.scratch_bytes;
+        if (program->steps[i].prepare.scratch_bytes > program->scratch_bytes)
+            program->scratch_bytes = program->steps[i].prepare.scratch_bytes;
     return program_place(program, error);
 }
 
@@ -205,8 +216,8 @@ static bool make_step(Program *program, ProgramStep *step, Error *error)
 {
     const PlanOptions *options = &program->options;
     Node *node = step->node;
-    step->quantized = options->mode == EXEC_SIMULATED && node->quantized &&
-                      (!options->quantizes || options->quantizes(options->quantizes_context, node));
+    step->quantized =
+        options->mode == EXEC_SIMULATED && node->quantized && (!options->quantizes || options->quantizes(options->quantizes_context, node));
     if (!make_ends(program, step, error)) return false;
     for (int i = 0; i < node->input_count; i++) {
         if (step->inputs[i].value < 0) continue;
@@ -278,8 +289,10 @@ static bool take_options(Program *program, const PlanOptions *options, Error *er
         Value *value = i < program->given_count ? program->given[i] : program->wanted[i - program->given_count];
         int index = program_value(program, value);
         if (index < 0) return fail_as(error, ERROR_INTERNAL, value->name, NULL, "value %s is not in the graph", value->name);
-        if (i < program->given_count) program->values[index].given = i;
-        else program->wanted_index[i - program->given_count] = index;
+        if (i < program->given_count)
+            program->values[index].given = i;
+        else
+            program->wanted_index[i - program->given_count] = index;
     }
     return true;
 }
@@ -365,7 +378,7 @@ Shape program_whole_shape(const Program *program, const ProgramValue *value, int
     } else if (shape.dims[0] % program->piece == 0) {
         shape.dims[0] = shape.dims[0] / program->piece * samples;
     } else {
-        shape.dims[0] *= pieces;     /* its first axis does not count samples: all pieces are shown */
+        shape.dims[0] *= pieces; /* its first axis does not count samples: all pieces are shown */
     }
     return shape;
 }

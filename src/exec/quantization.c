@@ -23,8 +23,13 @@ bool quantization_read(Quantization *quantization, const Slot *slot, Dtype dtype
     if (!slot || dtype != DTYPE_FLOAT32 || !slot_quantizes(slot)) return true;
     const Slot *root = root_of(slot);
     int count = root->exponent_count;
-    *quantization = (Quantization){.on = true, .count = count, .exponent = root->exponents[0], .axis = slot->channel_axis,
-                                   .minimum = slot->minimum, .maximum = slot->maximum, .rounding = slot->rounding};
+    *quantization = (Quantization){.on = true,
+                                   .count = count,
+                                   .exponent = root->exponents[0],
+                                   .axis = slot->channel_axis,
+                                   .minimum = slot->minimum,
+                                   .maximum = slot->maximum,
+                                   .rounding = slot->rounding};
     if (count == 1) return true;
     quantization->exponents = memory_new_array((size_t)count, sizeof(int));
     if (!quantization->exponents) return fail_memory(error, (size_t)count * sizeof(int));
@@ -68,7 +73,7 @@ typedef struct Job {
     const Quantization *quantization;
     const float *x;
     float *y;
-    int64_t inner;      /* elements of one channel in a row; 0: one exponent for all */
+    int64_t inner; /* elements of one channel in a row; 0: one exponent for all */
 } Job;
 
 static void quantize_range(void *context, int64_t begin, int64_t end, int thread)
@@ -80,9 +85,10 @@ static void quantize_range(void *context, int64_t begin, int64_t end, int thread
         fake_quantize_f32(job->x + begin, job->y + begin, end - begin, q->exponent, q->minimum, q->maximum, q->rounding);
         return;
     }
-    for (int64_t block = begin; block < end; block++) {      /* blocks of one channel each */
+    for (int64_t block = begin; block < end; block++) { /* blocks of one channel each */
         int exponent = q->exponents[block % q->count];
-        fake_quantize_f32(job->x + block * job->inner, job->y + block * job->inner, job->inner, exponent, q->minimum, q->maximum, q->rounding);
+        fake_quantize_f32(job->x + block * job->inner, job->y + block * job->inner, job->inner, exponent, q->minimum, q->maximum,
+                          q->rounding);
     }
 }
 

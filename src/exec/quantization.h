@@ -6,9 +6,9 @@
 
 typedef struct Quantization {
     bool on;
-    int count;                  /* exponents: 1, or one a channel */
-    int exponent;               /* the first */
-    int *exponents;             /* NULL with one; owned */
+    int count;      /* exponents: 1, or one a channel */
+    int exponent;   /* the first */
+    int *exponents; /* NULL with one; owned */
     int axis;
     int64_t minimum, maximum;
     Rounding rounding;
@@ -25,6 +25,6 @@ bool quantization_keeps(const Quantization *first, const Quantization *second);
 
 /* y = fake quantization of x (QUANT §9); x may equal y. Threads inside. Fails never: shapes were checked by quantization_fits. */
 void quantization_apply(const Quantization *quantization, const Shape *shape, const float *x, float *y);
-bool quantization_fits(const Quantization *quantization, const Shape *shape);   /* one exponent, or as many as the axis is long */
+bool quantization_fits(const Quantization *quantization, const Shape *shape); /* one exponent, or as many as the axis is long */
 
 #endif

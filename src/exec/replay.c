@@ -10,36 +10,39 @@
 
 /* Memory in which one thread replays: its own values behind a layer, kept ones elsewhere. */
 typedef struct Stage {
-    Tensor *tensors;                /* one a value: header of the piece at hand */
-    bool *changed;                  /* one a value: differs from the kept one, lies in the arena */
-    Tensor **ends;                  /* inputs and outputs of the step at hand */
-    Tensor *copies;                 /* headers of quantized inputs */
+    Tensor *tensors; /* one a value: header of the piece at hand */
+    bool *changed;   /* one a value: differs from the kept one, lies in the arena */
+    Tensor **ends;   /* inputs and outputs of the step at hand */
+    Tensor *copies;  /* headers of quantized inputs */
     char *arena;
     void *scratch;
 } Stage;
 
 struct Replay {
-    Program *program;               /* in float, of all samples */
+    Program *program; /* in float, of all samples */
     Node **layers;
     int layer_count;
-    int *layer_steps;               /* index of the step, -1: its outputs reach nothing that is wanted */
-    ProgramStep *simulated;         /* one a layer: its step with slots on */
-    size_t scratch_bytes;           /* of all steps, simulated ones as well */
-    bool *kept;                     /* one a value: a replay reads it */
-    size_t *kept_offset;            /* in the kept memory, times the pieces of a group */
-    size_t kept_bytes;              /* of one piece */
-    char *memory;                   /* kept values of a group of pieces */
-    int group;                      /* pieces kept at a time */
-    size_t *offsets;                /* one a value: where a replay writes it in a stage's arena */
+    int *layer_steps;       /* index of the step, -1: its outputs reach nothing that is wanted */
+    ProgramStep *simulated; /* one a layer: its step with slots on */
+    size_t scratch_bytes;   /* of all steps, simulated ones as well */
+    bool *kept;             /* one a value: a replay reads it */
+    size_t *kept_offset;    /* in the kept memory, times the pieces of a group */
+    size_t kept_bytes;      /* of one piece */
+    char *memory;           /* kept values of a group of pieces */
+    int group;              /* pieces kept at a time */
+    size_t *offsets;        /* one a value: where a replay writes it in a stage's arena */
     size_t arena_bytes, copies_offset;
-    int widest;                     /* most ends of a step */
+    int widest; /* most ends of a step */
     Stage *stages;
     int stage_count;
-    Frame *frames;                  /* of the float walk */
+    Frame *frames; /* of the float walk */
     int frame_count;
 };
 
-static size_t round_up(size_t bytes) { return (bytes + 63) & ~(size_t)63; }
+static size_t round_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
 
 /* ---- what is kept ---- */
 
@@ -207,8 +210,8 @@ static bool make_tables(Replay *replay, const ReplayOptions *options, Error *err
 
 typedef struct Preparation {
     Replay *replay;
-    Error *errors;                  /* one a thread */
-    atomic_int failed;              /* thread + 1 of a failure */
+    Error *errors;     /* one a thread */
+    atomic_int failed; /* thread + 1 of a failure */
 } Preparation;
 
 static void prepare_layers(void *context, int64_t begin, int64_t end, int thread)
@@ -232,14 +235,17 @@ static bool make_layers(Replay *replay, Error *error)
     int threads = replay->program->one_thread ? 1 : threads_count();
     Preparation preparation = {.replay = replay, .errors = memory_new_array((size_t)threads, sizeof(Error))};
     if (!preparation.errors) return fail_memory(error, (size_t)threads * sizeof(Error));
-    if (threads > 1) threads_for(replay->layer_count, 1, prepare_layers, &preparation);
-    else prepare_layers(&preparation, 0, replay->layer_count, 0);
+    if (threads > 1)
+        threads_for(replay->layer_count, 1, prepare_layers, &preparation);
+    else
+        prepare_layers(&preparation, 0, replay->layer_count, 0);
     int failed = atomic_load(&preparation.failed);
     if (failed) *error = preparation.errors[failed - 1];
     memory_free(preparation.errors);
     replay->scratch_bytes = replay->program->scratch_bytes;
     for (int i = 0; i < replay->layer_count; i++)
-        if (replay->simulated[i].prepare.scratch_bytes > replay->scratch_bytes) replay->scratch_bytes = replay->simulated[i].prepare.scratch_bytes;
+        if (replay->simulated[i].prepare.scratch_bytes > replay->scratch_bytes)
+            replay->scratch_bytes = replay->simulated[i].prepare.scratch_bytes;
     return !failed;
 }
 
@@ -297,11 +303,11 @@ void replay_free(Replay *replay)
 
 typedef struct Job {
     Replay *replay;
-    Tensor *const *inputs;          /* whole batch, padded to whole pieces */
-    int first, count;               /* pieces of this group */
+    Tensor *const *inputs; /* whole batch, padded to whole pieces */
+    int first, count;      /* pieces of this group */
     void (*compare)(void *context, const Replayed *replayed);
     void *context;
-    atomic_bool stopped;            /* somebody asked for it */
+    atomic_bool stopped; /* somebody asked for it */
 } Job;
 
 /* Where the kept or given form of a value lies; piece counts within the group. */
@@ -344,9 +350,12 @@ static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int
         if (end->value < 0) continue;
         Tensor *tensor = &stage->tensors[end->value];
         stage->ends[i] = tensor;
-        if (i < inputs && step->constants[i]) stage->ends[i] = step->constants[i];
-        else if (i >= inputs || stage->changed[end->value]) tensor->data = stage->arena + replay->offsets[end->value];
-        else tensor->data = kept_data(job, end->value, piece);
+        if (i < inputs && step->constants[i])
+            stage->ends[i] = step->constants[i];
+        else if (i >= inputs || stage->changed[end->value])
+            tensor->data = stage->arena + replay->offsets[end->value];
+        else
+            tensor->data = kept_data(job, end->value, piece);
     }
 }
 
@@ -438,15 +447,20 @@ static bool run_group(Job *job, Error *error)
     Replay *replay = job->replay;
     int threads = replay->stage_count;
     bool shared = threads > 1 && job->count >= threads;
-    if (shared) threads_for(job->count, 1, walk_pieces, job);
-    else walk_pieces(job, 0, job->count, 0);
+    if (shared)
+        threads_for(job->count, 1, walk_pieces, job);
+    else
+        walk_pieces(job, 0, job->count, 0);
     int64_t tasks = (int64_t)replay->layer_count * job->count;
-    if (threads > 1 && tasks >= threads) threads_for(tasks, 1, replay_tasks, job);
-    else replay_tasks(job, 0, tasks, 0);
+    if (threads > 1 && tasks >= threads)
+        threads_for(tasks, 1, replay_tasks, job);
+    else
+        replay_tasks(job, 0, tasks, 0);
     return !atomic_load(&job->stopped) || cancel_check(error);
 }
 
-bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *context, const Replayed *replayed), void *context, Error *error)
+bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *context, const Replayed *replayed), void *context,
+                Error *error)
 {
     const Program *program = replay->program;
     Tensor **ready = memory_new_array((size_t)program->given_count + 1, sizeof *ready);
@@ -456,7 +470,11 @@ bool replay_run(Replay *replay, Tensor *const *inputs, void (*compare)(void *con
         done = (ready[i] = program_take_input(program, i, inputs[i], error)) != NULL;
     for (int first = 0; first < program->pieces && done; first += replay->group) {
         int left = program->pieces - first;
-        Job job = {.replay = replay, .inputs = ready, .first = first, .count = left < replay->group ? left : replay->group, .compare = compare,
+        Job job = {.replay = replay,
+                   .inputs = ready,
+                   .first = first,
+                   .count = left < replay->group ? left : replay->group,
+                   .compare = compare,
                    .context = context};
         done = run_group(&job, error);
     }

@@ -18,8 +18,10 @@ int program_value(const Program *program, const Value *value)
     while (low <= high) {
         int middle = (low + high) / 2;
         if (program->index[middle].key == value) return program->index[middle].index;
-        if ((uintptr_t)program->index[middle].key < (uintptr_t)value) low = middle + 1;
-        else high = middle - 1;
+        if ((uintptr_t)program->index[middle].key < (uintptr_t)value)
+            low = middle + 1;
+        else
+            high = middle - 1;
     }
     return -1;
 }
@@ -28,9 +30,9 @@ int program_value(const Program *program, const Value *value)
 
 typedef struct Mark {
     const Program *program;
-    Node **order;               /* of execution */
-    bool *needed;               /* one an entry of order */
-    bool *wanted;               /* one a value: somebody reads it */
+    Node **order; /* of execution */
+    bool *needed; /* one an entry of order */
+    bool *wanted; /* one a value: somebody reads it */
 } Mark;
 
 static bool is_given(const Program *program, const Value *value)
@@ -96,7 +98,8 @@ static bool make_steps(Program *program, const Mark *mark, Error *error)
             return fail(error, node_where(node, where), "espq ops lists what can run", "operator %s cannot run", node->type);
         ProgramStep *step = &program->steps[program->step_count++];
         step->node = node;
-        while (graph->nodes[step->place] != node) step->place++;
+        while (graph->nodes[step->place] != node)
+            step->place++;
         if (node->custom) program->one_thread = true;
     }
     return true;
@@ -118,7 +121,7 @@ bool program_find_steps(Program *program, Error *error)
 
 /* ---- shapes ---- */
 
-typedef struct Table {          /* one entry a value of the graph */
+typedef struct Table { /* one entry a value of the graph */
     Shape *shapes;
     Dtype *dtypes;
     Tensor **constants;
@@ -187,7 +190,7 @@ static bool infer_on(Program *program, Graph *copy, const Shape *shapes, Table *
         value->shaped = true;
     }
     for (int i = 0; i < program->step_count; i++) {
-        Node *node = copy->nodes[program->steps[i].place];   /* a copy keeps the order */
+        Node *node = copy->nodes[program->steps[i].place]; /* a copy keeps the order */
         if (!node->op->infer(copy, node, error)) return false;
         if (known_now(node) && !compute_now(copy, node, program->options.exact, error)) return false;
     }
@@ -236,27 +239,21 @@ static bool *find_batched(const Program *program, const bool *batched_inputs, co
     return batched;
 }
 
-/* Nodes for which the entries of the first axis are no samples: time steps (flag), or an axis that the node works along. */
-static bool is_sequence(const Node *node, int rank)
-{
-    (void)rank;
-    return node->op->flags & OPERATOR_SEQUENCE;
-}
+/* What the first axis of the batched values is to the nodes that read them. */
+typedef enum { AXIS_SAMPLES, AXIS_WORKED_ALONG, AXIS_TIME } FirstAxis;
 
-static bool works_along_samples(const Node *node, int rank)
+static FirstAxis first_axis(const Program *program, const bool *batched, const Table *table)
 {
-    int64_t axis = node_integer(node, "axis", -1);
-    return node_attribute(node, "axis") && (axis < 0 ? axis + rank : axis) == 0;
-}
-
-static bool any_node(const Program *program, const bool *batched, const Table *table, bool (*asks)(const Node *node, int rank))
-{
+    FirstAxis found = AXIS_SAMPLES;
     for (int i = 0; i < program->step_count; i++) {
         const Node *node = program->steps[i].node;
         int first = node->input_count && node->inputs[0] ? program_value(program, node->inputs[0]) : -1;
-        if (first >= 0 && batched[first] && asks(node, table->shapes[first].rank)) return true;
+        if (first < 0 || !batched[first]) continue;
+        if (node->op->flags & OPERATOR_SEQUENCE) return AXIS_TIME;
+        int64_t axis = node_integer(node, "axis", -1);
+        if (node_attribute(node, "axis") && (axis < 0 ? axis + table->shapes[first].rank : axis) == 0) found = AXIS_WORKED_ALONG;
     }
-    return false;
+    return found;
 }
 
 /* Does every batched value grow with the batch along its first axis, and nothing else? */
@@ -350,9 +347,9 @@ static void scale_shapes(const Program *program, const bool *batched_inputs, int
 }
 
 typedef struct Cut {
-    bool *inputs;               /* one a given value: it carries the samples */
+    bool *inputs; /* one a given value: it carries the samples */
     Shape *shapes;
-    int64_t traced, batch;      /* samples */
+    int64_t traced, batch; /* samples */
 } Cut;
 
 /* Several pieces: of the traced size, or larger ones of a graph that grows with its batch. */
@@ -368,9 +365,10 @@ static bool several_pieces(Program *program, Cut *cut, Error *error)
     program->piece = cut->traced;
     scale_shapes(program, cut->inputs, cut->batch, cut->shapes);
     if (infer_table(program, cut->shapes, &asked, &ignored)) {
-        if (any_node(program, batched, &traced, is_sequence)) program->piece = cut->batch;    /* a longer sequence, as in ONNX */
-        else if (!any_node(program, batched, &traced, works_along_samples) &&
-                 grows(program, batched, &traced, cut->traced, &asked, cut->batch))
+        FirstAxis axis = first_axis(program, batched, &traced);
+        if (axis == AXIS_TIME)
+            program->piece = cut->batch; /* a longer sequence, as in ONNX */
+        else if (axis == AXIS_SAMPLES && grows(program, batched, &traced, cut->traced, &asked, cut->batch))
             program->piece = choose_piece(cut->batch, widest_step(program, batched, &traced, cut->traced));
     }
     if (ignored.code == ERROR_MEMORY) {

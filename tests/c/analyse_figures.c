@@ -7,7 +7,10 @@
 #include "check.h"
 #include "exec_graphs.h"
 
-static bool near(double a, double b, double tolerance) { return fabs(a - b) <= tolerance * (fabs(b) + 1e-12); }
+static bool near(double a, double b, double tolerance)
+{
+    return fabs(a - b) <= tolerance * (fabs(b) + 1e-12);
+}
 
 /* Promise: sample positions are the reference's generator (QUANT §12.1): 10086, then 2161066129 and 1352096680. */
 TEST(sample_positions_follow_the_generator)
@@ -29,15 +32,16 @@ TEST(measures_average_rows_and_weigh_batches)
     for (int measure = 0; measure < 3; measure++) {
         Part parts[2] = {0};
         Recorder recorder = {0};
-        part_add_rows(&parts[0], (Measure)measure, floating, quantized, 2, 2);      /* a batch of two rows */
-        part_add_rows(&parts[1], (Measure)measure, floating, quantized, 1, 2);      /* a batch of one row */
+        part_add_rows(&parts[0], (Measure)measure, floating, quantized, 2, 2); /* a batch of two rows */
+        part_add_rows(&parts[1], (Measure)measure, floating, quantized, 1, 2); /* a batch of one row */
         recorder_update(&recorder, (Measure)measure, &parts[0], 1, 1);
         recorder_update(&recorder, (Measure)measure, &parts[1], 1, 1);
         double both = ((expected[measure][0] + expected[measure][1]) / 2 * 2 + expected[measure][0]) / 3;
-        CHECK(near(recorder_value(&recorder, (Measure)measure), both, 1e-12), "measure %d: %.12g, not %.12g", measure, recorder.value, both);
+        CHECK(near(recorder_value(&recorder, (Measure)measure), both, 1e-12), "measure %d: %.12g, not %.12g", measure, recorder.value,
+              both);
         Part one = {0};
         Recorder alone = {0};
-        part_add_stretch(&one, floating, quantized, 2);                             /* one axis, in two stretches: one row */
+        part_add_stretch(&one, floating, quantized, 2); /* one axis, in two stretches: one row */
         part_add_stretch(&one, floating + 2, quantized + 2, 2);
         recorder_update(&alone, (Measure)measure, &one, 1, 1);
         double whole[3] = {1.25 / (30 + 1e-7), 27 / sqrt(30 * 25.25), 1.25 / 4};
@@ -51,7 +55,8 @@ TEST(moments_of_known_numbers)
     Moments moments;
     const float x[4] = {0, 1, 2, 5};
     moments_of(x, 4, &moments);
-    double deviation = sqrt(14.0 / 3), skewness = (-8 - 1 + 27) / 4.0 / pow(deviation, 3), kurtosis = (16 + 1 + 81) / 4.0 / pow(deviation, 4) - 3;
+    double deviation = sqrt(14.0 / 3), skewness = (-8 - 1 + 27) / 4.0 / pow(deviation, 3),
+           kurtosis = (16 + 1 + 81) / 4.0 / pow(deviation, 4) - 3;
     CHECK(near(moments.mean, 2, 1e-12) && near(moments.deviation, deviation, 1e-12), "mean, deviation");
     CHECK(near(moments.skewness, skewness, 1e-12) && near(moments.kurtosis, kurtosis, 1e-12), "skewness, kurtosis");
     CHECK(moments.minimum == 0 && moments.maximum == 5, "ends");
@@ -76,7 +81,8 @@ TEST(table_is_the_references)
     table.measure = MEASURE_MSE;
     table.count = 1;
     analyse_print(&table, &text);
-    CHECK(text.data && strcmp(text.data, "Layer  | MSE LOSS(UNSCALED) \nconv2: |                      | 0.0003\n") == 0, "got:\n%s", text.data);
+    CHECK(text.data && strcmp(text.data, "Layer  | MSE LOSS(UNSCALED) \nconv2: |                      | 0.0003\n") == 0, "got:\n%s",
+          text.data);
     text_free(&text);
 }
 
@@ -117,7 +123,10 @@ static double plain_ratio(const Tensor *floating, const Tensor *quantized, int64
     return noise / (power + 1e-7);
 }
 
-static bool only(void *context, const Node *node) { return node == context; }
+static bool only(void *context, const Node *node)
+{
+    return node == context;
+}
 
 static Tensor *run_only(Graph *graph, Node *node, ExecMode mode, Tensor *input)
 {
@@ -138,7 +147,10 @@ TEST(layerwise_equals_whole_runs)
     Graph *graph = make_net(1, true);
     quantize_net(graph);
     Tensor *all = slice(0, 11), *floating = run_net(graph, EXEC_FLOAT, all);
-    static const struct { const int64_t *sizes; int count, threads; } cuts[] = {{ones, 11, 1}, {fours, 3, 2}, {eleven, 1, 3}};
+    static const struct {
+        const int64_t *sizes;
+        int count, threads;
+    } cuts[] = {{ones, 11, 1}, {fours, 3, 2}, {eleven, 1, 3}};
     int threads = threads_count();
     for (int cut = 0; cut < 3; cut++) {
         TestBatches data;
@@ -151,7 +163,8 @@ TEST(layerwise_equals_whole_runs)
         for (int i = 0; i < 3; i++) {
             Tensor *quantized = run_only(graph, graph_node(graph, table.rows[i].name), EXEC_SIMULATED, all);
             double mean = 0;
-            for (int64_t row = 0; row < 11; row++) mean += plain_ratio(floating, quantized, row) / 11;
+            for (int64_t row = 0; row < 11; row++)
+                mean += plain_ratio(floating, quantized, row) / 11;
             CHECK(near(table.rows[i].value, mean, 1e-6), "%s: %.9g, not %.9g", table.rows[i].name, table.rows[i].value, mean);
             tensor_release(quantized);
         }
@@ -184,7 +197,7 @@ TEST(graphwise_samples_outputs)
         plan_free(plan);
     }
     double mean = 0;
-    for (int row = 0; row < 8; row++) {                          /* two batches of four: steps + 1 */
+    for (int row = 0; row < 8; row++) { /* two batches of four: steps + 1 */
         double noise = 0, power = 0;
         uint32_t seed = 10086;
         for (int i = 0; i < 4096; i++, seed = next_seed(seed)) {
@@ -215,8 +228,10 @@ TEST(statistics_have_a_row_an_end)
     REQUIRE(analyse_statistical(graph, &data.batches, &options, &table, &error), "%s", error.what);
     CHECK(table.count == 4 + 2 + 4 + 3 + 4, "%d rows", table.count);
     const StatisticalRow *weight = &table.rows[1];
-    CHECK(strcmp(weight->variable, "w1") == 0 && weight->is_parameter && weight->is_input && !weight->is_output, "row 1 is %s", weight->variable);
-    CHECK(weight->snr > 0 && weight->snr < 1e-3 && weight->noise.maximum <= 1.0 / 256, "noise of weights at 2^-7: %g", weight->noise.maximum);
+    CHECK(strcmp(weight->variable, "w1") == 0 && weight->is_parameter && weight->is_input && !weight->is_output, "row 1 is %s",
+          weight->variable);
+    CHECK(weight->snr > 0 && weight->snr < 1e-3 && weight->noise.maximum <= 1.0 / 256, "noise of weights at 2^-7: %g",
+          weight->noise.maximum);
     statistical_table_free(&table);
     graph_free(graph);
 }

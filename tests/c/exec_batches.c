@@ -49,7 +49,10 @@ static bool walk(Graph *graph, int which, int batches)
     return fine;
 }
 
-static bool says(const char *what) { return strstr(said.what, what) || strstr(said.cure, what); }
+static bool says(const char *what)
+{
+    return strstr(said.what, what) || strstr(said.cure, what);
+}
 
 /* Promise: data that do not fit are refused with the place and a cure, before anything is computed from them (C21). */
 TEST(batches_that_do_not_fit_are_refused)
@@ -75,14 +78,18 @@ TEST(batches_that_do_not_fit_are_refused)
 /* Promise: data that fit but look wrong are noted: all zero, all equal, one sample, an outlier. */
 TEST(odd_batches_are_noted)
 {
-    static const struct { int which, batches; const char *note; } cases[] = {
+    static const struct {
+        int which, batches;
+        const char *note;
+    } cases[] = {
         {ZERO, 3, "all calibration values of input x are zero"},
         {OUTLIER, 3, "sample 9 of input x reaches 300"},
     };
     for (int i = 0; i < 2; i++) {
         Graph *graph = make_net(1, false);
         CHECK(walk(graph, cases[i].which, cases[i].batches), "%s", said.what);
-        CHECK(graph->notes.data && strstr(graph->notes.data, cases[i].note), "no '%s' in: %s", cases[i].note, graph->notes.data ? graph->notes.data : "");
+        CHECK(graph->notes.data && strstr(graph->notes.data, cases[i].note), "no '%s' in: %s", cases[i].note,
+              graph->notes.data ? graph->notes.data : "");
         graph_free(graph);
     }
 }

@@ -53,7 +53,10 @@ Node *make_node(Graph *graph, const char *type, const char *name, const char *in
     return node;
 }
 
-Shape net_shape(int64_t batch) { return shape_of(4, (int64_t[]){batch, 2, 5, 5}); }
+Shape net_shape(int64_t batch)
+{
+    return shape_of(4, (int64_t[]){batch, 2, 5, 5});
+}
 
 Graph *make_net(int64_t batch, bool baked)
 {
@@ -142,7 +145,8 @@ static bool next(void *context, Tensor **inputs, bool *done, Error *error)
 
 void test_batches(TestBatches *data, const int64_t *sizes, int count, Tensor *(*make)(int batch, int64_t samples))
 {
-    *data = (TestBatches){.batches = {.context = data, .input_count = 1, .begin = begin, .next = next}, .sizes = sizes, .count = count, .make = make};
+    *data = (TestBatches){
+        .batches = {.context = data, .input_count = 1, .begin = begin, .next = next}, .sizes = sizes, .count = count, .make = make};
 }
 
 Tensor *net_batch(int batch, int64_t samples)

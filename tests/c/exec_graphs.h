@@ -8,7 +8,7 @@
 Tensor *random_tensor(const Shape *shape, uint64_t seed);
 Value *make_input(Graph *graph, const char *name, const Shape *shape);
 Value *make_parameter(Graph *graph, const char *name, const Shape *shape, uint64_t seed);
-Node *make_node(Graph *graph, const char *type, const char *name, const char *inputs, const char *output);   /* inputs by blanks */
+Node *make_node(Graph *graph, const char *type, const char *name, const char *inputs, const char *output); /* inputs by blanks */
 
 /* x [batch,2,5,5] -> Conv 3x3 -> Relu -> Conv 1x1 -> Add with the Relu -> (baked: Reshape to [batch,75] -> Gemm of 4) -> y. */
 Graph *make_net(int64_t batch, bool baked);
@@ -27,6 +27,6 @@ typedef struct TestBatches {
     Tensor *(*make)(int batch, int64_t samples);
 } TestBatches;
 void test_batches(TestBatches *data, const int64_t *sizes, int count, Tensor *(*make)(int batch, int64_t samples));
-Tensor *net_batch(int batch, int64_t samples);    /* sample k of the whole data is the same however it is cut: seeds are counted */
+Tensor *net_batch(int batch, int64_t samples); /* sample k of the whole data is the same however it is cut: seeds are counted */
 
 #endif

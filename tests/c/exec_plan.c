@@ -71,7 +71,8 @@ TEST(shared_buffers_keep_values)
     Graph *graph = make_net(1, true);
     Tensor *input = net_batch(0, 1), *expected = run_net(graph, EXEC_FLOAT, input), *all[6] = {0};
     Value *wanted[6];
-    for (int i = 0; i < 6; i++) wanted[i] = graph->nodes[i]->outputs[0];
+    for (int i = 0; i < 6; i++)
+        wanted[i] = graph->nodes[i]->outputs[0];
     PlanOptions options = {.exact = true, .wanted = wanted, .wanted_count = 6};
     Plan *plan = plan_new(graph, &options, &input->shape, &error);
     REQUIRE(plan && plan_run(plan, &input, all, &error), "%s", error.what);
@@ -95,7 +96,7 @@ TEST(shared_buffers_keep_values)
 /* ---- watching ---- */
 
 typedef struct Seen {
-    Tensor *raw[2], *seen[2];      /* conv1: input 0, output 0 */
+    Tensor *raw[2], *seen[2]; /* conv1: input 0, output 0 */
     int calls;
 } Seen;
 
@@ -178,7 +179,8 @@ TEST(simulation_is_operator_on_quantized_ends)
     REQUIRE(exec_node(graph, conv, ends, &expected, &error), "%s", error.what);
     for (int64_t i = 0; i < tensor_count(made); i++)
         CHECK(tensor_floats(made)[i] == fake(tensor_floats(expected)[i], -5), "element %d: %g", (int)i, (double)tensor_floats(made)[i]);
-    for (int k = 0; k < 3; k++) tensor_release(ends[k]);
+    for (int k = 0; k < 3; k++)
+        tensor_release(ends[k]);
     tensor_release(expected);
     tensor_release(made);
     tensor_release(input);
@@ -239,16 +241,20 @@ TEST(shape_arithmetic_is_known_before_the_run)
 /* ---- replay ---- */
 
 typedef struct Outputs {
-    Tensor *tensors[3];            /* one a layer: its replayed output of all samples */
+    Tensor *tensors[3]; /* one a layer: its replayed output of all samples */
 } Outputs;
 
 static void collect(void *context, const Replayed *replayed)
 {
     Outputs *outputs = context;
-    memcpy(tensor_floats(outputs->tensors[replayed->layer]) + replayed->sample * 4, replayed->replayed->data, tensor_bytes(replayed->replayed));
+    memcpy(tensor_floats(outputs->tensors[replayed->layer]) + replayed->sample * 4, replayed->replayed->data,
+           tensor_bytes(replayed->replayed));
 }
 
-static bool only(void *context, const Node *node) { return node == context; }
+static bool only(void *context, const Node *node)
+{
+    return node == context;
+}
 
 /* Promise: a replay behind a layer gives what a whole run gives in which only that layer is quantized, with any number of samples
  * kept at a time. */
@@ -263,7 +269,8 @@ TEST(replay_equals_run_with_one_layer_quantized)
         Shape shape = shape_of(2, (int64_t[]){7, 4});
         Outputs outputs = {0};
         ReplayOptions options = {.exact = true, .layers = layers, .layer_count = 3, .memory_limit = limit};
-        for (int i = 0; i < 3; i++) outputs.tensors[i] = tensor_new(DTYPE_FLOAT32, &shape, &error);
+        for (int i = 0; i < 3; i++)
+            outputs.tensors[i] = tensor_new(DTYPE_FLOAT32, &shape, &error);
         Replay *replay = replay_new(graph, &options, &input->shape, &error);
         REQUIRE(replay && replay_run(replay, &input, collect, &outputs, &error), "%s", error.what);
         for (int i = 0; i < 3; i++) {
@@ -283,14 +290,15 @@ TEST(replay_equals_run_with_one_layer_quantized)
 }
 
 typedef struct Both {
-    Tensor *tensors[2];            /* replayed graph outputs of all samples */
+    Tensor *tensors[2]; /* replayed graph outputs of all samples */
 } Both;
 
 static void collect_outputs(void *context, const Replayed *replayed)
 {
     Both *both = context;
     int64_t row = tensor_count(replayed->replayed) / replayed->samples;
-    memcpy(tensor_floats(both->tensors[replayed->output]) + replayed->sample * row, replayed->replayed->data, tensor_bytes(replayed->replayed));
+    memcpy(tensor_floats(both->tensors[replayed->output]) + replayed->sample * row, replayed->replayed->data,
+           tensor_bytes(replayed->replayed));
 }
 
 /* Promise: a graph output that other nodes read as well keeps its value until the end of a replay, and an output that the layer does
@@ -311,7 +319,8 @@ TEST(replay_keeps_inner_outputs)
         Plan *plan = plan_new(graph, &plan_options, &input->shape, &error);
         Replay *replay = replay_new(graph, &options, &input->shape, &error);
         REQUIRE(plan && replay && plan_run(plan, &input, expected, &error), "%s", error.what);
-        for (int k = 0; k < 2; k++) both.tensors[k] = tensor_new(DTYPE_FLOAT32, &expected[k]->shape, &error);
+        for (int k = 0; k < 2; k++)
+            both.tensors[k] = tensor_new(DTYPE_FLOAT32, &expected[k]->shape, &error);
         REQUIRE(replay_run(replay, &input, collect_outputs, &both, &error), "%s", error.what);
         for (int k = 0; k < 2; k++) {
             CHECK(tensor_equal(both.tensors[k], expected[k]), "layer %d, output %d", i, k);
@@ -330,7 +339,8 @@ TEST(longer_sequence_is_one_sequence)
 {
     Error error = {0};
     Tensor *outputs[2];
-    Shape shape = shape_of(3, (int64_t[]){6, 1, 4}), weight = shape_of(3, (int64_t[]){1, 12, 4}), state = shape_of(3, (int64_t[]){1, 12, 4});
+    Shape shape = shape_of(3, (int64_t[]){6, 1, 4}), weight = shape_of(3, (int64_t[]){1, 12, 4}),
+          state = shape_of(3, (int64_t[]){1, 12, 4});
     Shape asked = shape_of(3, (int64_t[]){12, 1, 4});
     Tensor *input = random_tensor(&asked, 9);
     for (int i = 0; i < 2; i++) {
