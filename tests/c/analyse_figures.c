@@ -3,6 +3,9 @@
 
 #include "analyse/measure.h"
 #include "analyse/moments.h"
+#include "base/fault.h"
+#include "base/memory.h"
+#include "base/progress.h"
 #include "base/threads.h"
 #include "check.h"
 #include "exec_graphs.h"
@@ -104,7 +107,7 @@ static Tensor *slice(int batch, int64_t samples)
     Shape all = net_shape(11), shape = net_shape(samples);
     int64_t first = samples == 4 ? batch * 4 : samples == 3 ? 8 : samples == 11 ? 0 : batch;
     Tensor *tensor = random_tensor(&all, 5);
-    Tensor *part = tensor_from_data(DTYPE_FLOAT32, &shape, tensor_floats(tensor) + first * 50, &error);
+    Tensor *part = tensor ? tensor_from_data(DTYPE_FLOAT32, &shape, tensor_floats(tensor) + first * 50, &error) : NULL;
     tensor_release(tensor);
     return part;
 }
@@ -234,4 +237,50 @@ TEST(statistics_have_a_row_an_end)
           weight->noise.maximum);
     statistical_table_free(&table);
     graph_free(graph);
+}
+
+static bool all_analyses(Graph *graph, Error *error)
+{
+    static const int64_t two[2] = {1, 1};
+    TestBatches data;
+    AnalyseTable table = {0};
+    StatisticalTable statistics = {0};
+    ParameterTable parameters = {0};
+    AnalyseOptions options = {.measure = MEASURE_SNR, .steps = 8, .exact = true};
+    test_batches(&data, two, 2, slice);
+    bool done = analyse_graphwise(graph, &data.batches, &options, &table, error);
+    analyse_table_free(&table);
+    done = done && analyse_layerwise(graph, &data.batches, &options, &table, error);
+    analyse_table_free(&table);
+    done = done && analyse_statistical(graph, &data.batches, &options, &statistics, error);
+    statistical_table_free(&statistics);
+    done = done && analyse_parameters(graph, &parameters, error);
+    parameter_table_free(&parameters);
+    return done;
+}
+
+/* Promise: whatever allocation fails during an analysis, the answer is an error or a table, and nothing leaks. */
+TEST(analyses_survive_failed_allocations)
+{
+    Error *error = memory_new(sizeof *error);
+    Graph *graph = make_net(1, true);
+    quantize_net(graph);
+    int threads = threads_count(), level = progress_level;
+    threads_set_count(1);
+    progress_level = 0;
+    for (long n = 0;; n++) {
+        long before = fault_blocks();
+        *error = (Error){0};
+        fault_arm(FAULT_ALLOCATION, FAULT_FROM, n);
+        bool done = all_analyses(graph, error);
+        bool reached = fault_disarm();
+        CHECK(done || error->code == ERROR_MEMORY, "allocation %ld: %s", n, error->what);
+        CHECK(fault_blocks() == before, "allocation %ld: leak of %ld", n, fault_blocks() - before);
+        if (!reached) break;
+        REQUIRE(n < 20000, "never succeeds");
+    }
+    threads_set_count(threads);
+    progress_level = level;
+    graph_free(graph);
+    memory_free(error);
 }

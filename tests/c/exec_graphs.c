@@ -135,12 +135,11 @@ static bool begin(void *context, Error *error)
 static bool next(void *context, Tensor **inputs, bool *done, Error *error)
 {
     TestBatches *data = context;
-    (void)error;
     *done = data->next == data->count;
     if (*done) return true;
     inputs[0] = data->make(data->next, data->sizes[data->next]);
     data->next++;
-    return true;
+    return inputs[0] || fail_memory(error, sizeof(Tensor));
 }
 
 void test_batches(TestBatches *data, const int64_t *sizes, int count, Tensor *(*make)(int batch, int64_t samples))
