@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 
 # What the sources are written against; never -ffast-math, never -march=native (numbers are defined: src/README.md).
 # What two compilers see as a fault and is none: text cut on purpose, rows that leave their last columns empty.
-WARN = -Wall -Wextra -Wpedantic -Werror $(if $(findstring clang,$(shell $(CC) --version)),-Wno-missing-field-initializers,-Wno-format-truncation)
+WARN := -Wall -Wextra -Wpedantic -Werror $(if $(findstring clang,$(shell $(CC) --version)),-Wno-missing-field-initializers,-Wno-format-truncation)
 STD = -std=c17 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fvisibility=hidden -fPIC -pthread
 LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags lua5.4 2>/dev/null || $(PKG_CONFIG) --cflags lua-5.4 2>/dev/null || $(PKG_CONFIG) --cflags lua 2>/dev/null)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags libprotobuf-c libcjson libpng libjpeg zlib 2>/dev/null)
