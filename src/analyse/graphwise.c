@@ -152,7 +152,7 @@ bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
     bool done = true;
     if (graphwise.ledger.node_count) {
         progress_begin("graphwise error", options->steps + 1);
-        done = feed_begin(&feed, graph, batches, options->steps, false, error) &&
+        done = feed_begin(&feed, graph, batches, options->steps + 1, FEED_UNITS, error) &&
                run_chunks(&graphwise, graph, &feed, options->exact, error) &&
                ledger_table(&graphwise.ledger, &feed, options->measure, table, error);
         progress_end();

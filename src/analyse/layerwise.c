@@ -75,7 +75,7 @@ bool analyse_layerwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
     bool done = true;
     if (layerwise.ledger.node_count) {
         progress_begin("layerwise error", options->steps + 1);
-        done = feed_begin(&feed, graph, batches, options->steps, false, error);
+        done = feed_begin(&feed, graph, batches, options->steps + 1, FEED_UNITS, error);
         layerwise.traced = feed.traced;
         done = done && run_chunks(&layerwise, graph, &feed, options, error) &&
                ledger_table(&layerwise.ledger, &feed, options->measure, table, error);

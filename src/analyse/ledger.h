@@ -2,7 +2,7 @@
 #ifndef ESPQ_ANALYSE_LEDGER_H
 #define ESPQ_ANALYSE_LEDGER_H
 
-#include "analyse/feed.h"
+#include "exec/feed.h"
 #include "analyse/measure.h"
 
 typedef struct Ledger {

@@ -1,7 +1,7 @@
 /* Statistical analysis (QUANT §12.6): moments of all ends of quantized nodes, in float, quantized, and of the difference. */
 #include <string.h>
 
-#include "analyse/feed.h"
+#include "exec/feed.h"
 #include "analyse/measure.h"
 #include "analyse/moments.h"
 #include "base/memory.h"
@@ -188,7 +188,7 @@ bool analyse_statistical(Graph *graph, Batches *batches, const AnalyseOptions *o
     bool done = list_ends(&statistical, graph, error);
     if (done && statistical.end_count) {
         progress_begin("statistics", options->steps + 1);
-        done = feed_begin(&feed, graph, batches, options->steps, true, error) &&
+        done = feed_begin(&feed, graph, batches, options->steps + 1, FEED_BATCHES, error) &&
                run_batches(&statistical, graph, &feed, options->exact, error) && make_table(&statistical, table, error);
         progress_end();
         feed_end(&feed);

@@ -18,6 +18,7 @@ typedef struct ObserverRow {
     bool (*exponents)(Observer *observer, int *exponents, Error *error);              /* count as the slot says */
     void (*release)(Observer *observer);
     bool parallel;       /* may run in any thread; false: it calls back into a script */
+    bool any_order;      /* neither the order of what it sees matters, nor how a batch is cut into pieces */
     const char *refused; /* why an integer target cannot use it (constant, floating); NULL: it can */
 } ObserverRow;
 

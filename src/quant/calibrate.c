@@ -1,4 +1,5 @@
 /* The pass `calibrate` (QUANT §8.1): exponents of activations from what flows through the graph, in one walk over the data or two. */
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +7,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/threads.h"
-#include "exec/batches.h"
+#include "exec/feed.h"
 #include "exec/plan.h"
 #include "graph/operator.h"
 #include "quant/parameters.h"
@@ -21,6 +22,7 @@ typedef struct Entry {
     int *exponents;     /* of this walk's end */
     int count;
     bool failed;
+    pthread_mutex_t lock; /* of the observer: pieces of the data come from several threads */
 } Entry;
 
 typedef struct Calibration {
@@ -31,13 +33,14 @@ typedef struct Calibration {
     Entry **by_slot; /* sorted by the slot's address, to find one */
     int walk;
     int64_t batches;
-    Watcher watcher;
+    Watcher watchers[2]; /* of whole batches, of pieces of joined ones */
     struct {
         Plan *plan;
+        bool joined;
         Shape *shapes;
     } plans[PLANS];
     int plan_count;
-    Tensor **inputs, **outputs;
+    bool any_order; /* no observer minds how the data are cut, nor in which order they come */
 } Calibration;
 
 /* ---- who observes what ---- */
@@ -75,10 +78,12 @@ static bool add_entry(Calibration *calibration, Slot *slot, const Value *value, 
     *entry = (Entry){.slot = slot, .value = value, .row = row, .count = value->constant ? parameter_channels(slot, value) : 1};
     entry->exponents = memory_new_array((size_t)entry->count, sizeof *entry->exponents);
     calibration->count++;
+    pthread_mutex_init(&entry->lock, NULL);
     if (!entry->exponents) return fail_memory(error, (size_t)entry->count * sizeof *entry->exponents);
     if (value->constant) return true;
     entry->observer = observer_new(row, slot, value->name, 1, error);
     if (entry->observer) entry->observer->mse_fixed = calibration->setting->switches.mse_fixed;
+    calibration->any_order &= row->any_order;
     return entry->observer != NULL;
 }
 
@@ -121,17 +126,20 @@ static bool watch(void *context, const Watched *watched, Error *error)
     const Calibration *calibration = context;
     Entry *entry = entry_of(calibration, watched->slot);
     if (!entry || !entry->observer || entry->row->walks <= calibration->walk) return true;
-    return observer_observe(entry->observer, watched->raw, calibration->walk, error);
+    pthread_mutex_lock(&entry->lock);
+    bool observed = observer_observe(entry->observer, watched->raw, calibration->walk, error);
+    pthread_mutex_unlock(&entry->lock);
+    return observed;
 }
 
 /* The plan for inputs of these shapes. */
-static Plan *plan_for(Calibration *calibration, Error *error)
+static Plan *plan_for(Calibration *calibration, const Shape *wanted, bool joined, Error *error)
 {
     int inputs = calibration->graph->input_count;
     for (int p = 0; p < calibration->plan_count; p++) {
-        bool equal = true;
+        bool equal = calibration->plans[p].joined == joined;
         for (int i = 0; equal && i < inputs; i++)
-            equal = shape_equal(&calibration->plans[p].shapes[i], &calibration->inputs[i]->shape);
+            equal = shape_equal(&calibration->plans[p].shapes[i], &wanted[i]);
         if (equal) return calibration->plans[p].plan;
     }
     if (calibration->plan_count == PLANS) {
@@ -145,45 +153,79 @@ static Plan *plan_for(Calibration *calibration, Error *error)
         return NULL;
     }
     for (int i = 0; i < inputs; i++)
-        shapes[i] = calibration->inputs[i]->shape;
-    PlanOptions options = {
-        .mode = EXEC_SIMULATED, .exact = calibration->setting->switches.onnx_exact_ops, .watcher = &calibration->watcher};
+        shapes[i] = wanted[i];
+    Value *nothing = NULL; /* only what is watched is needed */
+    PlanOptions options = {.mode = EXEC_SIMULATED,
+                           .exact = calibration->setting->switches.onnx_exact_ops,
+                           .wanted = &nothing,
+                           .wanted_count = 0,
+                           .watcher = &calibration->watchers[joined]};
     Plan *plan = plan_new(calibration->graph, &options, shapes, error);
     if (!plan) {
         memory_free(shapes);
         return NULL;
     }
     calibration->plans[calibration->plan_count].plan = plan;
+    calibration->plans[calibration->plan_count].joined = joined;
     calibration->plans[calibration->plan_count++].shapes = shapes;
     return plan;
 }
 
-static void release_all(Tensor **tensors, int count)
+static bool run_inputs(Calibration *calibration, Tensor *const *inputs, const Shape *shapes, bool joined, Error *error)
 {
-    for (int i = 0; i < count; i++) {
-        tensor_release(tensors[i]);
-        tensors[i] = NULL;
+    Tensor *nothing[1];
+    Plan *plan = plan_for(calibration, shapes, joined, error);
+    return plan && plan_run(plan, inputs, nothing, error);
+}
+
+/* One batch of a joined chunk, alone. */
+static bool run_unit(Calibration *calibration, const Chunk *chunk, int unit, Error *error)
+{
+    int inputs = calibration->graph->input_count;
+    Tensor **own = memory_new_array((size_t)inputs + 1, sizeof *own);
+    Shape *shapes = memory_new_array((size_t)inputs + 1, sizeof *shapes);
+    bool ok = own && shapes ? true : fail_memory(error, (size_t)inputs * sizeof *shapes);
+    for (int i = 0; ok && i < inputs; i++) {
+        const Tensor *all = chunk->inputs[i];
+        shapes[i] = all->shape;
+        shapes[i].dims[0] /= chunk->units;
+        size_t bytes = tensor_bytes(all) / (size_t)chunk->units;
+        ok = (own[i] = tensor_from_data(all->dtype, &shapes[i], all->data + (size_t)unit * bytes, error)) != NULL;
     }
+    ok = ok && run_inputs(calibration, own, shapes, false, error);
+    for (int i = 0; own && i < inputs; i++)
+        tensor_release(own[i]);
+    memory_free(own);
+    memory_free(shapes);
+    return ok;
+}
+
+static bool run_chunk(Calibration *calibration, const Chunk *chunk, Error *error)
+{
+    if (run_inputs(calibration, chunk->inputs, chunk->shapes, chunk->joined, error)) return true;
+    if (!chunk->joined || error->code != ERROR_INPUT) return false;
+    /* Which thread met a fault first is chance. Once more, one batch after the other, for a message that is always the same. */
+    for (size_t i = 0; i < calibration->count; i++)
+        if (calibration->entries[i].observer) calibration->entries[i].observer->batches = chunk->first_unit;
+    for (int unit = 0; unit < chunk->units; unit++)
+        if (!run_unit(calibration, chunk, unit, error)) return false;
+    return false;
 }
 
 static bool walk_data(Calibration *calibration, Batches *batches, Error *error)
 {
-    Graph *graph = calibration->graph;
-    BatchWalk walk = {0};
-    bool ok = batch_walk_begin(&walk, graph, batches, error), done = false;
-    while (ok) {
-        ok = cancel_check(error) && batch_walk_next(&walk, calibration->inputs, &done, error);
-        if (!ok || done) break;
-        Plan *plan = plan_for(calibration, error);
-        ok = plan && plan_run(plan, calibration->inputs, calibration->outputs, error);
-        release_all(calibration->inputs, graph->input_count);
-        release_all(calibration->outputs, graph->output_count);
-        progress_step(walk.batch_count);
+    Feed feed = {0};
+    const Chunk *chunk;
+    bool failed =
+        !feed_begin(&feed, calibration->graph, batches, ESPQ_FEED_ALL, calibration->any_order ? FEED_JOINED : FEED_BATCHES, error);
+    while (!failed && (chunk = feed_next(&feed, &failed, error))) {
+        failed = !cancel_check(error) || !run_chunk(calibration, chunk, error);
+        progress_step(feed.walk.batch_count);
     }
-    if (ok && calibration->walk == 0) batch_walk_note(&walk, graph);
-    calibration->batches = walk.batch_count;
-    batch_walk_end(&walk);
-    return ok;
+    if (!failed && calibration->walk == 0) batch_walk_note(&feed.walk, calibration->graph);
+    calibration->batches = feed.walk.batch_count;
+    feed_end(&feed);
+    return !failed;
 }
 
 /* ---- between and behind the walks ---- */
@@ -275,21 +317,19 @@ static void calibration_free(Calibration *calibration)
     for (size_t i = 0; i < calibration->count; i++) {
         observer_free(calibration->entries[i].observer);
         memory_free(calibration->entries[i].exponents);
+        pthread_mutex_destroy(&calibration->entries[i].lock);
     }
     memory_free(calibration->entries);
     memory_free(calibration->by_slot);
-    memory_free(calibration->inputs);
-    memory_free(calibration->outputs);
 }
 
 bool pass_calibrate(Graph *graph, PassContext *context, Error *error)
 {
     if (!context->batches) return fail(error, graph->source, "give calib_dataloader", "calibration needs data");
-    Calibration calibration = {.graph = graph, .setting = context->setting};
-    calibration.watcher = (Watcher){.context = &calibration, .wants = wants, .watch = watch};
-    calibration.inputs = memory_new_array((size_t)graph->input_count + 1, sizeof *calibration.inputs);
-    calibration.outputs = memory_new_array((size_t)graph->output_count + 1, sizeof *calibration.outputs);
-    bool ok = calibration.inputs && calibration.outputs ? collect_entries(&calibration, error) : fail_memory(error, 64);
+    Calibration calibration = {.graph = graph, .setting = context->setting, .any_order = true};
+    for (int i = 0; i < 2; i++)
+        calibration.watchers[i] = (Watcher){.context = &calibration, .wants = wants, .watch = watch, .by_piece = i == 1};
+    bool ok = collect_entries(&calibration, error);
     ok = ok && (calibration.count == 0 || calibrate(&calibration, context->batches, error));
     calibration_free(&calibration);
     return ok;
