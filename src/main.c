@@ -10,6 +10,7 @@
 #include <lualib.h>
 
 #include "base/cancel.h"
+#include "base/file.h"
 #include "base/memory.h"
 #include "bind/core.h"
 #include "bind/embedded.h"
@@ -40,11 +41,19 @@ static void stop_script(lua_State *L, lua_Debug *debug)
     bind_raise_interrupted(L);
 }
 
+/* Ends the program by the signal, and leaves nothing half-written behind. */
+static void on_end(int number)
+{
+    file_remove_temporaries();
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
 /* Lua code stops at its next instruction, the engine between nodes and batches. A second Ctrl-C ends the program at once. */
 static void on_interrupt(int number)
 {
     int saved = errno;
-    signal(number, SIG_DFL);
+    signal(number, on_end);
     cancel_request();
     if (interrupted_state) lua_sethook(interrupted_state, stop_script, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
     errno = saved;
@@ -106,6 +115,9 @@ int main(int count, char **arguments)
     }
     interrupted_state = L;
     signal(SIGINT, on_interrupt);
+    signal(SIGTERM, on_end);
+    signal(SIGPIPE, on_end);
+    if (signal(SIGHUP, on_end) == SIG_IGN) signal(SIGHUP, SIG_IGN); /* nohup */
     lua_pushcfunction(L, run);
     lua_pushinteger(L, count);
     lua_pushlightuserdata(L, arguments);

@@ -64,27 +64,32 @@ bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error)
 
 typedef struct Pending {
     char *path, *temporary;
-    struct Pending *next;   /* of all temporaries of the process, for the exit handler */
-    struct Pending *peer;   /* of the set, in order of adding */
+    char *old; /* a second name of the file that was there, while a set is committed */
+    bool has_old, placed;
+    struct Pending *next; /* of all temporaries of the process, for the exit handler */
+    struct Pending *peer; /* of the set, in order of adding */
 } Pending;
 
 struct FileSet {
     Pending *first, *last;
 };
 
-/* Temporaries that exist now; removed at exit() when an error path or a script's os.exit ends the program early. */
-static Pending *pending_all;
+/* Temporaries that exist now; removed at exit() when an error path or a script's os.exit ends the program early. An entry is in the list
+ * whole, or not at all, at any time: a signal may come. */
+static Pending *volatile pending_all;
 
-static void remove_pending(void)
+void file_remove_temporaries(void)
 {
-    for (Pending *p = pending_all; p; p = p->next)
+    for (Pending *p = pending_all; p; p = p->next) {
         unlink(p->temporary);
+        if (p->has_old) unlink(p->old);
+    }
 }
 
 FileSet *fileset_new(Error *error)
 {
     static bool registered;
-    if (!registered) registered = atexit(remove_pending) == 0;
+    if (!registered) registered = atexit(file_remove_temporaries) == 0;
     FileSet *set = memory_new(sizeof *set);
     if (!set) fail_memory(error, sizeof *set);
     return set;
@@ -92,13 +97,12 @@ FileSet *fileset_new(Error *error)
 
 static void pending_free(Pending *p)
 {
-    for (Pending **at = &pending_all; *at; at = &(*at)->next)
-        if (*at == p) {
-            *at = p->next;
-            break;
-        }
+    if (pending_all == p) pending_all = p->next;
+    for (Pending *at = pending_all; at; at = at->next)
+        if (at->next == p) at->next = p->next;
     memory_free(p->path);
     memory_free(p->temporary);
+    memory_free(p->old);
     memory_free(p);
 }
 
@@ -130,26 +134,28 @@ bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes,
     if (p) {
         p->path = memory_new(length + 1);
         p->temporary = memory_new(length + 32);
+        p->old = memory_new(length + 32);
     }
-    if (!p || !p->path || !p->temporary) {
+    if (!p || !p->path || !p->temporary || !p->old) {
         if (p) pending_free(p);
         return fail_memory(error, length);
     }
     memcpy(p->path, path, length + 1);
     snprintf(p->temporary, length + 32, "%s.tmp-%ld", path, (long)getpid());
+    snprintf(p->old, length + 32, "%s.old-%ld", path, (long)getpid());
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
         pending_free(p);
         return fail_as(error, ERROR_FILE, path, "choose another name", "there is something of this name that is not a file");
     }
+    p->next = pending_all;
+    pending_all = p;
     int file = open(p->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (file < 0) {
         int code = errno;
         pending_free(p);
         return fail_file(error, path, "write the file", code);
     }
-    p->next = pending_all;
-    pending_all = p;
     bool ok = write_all(file, data, bytes) && sync_file(file) == 0;
     int code = errno;
     if (close(file) != 0 && ok) {
@@ -192,22 +198,62 @@ static void sync_folder_of(const char *path)
     close(file);
 }
 
+static bool place(Pending *p)
+{
+    if (fault_reached(FAULT_RENAME)) {
+        errno = EIO;
+        return false;
+    }
+    p->placed = rename(p->temporary, p->path) == 0;
+    return p->placed;
+}
+
+/* Back to what was there before. Where a file system knows no second names, a file that was replaced stays the new one. */
+static void take_back(FileSet *set, bool *existed)
+{
+    int i = 0;
+    for (Pending *p = set->first; p; p = p->peer, i++) {
+        if (p->placed && p->has_old)
+            rename(p->old, p->path);
+        else if (p->placed && !existed[i])
+            unlink(p->path);
+        else if (p->has_old)
+            unlink(p->old);
+        p->has_old = p->placed = false;
+    }
+}
+
 bool fileset_commit(FileSet *set, Error *error)
 {
+    int count = 0;
+    for (Pending *p = set->first; p; p = p->peer)
+        count++;
+    bool *existed = memory_new((size_t)count);
+    if (!existed) return fail_memory(error, (size_t)count);
+    if (count > 1) {
+        int i = 0;
+        for (Pending *p = set->first; p; p = p->peer, i++) {
+            unlink(p->old);
+            p->has_old = link(p->path, p->old) == 0;
+            existed[i] = p->has_old || errno != ENOENT;
+        }
+    }
+    for (Pending *p = set->first; p; p = p->peer) {
+        if (place(p)) continue;
+        int code = errno;
+        take_back(set, existed);
+        memory_free(existed);
+        return fail_file(error, p->path, "write the file", code);
+    }
+    memory_free(existed);
+    if (set->first) sync_folder_of(set->first->path);
     while (set->first) {
         Pending *p = set->first;
-        if (fault_reached(FAULT_RENAME)) errno = EIO;
-        else if (rename(p->temporary, p->path) == 0) {
-            set->first = p->peer;
-            if (!set->first) {
-                set->last = NULL;
-                sync_folder_of(p->path);
-            }
-            pending_free(p);
-            continue;
-        }
-        return fail_file(error, p->path, "write the file", errno);
+        if (p->has_old) unlink(p->old);
+        set->first = p->peer;
+        pending_free(p);
     }
+    set->last = NULL;
     return true;
 }
 
@@ -230,7 +276,10 @@ bool file_write(const char *path, const void *data, size_t bytes, Error *error)
     return ok;
 }
 
-bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+bool file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
 
 bool file_same(const char *a, const char *b)
 {
@@ -241,7 +290,8 @@ bool file_same(const char *a, const char *b)
 bool file_make_folder_of(const char *path, Error *error)
 {
     char folder[4096];
-    if (strlen(path) >= sizeof folder) return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 1);
+    if (strlen(path) >= sizeof folder)
+        return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 1);
     snprintf(folder, sizeof folder, "%s", path);
     for (char *slash = strchr(folder + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;

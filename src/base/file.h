@@ -11,14 +11,16 @@
 /* Read a whole file; *data is freed by the caller with memory_free. Has one NUL more than *bytes. */
 bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error);
 
-/* Several files that appear together: add each, then commit; abandon removes what was not committed (also after a failed
- * commit). Temporary names are "<path>.tmp-<pid>"; they are also removed when the program ends early. */
+/* Several files that appear together: add each, then commit; free removes what was not committed. A commit that fails takes back what
+ * it had renamed. Temporary names are "<path>.tmp-<pid>" (and "<path>.old-<pid>" while a set is committed); they are also removed when
+ * the program ends early. */
 typedef struct FileSet FileSet;
 FileSet *fileset_new(Error *error);
 bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error);   /* writes and syncs the temporary */
 const char *fileset_temporary(const FileSet *set, const char *path);                              /* where it lies until commit */
 bool fileset_commit(FileSet *set, Error *error);
 void fileset_free(FileSet *set);
+void file_remove_temporaries(void);       /* safe in a signal handler that ends the program */
 
 bool file_write(const char *path, const void *data, size_t bytes, Error *error);   /* one file, whole or not at all */
 bool file_exists(const char *path);

@@ -163,7 +163,7 @@ static bool format_npy(Tensor *tensor, Text *out, Error *error)
     for (int i = 0; i < rows->shape.rank; i++)
         text_format(&header, rows->shape.rank == 1 ? "%lld," : i ? ", %lld" : "%lld", (long long)rows->shape.dims[i]);
     text_add(&header, "), }");
-    while ((header.length + 11) % 64)
+    while (!header.failed && (header.length + 11) % 64)
         text_add_bytes(&header, " ", 1);
     text_add(&header, "\n");
     uint8_t start[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (uint8_t)header.length, (uint8_t)(header.length >> 8)};

@@ -52,6 +52,31 @@ TEST(files_appear_whole_or_not_at_all)
     rmdir(folder);
 }
 
+/* Promise: when one of several renames fails, the files are what they were before, and nothing else is left behind. */
+TEST(a_failed_rename_is_taken_back)
+{
+    char folder[] = "/tmp/espq_test_XXXXXX", first[64], second[64];
+    REQUIRE(mkdtemp(folder), "no temporary folder");
+    snprintf(first, sizeof first, "%s/a", folder);
+    snprintf(second, sizeof second, "%s/b", folder);
+    Error error = {0};
+    for (int existed = 0; existed < 2; existed++) {
+        if (existed) CHECK(file_write(first, "old", 3, &error), "%s", error.what);
+        fault_arm(FAULT_RENAME, FAULT_FROM, 1);
+        FileSet *set = fileset_new(&error);
+        bool ok = fileset_add(set, first, "newer", 5, &error) && fileset_add(set, second, "two", 3, &error) && fileset_commit(set, &error);
+        fault_disarm();
+        fileset_free(set);
+        CHECK(!ok && !file_exists(second) && entries_in(folder) == existed, "%d files", entries_in(folder));
+    }
+    uint8_t *data = NULL;
+    size_t bytes = 0;
+    CHECK(file_read(first, &data, &bytes, &error) && bytes == 3 && memcmp(data, "old", 3) == 0, "the old file is not back");
+    memory_free(data);
+    unlink(first);
+    rmdir(folder);
+}
+
 /* Promise: a file that cannot be read says which, why, and what to do. */
 TEST(unreadable_files_say_why)
 {
