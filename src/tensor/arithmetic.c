@@ -262,8 +262,11 @@ Tensor *tensor_where(Tensor *condition, Tensor *a, Tensor *b, Error *error)
 Tensor *tensor_full(const Shape *shape, Dtype dtype, double value, Error *error)
 {
     Tensor *out = tensor_new(dtype, shape, error);
-    for (int64_t i = 0, count = out && value != 0 ? tensor_count(out) : 0; i < count; i++)
-        tensor_set(out, i, value);
+    int64_t count = out && value != 0 ? tensor_count(out) : 0;
+    size_t item = dtype_bytes(dtype), bytes = (size_t)count * item;
+    if (count) tensor_set(out, 0, value);
+    for (size_t done = item; done < bytes; done *= 2) /* what is there is copied behind itself */
+        memcpy(out->data + done, out->data, done < bytes - done ? done : bytes - done);
     return out;
 }
 

@@ -118,13 +118,14 @@ Tensor *tensor_pad(Tensor *a, const int64_t *before, const int64_t *after, doubl
     }
     Tensor *out = tensor_full(&shape, a->dtype, value, error), *rows = out ? tensor_contiguous(a, error) : NULL;
     size_t item = dtype_bytes(a->dtype);
-    for (int64_t i = 0, count = rows ? tensor_count(rows) : 0; i < count; i++) {
+    int64_t width = shape.rank ? a->shape.dims[shape.rank - 1] : 1; /* what lies in one piece */
+    for (int64_t i = 0, count = rows ? tensor_count(rows) : 0; i < count; i += width) {
         int64_t rest = i, at = 0;
         for (int d = shape.rank - 1; d >= 0; d--) {
             at += (rest % a->shape.dims[d] + before[d]) * out->strides[d];
             rest /= a->shape.dims[d];
         }
-        memcpy(out->data + (size_t)at * item, rows->data + (size_t)i * item, item);
+        memcpy(out->data + (size_t)at * item, rows->data + (size_t)i * item, (size_t)width * item);
     }
     if (!rows) {
         tensor_release(out);
