@@ -6,11 +6,16 @@
 
 #include "base/math.h"
 #include "base/memory.h"
+#include "base/threads.h"
 #include "tensor/image.h"
 
-enum { FRACTION_BITS = 32 - 8 - 2 };   /* room for the sum's sign and an overshoot of the bicubic filter */
+enum { FRACTION_BITS = 32 - 8 - 2 }; /* room for the sum's sign and an overshoot of the bicubic filter */
+enum { ROW_BLOCK = 1024, ROW_GRAIN = 16 };
 
-static double sinc(double x) { return x == 0 ? 1 : espq_sin(M_PI * x) / (M_PI * x); }
+static double sinc(double x)
+{
+    return x == 0 ? 1 : espq_sin(M_PI * x) / (M_PI * x);
+}
 
 static double weight_of(ImageFilter filter, double x)
 {
@@ -19,7 +24,7 @@ static double weight_of(ImageFilter filter, double x)
     case FILTER_BOX: return x > -0.5 && x <= 0.5;
     case FILTER_BILINEAR: return distance < 1 ? 1 - distance : 0;
     case FILTER_HAMMING: return distance >= 1 ? 0 : sinc(distance) * (0.54 + 0.46 * espq_cos(M_PI * distance));
-    case FILTER_BICUBIC:   /* Keys, a = -0.5 */
+    case FILTER_BICUBIC: /* Keys, a = -0.5 */
         if (distance < 1) return (1.5 * distance - 2.5) * distance * distance + 1;
         return distance < 2 ? -0.5 * (((distance - 5) * distance + 8) * distance - 4) : 0;
     case FILTER_LANCZOS: return distance < 3 ? sinc(x) * sinc(x / 3) : 0;
@@ -30,7 +35,8 @@ static double weight_of(ImageFilter filter, double x)
 
 static double support_of(ImageFilter filter)
 {
-    static const double support[] = {[FILTER_BOX] = 0.5, [FILTER_BILINEAR] = 1, [FILTER_HAMMING] = 1, [FILTER_BICUBIC] = 2, [FILTER_LANCZOS] = 3};
+    static const double support[] = {
+        [FILTER_BOX] = 0.5, [FILTER_BILINEAR] = 1, [FILTER_HAMMING] = 1, [FILTER_BICUBIC] = 2, [FILTER_LANCZOS] = 3};
     return support[filter];
 }
 
@@ -46,9 +52,9 @@ bool image_filter_from_name(const char *name, ImageFilter *filter, Error *error)
 }
 
 typedef struct Taps {
-    int most;            /* weights a pixel has room for */
-    int *first, *count;  /* one an output pixel */
-    int32_t *weights;    /* [output][most], fixed point */
+    int most;           /* weights a pixel has room for */
+    int *first, *count; /* one an output pixel */
+    int32_t *weights;   /* [output][most], fixed point */
 } Taps;
 
 static void taps_free(Taps *taps)
@@ -96,37 +102,55 @@ static uint8_t clip(int32_t sum)
     return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
+typedef struct Pass {
+    const uint8_t *from;
+    uint8_t *to;
+    int64_t in, out, channels; /* columns */
+    int64_t items;             /* rows: bytes of a row */
+    const Taps *taps;
+} Pass;
+
 /* [rows][in][channels] → [rows][out][channels] */
-static void resize_columns(const uint8_t *from, uint8_t *to, int64_t rows, int64_t in, int64_t out, int64_t channels, const Taps *taps)
+static void resize_columns(void *context, int64_t begin, int64_t end, int thread)
 {
-    for (int64_t y = 0; y < rows; y++)
-        for (int64_t x = 0; x < out; x++) {
+    (void)thread;
+    const Pass *pass = context;
+    const Taps *taps = pass->taps;
+    int64_t channels = pass->channels;
+    for (int64_t y = begin; y < end; y++)
+        for (int64_t x = 0; x < pass->out; x++) {
             const int32_t *weights = taps->weights + x * taps->most;
-            const uint8_t *source = from + (y * in + taps->first[x]) * channels;
+            const uint8_t *source = pass->from + (y * pass->in + taps->first[x]) * channels;
             for (int64_t c = 0; c < channels; c++) {
                 int32_t sum = 1 << (FRACTION_BITS - 1);
                 for (int k = 0; k < taps->count[x]; k++)
                     sum += source[k * channels + c] * weights[k];
-                to[(y * out + x) * channels + c] = clip(sum);
+                pass->to[(y * pass->out + x) * channels + c] = clip(sum);
             }
         }
 }
 
 /* [in][items] → [out][items] */
-static void resize_rows(const uint8_t *from, uint8_t *to, int64_t out, int64_t items, int32_t *sums, const Taps *taps)
+static void resize_rows(void *context, int64_t begin, int64_t end, int thread)
 {
-    for (int64_t y = 0; y < out; y++) {
-        for (int64_t i = 0; i < items; i++)
-            sums[i] = 1 << (FRACTION_BITS - 1);
-        for (int k = 0; k < taps->count[y]; k++) {
-            const uint8_t *source = from + (taps->first[y] + k) * items;
-            int32_t weight = taps->weights[y * taps->most + k];
+    (void)thread;
+    const Pass *pass = context;
+    const Taps *taps = pass->taps;
+    int32_t sums[ROW_BLOCK];
+    for (int64_t y = begin; y < end; y++)
+        for (int64_t at = 0; at < pass->items; at += ROW_BLOCK) {
+            int64_t items = pass->items - at < ROW_BLOCK ? pass->items - at : ROW_BLOCK;
             for (int64_t i = 0; i < items; i++)
-                sums[i] += source[i] * weight;
+                sums[i] = 1 << (FRACTION_BITS - 1);
+            for (int k = 0; k < taps->count[y]; k++) {
+                const uint8_t *source = pass->from + (taps->first[y] + k) * pass->items + at;
+                int32_t weight = taps->weights[y * taps->most + k];
+                for (int64_t i = 0; i < items; i++)
+                    sums[i] += source[i] * weight;
+            }
+            for (int64_t i = 0; i < items; i++)
+                pass->to[y * pass->items + at + i] = clip(sums[i]);
         }
-        for (int64_t i = 0; i < items; i++)
-            to[y * items + i] = clip(sums[i]);
-    }
 }
 
 /* Nearest: centres are found by adding the scale step by step, as PIL does, since the sum's rounding decides at pixel borders. */
@@ -165,8 +189,7 @@ Tensor *image_resize(const Tensor *image, int64_t height, int64_t width, ImageFi
     }
     Taps columns = {0}, rows = {0};
     uint8_t *middle = memory_new((size_t)(in_height * width * channels));
-    int32_t *sums = memory_new((size_t)(width * channels) * sizeof(int32_t));
-    bool ok = middle && sums;
+    bool ok = middle != NULL;
     if (!ok) fail_memory(error, (size_t)(in_height * width * channels));
     ok = ok && taps_make(&columns, in_width, width, filter, error);
     if (ok && !taps_make(&rows, in_height, height, filter, error)) {
@@ -174,13 +197,14 @@ Tensor *image_resize(const Tensor *image, int64_t height, int64_t width, ImageFi
         ok = false;
     }
     if (ok) {
-        resize_columns((const uint8_t *)image->data, middle, in_height, in_width, width, channels, &columns);
-        resize_rows(middle, (uint8_t *)result->data, height, width * channels, sums, &rows);
+        Pass across = {(const uint8_t *)image->data, middle, in_width, width, channels, 0, &columns};
+        Pass down = {.from = middle, .to = (uint8_t *)result->data, .items = width * channels, .taps = &rows};
+        threads_for(in_height, ROW_GRAIN, resize_columns, &across);
+        threads_for(height, ROW_GRAIN, resize_rows, &down);
         taps_free(&columns);
         taps_free(&rows);
     }
     memory_free(middle);
-    memory_free(sums);
     if (!ok) {
         tensor_release(result);
         return NULL;
