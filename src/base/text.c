@@ -79,10 +79,23 @@ static void point(char *out)
 
 static void special(char out[32], double value) { snprintf(out, 32, "%s", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf"); }
 
+/* Files repeat a few numbers (scales) thousands of times: those last written are remembered, each thread its own. */
+static _Thread_local struct {
+    uint64_t bits;
+    char text[32];
+} written[64];
+
 void text_from_double(char out[32], double value)
 {
     if (!isfinite(value)) {
         special(out, value);
+        return;
+    }
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    size_t place = (size_t)(bits * 0x9e3779b97f4a7c15u >> 58);
+    if (written[place].bits == bits && written[place].text[0]) {
+        memcpy(out, written[place].text, 32);
         return;
     }
     for (int digits = 1; digits <= DBL_DECIMAL_DIG; digits++) {
@@ -90,6 +103,8 @@ void text_from_double(char out[32], double value)
         if (strtod(out, NULL) == value) break;
     }
     point(out);
+    written[place].bits = bits;
+    memcpy(written[place].text, out, strlen(out) + 1);
 }
 
 void text_from_float(char out[32], float value)

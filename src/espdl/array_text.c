@@ -227,7 +227,8 @@ bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
     Layout layout = floats ? layout_of(dtype, data, count) : (Layout){0};
     int width = floats || dtype == DTYPE_BOOL ? 0 : integer_width(dtype, data, count);
     text_add(text, "array([");
-    size_t line = INDENT;
+    char buffer[4096]; /* words on their way into the text */
+    size_t line = INDENT, used = 0;
     for (size_t i = 0; i < count; i++) {
         const char *at = (const char *)data + i * bytes;
         char word[96];
@@ -241,10 +242,20 @@ bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
             length = integer_word(word, dtype, integer_element(dtype, at), width);
         }
         bool wraps = i && line + 2 + length > WORD_END && line > INDENT;
-        if (i) text_add(text, wraps ? ",\n       " : ", ");
+        if (used + length + 16 > sizeof buffer) {
+            text_add_bytes(text, buffer, used);
+            used = 0;
+        }
+        if (i) {
+            size_t apart = wraps ? sizeof ",\n       " - 1 : 2;
+            memcpy(buffer + used, wraps ? ",\n       " : ", ", apart);
+            used += apart;
+        }
+        memcpy(buffer + used, word, length);
+        used += length;
         line = wraps ? INDENT + length : line + (i ? 2 : 0) + length;
-        text_add_bytes(text, word, length);
     }
+    text_add_bytes(text, buffer, used);
     text_add(text, "]");
     line++;
     if (dtype == DTYPE_INT64 || dtype == DTYPE_FLOAT64 || dtype == DTYPE_BOOL) {
