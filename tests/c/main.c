@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct Row {
@@ -62,7 +63,10 @@ int main(int count, char **arguments)
         if (count > 1 && !strstr(rows[i].name, arguments[1]) && !strstr(rows[i].file, arguments[1])) continue;
         failures_in_test = 0;
         skipped = false;
+        clock_t start = clock();
         rows[i].function();
+        double spent = (double)(clock() - start) / CLOCKS_PER_SEC;
+        if (spent > 2) printf("slow: %s (%s) took %.1f s of processor time\n", rows[i].name, rows[i].file, spent);
         if (failures_in_test) {
             printf("FAILED %s (%s)\n", rows[i].name, rows[i].file);
             failed++;
