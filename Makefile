@@ -171,9 +171,16 @@ fuzz-run: $(BUILD)/libengine.a
 	   $(BUILD)/$${target}_fuzz -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=$(BUILD)/ $(BUILD)/found_$$target tests/fuzz/corpus_$$target; \
 	done
 
+# Kernels beside oneDNN's on one thread, then whole runs as processes; figures stay in $(BUILD)/bench.
+RUNS ?= 5
 bench: all
 	@scripts/setup bench
-	$(CC) $(ALL_CFLAGS) tests/bench/kernels.c $(BUILD)/libengine.a $(LIB_LIBS) -ldnnl -lm -o $(BUILD)/bench_kernels
-	$(PROGRAM) tests/bench/bench.lua $(BUILD)
+	@mkdir -p $(BUILD)/bench
+	$(CC) $(STD) -O2 -Isrc tests/bench/kernels.c $(BUILD)/libengine.a $(LIB_LIBS) -ldnnl -lm -o $(BUILD)/bench/kernels
+	$(CC) $(STD) -O2 tests/bench/process.c -o $(BUILD)/bench/process
+	$(BUILD)/bench/process $(BUILD)/bench/process.json $(RUNS) \
+	   mobilenetv2 $(PROGRAM) tests/bench/mobilenetv2.lua ../shared $(BUILD)/bench -- \
+	   yolo11n $(PROGRAM) tests/bench/yolo11n.lua ../shared $(BUILD)/bench -- start $(PROGRAM) -e ''
+	$(BUILD)/bench/kernels $(BUILD)/bench/kernels.json
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
