@@ -138,6 +138,8 @@ static int graph_load(lua_State *L)
     GraphHolder *holder = push_graph(L);
     holder->graph = onnx_load(path, &options, &error);
     if (!holder->graph) return raise(L, &error);
+    /* Shapes for whoever looks. Behind arithmetic on shapes they are known after simplification only: that is no fault of the file. */
+    graph_infer(holder->graph, &error);
     account(L, holder->graph->arena.bytes);
     return 1;
 }
