@@ -65,14 +65,14 @@ Tensor *quantize_constant(const Tensor *constant, Slot *slot, bool wide, int64_t
                                   slot->maximum, slot->rounding, wide);
         return integers;
     }
-    size_t bytes = (size_t)each * (sizeof(float) + item);
+    size_t even = (size_t)(each + each % 2), bytes = even * sizeof(float) + (size_t)each * item; /* even: int64 behind it is aligned */
     float *row = memory_new(bytes);
     if (!row) {
         tensor_release(integers);
         fail_memory(error, bytes);
         return NULL;
     }
-    char *quantized = (char *)(row + each);
+    char *quantized = (char *)(row + even);
     for (int64_t c = 0; c < channels.channels; c++) {
         gather(tensor_floats(constant), &channels, c, row);
         *saturated +=
