@@ -11,7 +11,7 @@ local quantize = {}
 quantize.seed = 0              -- espq.seed
 
 local shared_fields = {
-   espdl_export_file = "string", calib_dataloader = "any!", calib_steps = "integer!", inputs = "tensor|table", target = "string", num_of_bits = "integer",
+   espdl_export_file = "string", calib_dataloader = "any", calib_steps = "integer", inputs = "tensor|table", target = "string", num_of_bits = "integer",
    collate_fn = "function", setting = "table", device = "string", error_report = "boolean", skip_export = "boolean", export_config = "boolean",
    export_test_values = "boolean", test_values = "string", test_output_names = "table", hi_precision = "boolean",
    metadata_props = "table", verbose = "integer|boolean",
@@ -79,7 +79,8 @@ local function check_call(what, options, fields)
    check.later(what, options, later)
    check_device(what, options.device)
    check.word(what .. ": test_values", options.test_values or "chip", { "chip", "simulated" })
-   if options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(what, options.calib_steps)) end
+   if options.calib_dataloader and not options.calib_steps then check.fail(what .. ": field 'calib_steps' is missing") end
+   if options.calib_steps and options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(what, options.calib_steps)) end
    if not options.skip_export and not options.espdl_export_file and fields == onnx_fields then
       check.fail(("%s: field 'espdl_export_file' is missing"):format(what), nil, "skip_export = true writes nothing")
    end
@@ -175,8 +176,13 @@ local function run(what, options, graph, setting, road)
       report.random = true
    end
    local about = core.graph.about(graph)
-   local told, memory = false, data.memory()
-   road.walk = data.walk(what, loader, graph, {
+   local told, memory, shown = false, data.memory(), 0
+   local function show_notes()          -- what is known before the data are walked is said before
+      report.notes = lines_of(core.graph.notes(graph))
+      for i = shown + 1, #report.notes do note("note: " .. report.notes[i]) end
+      shown = #report.notes
+   end
+   local walk = loader and data.walk(what, loader, graph, {
       limit = options.calib_steps, collate_fn = options.collate_fn, memory = memory,
       on_end = function(count)
          if not told and count < options.calib_steps then
@@ -185,10 +191,14 @@ local function run(what, options, graph, setting, road)
          end
       end,
    })
+   road.walk = walk and function()
+      show_notes()
+      return walk()
+   end
    core.road.quantize(graph, road)
    about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
    about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, metadata, true
-   if options.error_report ~= false then
+   if loader and options.error_report ~= false then
       local walk = data.walk(what, loader, graph, { collate_fn = options.collate_fn, memory = memory })
       local judge = { method = "snr", steps = 8, exact = about.exact }
       report.graphwise, report.graphwise_text = core.analyse.graphwise(graph, walk, judge)
@@ -198,10 +208,8 @@ local function run(what, options, graph, setting, road)
       report.warnings, report.test_inputs, report.test_outputs = write(what, options, graph, road, setting, metadata)
       report.file = options.espdl_export_file
    end
-   report.notes = lines_of(core.graph.notes(graph))
-   for _, list in ipairs { report.notes, report.warnings } do
-      for _, line in ipairs(list) do note((list == report.notes and "note: " or "warning: ") .. line) end
-   end
+   show_notes()
+   for _, line in ipairs(report.warnings) do note("warning: " .. line) end
    return graph, report
 end
 

@@ -128,6 +128,38 @@ static void push_tensors(lua_State *L, const EspdlTensor *tensors, int count)
     }
 }
 
+static void push_attribute(lua_State *L, const Attribute *attribute)
+{
+    switch (attribute->kind) {
+    case ATTRIBUTE_INT: lua_pushinteger(L, attribute->integer); return;
+    case ATTRIBUTE_FLOAT: lua_pushnumber(L, attribute->number); return;
+    case ATTRIBUTE_STRING: lua_pushstring(L, attribute->string); return;
+    case ATTRIBUTE_INTS: push_numbers(L, attribute->integers, attribute->count); return;
+    case ATTRIBUTE_FLOATS:
+    case ATTRIBUTE_STRINGS:
+        lua_createtable(L, attribute->count, 0);
+        for (int i = 0; i < attribute->count; i++) {
+            if (attribute->kind == ATTRIBUTE_FLOATS)
+                lua_pushnumber(L, attribute->numbers[i]);
+            else
+                lua_pushstring(L, attribute->strings[i]);
+            lua_rawseti(L, -2, i + 1);
+        }
+        return;
+    case ATTRIBUTE_TENSOR: lua_pushstring(L, "tensor"); return;
+    }
+    lua_pushnil(L);
+}
+
+static void push_attributes(lua_State *L, const EspdlNode *node)
+{
+    lua_createtable(L, 0, node->attribute_count);
+    for (int i = 0; i < node->attribute_count; i++) {
+        push_attribute(L, &node->attributes[i]);
+        lua_setfield(L, -2, node->attributes[i].name);
+    }
+}
+
 /* data(model, "test_inputs" | "test_outputs" | "initializers", i): the numbers of one tensor, as a list. */
 static int data_lua(lua_State *L)
 {
@@ -174,6 +206,8 @@ static int table_lua(lua_State *L)
     lua_setfield(L, -2, "inputs");
     push_ends(L, model->outputs, model->output_count);
     lua_setfield(L, -2, "outputs");
+    push_ends(L, model->values, model->value_count);
+    lua_setfield(L, -2, "values");
     push_tensors(L, model->initializers, model->initializer_count);
     lua_setfield(L, -2, "initializers");
     push_tensors(L, model->test_inputs, model->test_input_count);
@@ -183,7 +217,7 @@ static int table_lua(lua_State *L)
     lua_createtable(L, model->node_count, 0);
     for (int i = 0; i < model->node_count; i++) {
         const EspdlNode *node = &model->nodes[i];
-        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 5);
         lua_pushstring(L, node->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, node->type);
@@ -197,6 +231,8 @@ static int table_lua(lua_State *L)
             }
             lua_setfield(L, -2, side ? "outputs" : "inputs");
         }
+        push_attributes(L, node);
+        lua_setfield(L, -2, "attributes");
         lua_rawseti(L, -2, i + 1);
     }
     lua_setfield(L, -2, "nodes");

@@ -74,7 +74,7 @@ static void verify_description(Verifier *verifier, const char *name)
     if (!value->exponent_count) found(verifier, FINDING_ERROR, "17.2", name, "it has no exponent");
     for (int i = 0; i < value->exponent_count; i++) {
         if (value->exponents[i] < -30 || value->exponents[i] > 30)
-            found(verifier, FINDING_WARNING, "17.2", name, "exponent %lld: the chip's scales end at -30 and 30",
+            found(verifier, FINDING_ERROR, "17.2", name, "exponent %lld: the chip's scales end at -30 and 30",
                   (long long)value->exponents[i]);
     }
 }

@@ -41,9 +41,12 @@ static bool fail_rank(const Value *input, const Shape *is, Error *error)
     const Shape *must = &input->shape;
     char have[160], want[160], better[160];
     int64_t count = shape_count(is), tail = tail_count(must);
-    if (must->rank > 0 && tail > 0 && count > 0 && count % tail == 0)
-        return fail(error, input->name, "", "data have rank %d %s, input %s has rank %d %s: reshape them to %s", is->rank,
-                    shape_text(is, have), input->name, must->rank, shape_text(must, want), with_samples(must, count / tail, better));
+    if (must->rank > 0 && tail > 0 && count > 0 && count % tail == 0) {
+        char cure[200];
+        snprintf(cure, sizeof cure, "reshape them to %s", with_samples(must, count / tail, better));
+        return fail(error, input->name, cure, "data have rank %d %s, input %s has rank %d %s", is->rank, shape_text(is, have), input->name,
+                    must->rank, shape_text(must, want));
+    }
     return fail(error, input->name, "the first axis counts the samples, the others must be the graph's",
                 "data have rank %d %s, input %s has rank %d %s", is->rank, shape_text(is, have), input->name, must->rank,
                 shape_text(must, want));
@@ -74,6 +77,29 @@ static bool fail_sizes(const Value *input, const Shape *is, Error *error)
     char shown[160];
     return fail(error, input->name, cure, "data have shape %s, input %s has shape %s", shape_text(is, have), input->name,
                 shape_text(must, shown));
+}
+
+/* [N, 1, …] for an input [1, …]: whole inputs of the graph, one behind the other. */
+static bool has_axis_of_samples(const Shape *is, const Shape *must)
+{
+    if (is->rank != must->rank + 1 || must->rank < 1 || must->dims[0] != 1) return false;
+    for (int i = 0; i < must->rank; i++)
+        if (is->dims[i + 1] != must->dims[i]) return false;
+    return true;
+}
+
+static bool drop_axis_of_samples(const Value *input, Tensor **data, Error *error)
+{
+    Tensor *ordered = tensor_contiguous(*data, error);
+    if (!ordered) return false;
+    Shape shape = input->shape;
+    shape.dims[0] = ordered->shape.dims[0];
+    Tensor *view = tensor_view(ordered, &shape, error);
+    tensor_release(ordered);
+    if (!view) return false;
+    tensor_release(*data);
+    *data = view;
+    return true;
 }
 
 static bool check_shape(const Value *input, const Tensor *data, Error *error)
@@ -218,6 +244,8 @@ static bool check_batch(BatchWalk *walk, Tensor **inputs, Error *error)
     for (int i = 0; i < graph->input_count; i++) {
         const Value *input = graph->inputs[i];
         if (!inputs[i]) return fail(error, input->name, "give every input of the graph", "a batch has no data for input %s", input->name);
+        if (input->shaped && has_axis_of_samples(&inputs[i]->shape, &input->shape) && !drop_axis_of_samples(input, &inputs[i], error))
+            return false;
         if (!check_shape(input, inputs[i], error) || !take_type(input, &inputs[i], error)) return false;
         if (inputs[i]->dtype == DTYPE_FLOAT32 && !check_finite(walk, input, inputs[i], error)) return false;
     }

@@ -63,6 +63,14 @@ static bool copy_node_slots(Graph *graph, Pairs *pairs, const Node *from, Node *
     return true;
 }
 
+static const Given *copy_given(Graph *to, const Given *given)
+{
+    Given *copy = arena_copy(&to->arena, given, sizeof *given);
+    if (!copy) return NULL;
+    copy->scales = arena_copy(&to->arena, given->scales, (size_t)given->count * sizeof(float));
+    return copy->scales ? copy : NULL;
+}
+
 static bool copy_values(const Graph *from, Graph *to, Pairs *pairs, Error *error)
 {
     for (int i = 0; i < from->value_count; i++) {
@@ -73,6 +81,7 @@ static bool copy_values(const Graph *from, Graph *to, Pairs *pairs, Error *error
         copy->shaped = value->shaped;
         copy->shape = value->shape;
         copy->constant = tensor_retain(value->constant);
+        if (value->given && !(copy->given = copy_given(to, value->given))) return fail_memory(error, sizeof(Given));
         pairs_set(pairs, value, copy);
     }
     return true;

@@ -49,6 +49,14 @@ typedef struct Use {            /* one consumer edge */
     int index;                  /* of the node's inputs */
 } Use;
 
+/* What a model that was quantized before says of a tensor (its QuantizeLinear): value = integer * scale, integers from low to high,
+ * zero point taken off. */
+typedef struct Given {
+    int count;                  /* of scales: 1, or one a channel */
+    const float *scales;
+    int64_t low, high;
+} Given;
+
 struct Value {
     const char *name;
     Dtype dtype;                /* DTYPE_NONE: not known */
@@ -59,6 +67,7 @@ struct Value {
     int producer_index;
     Use *uses;                  /* consumer edges, in the order they were made */
     int use_count, use_capacity;
+    const Given *given;         /* NULL: the model says nothing; in the graph's arena */
     struct DeviceValue *device; /* only in a lowered graph */
     bool removed;               /* no longer in the graph; a handle says so */
 };

@@ -36,6 +36,7 @@ Graph *lower_graph(const Graph *graph, const LowerOptions *options, Error *error
 {
     Lowering lowering = {.graph = graph_copy(graph, error), .options = options};
     bool ok = lowering.graph != NULL;
+    if (ok) text_free(&lowering.graph->notes); /* what was said before is not said again */
     for (int i = 0; ok && i < lowering.graph->value_count; i++)
         ok = lower_give_device(&lowering, lowering.graph->values[i], error);
     for (size_t i = 0; ok && i < sizeof steps / sizeof steps[0]; i++) {

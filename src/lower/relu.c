@@ -27,9 +27,17 @@ static bool append_input(Lowering *lowering, Node *node, Value *value, Error *er
     return true;
 }
 
+/* Graph inputs that no node reads are left out: the runtime would plan memory for nothing. */
+static void drop_unused_inputs(Graph *graph)
+{
+    for (int i = graph->input_count - 1; i >= 0; i--)
+        if (!graph->inputs[i]->use_count && !value_is_output(graph, graph->inputs[i])) graph_remove_value(graph, graph->inputs[i]);
+}
+
 bool lower_inputs(Lowering *lowering, Error *error)
 {
     Graph *graph = lowering->graph;
+    if (lower_setting(lowering)->switches.extra_rewrites) drop_unused_inputs(graph);
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         const char *name = node->op ? node->op->becomes_input : NULL;

@@ -325,11 +325,11 @@ static void calibration_free(Calibration *calibration)
 
 bool pass_calibrate(Graph *graph, PassContext *context, Error *error)
 {
-    if (!context->batches) return fail(error, graph->source, "give calib_dataloader", "calibration needs data");
     Calibration calibration = {.graph = graph, .setting = context->setting, .any_order = true};
     for (int i = 0; i < 2; i++)
         calibration.watchers[i] = (Watcher){.context = &calibration, .wants = wants, .watch = watch, .by_piece = i == 1};
     bool ok = collect_entries(&calibration, error);
+    if (ok && calibration.count && !context->batches) ok = fail(error, graph->source, "give calib_dataloader", "calibration needs data");
     ok = ok && (calibration.count == 0 || calibrate(&calibration, context->batches, error));
     calibration_free(&calibration);
     return ok;

@@ -1,5 +1,6 @@
 /* The pass `slots`: every quantized node gets its slots (QUANT §4.3). What is special about an operator comes from its row. */
 #include "graph/operator.h"
+#include "quant/given.h"
 #include "quant/quantize.h"
 #include "quant/slots.h"
 
@@ -30,6 +31,18 @@ static void start_weights(Node *node, const Platform *platform)
     bias->channel_axis = 0;
 }
 
+/* Said before the data are walked: the file is written, but the chip has no function for it. */
+static void note_missing_width(Graph *graph, const Node *node, const Target *target)
+{
+    unsigned have = node->op->module, want = node->platform->bits == 8 ? MODULE_S8 : MODULE_S16;
+    if (!have || (have & want) || !(have & (MODULE_S8 | MODULE_S16))) return;
+    int other = node->platform->bits == 8 ? 16 : 8;
+    graph_note(graph,
+               "%s: the chip has no %s of %d bits: give it and its neighbours %d bits, "
+               "setting.dispatching_table:append(\"%s\", espq.platform(\"%s\", %d)); the file is written as asked",
+               node->name, node->type, node->platform->bits, other, node->name, target->name, other);
+}
+
 static bool start_node(Graph *graph, Node *node, const Target *target, Error *error)
 {
     const Platform *platform = node->platform;
@@ -41,6 +54,7 @@ static bool start_node(Graph *graph, Node *node, const Target *target, Error *er
         start_slot(node->output_slots[i], node->outputs[i], i < 32 && (node->op->float_outputs >> i & 1), platform, target);
     }
     start_weights(node, platform);
+    note_missing_width(graph, node, target);
     return !node->op->slots || node->op->slots(graph, node, error);
 }
 
@@ -58,5 +72,5 @@ bool pass_slots(Graph *graph, PassContext *context, Error *error)
         }
         if (node->platform->quantizes && node->op && !start_node(graph, node, context->target, error)) return false;
     }
-    return true;
+    return given_apply(graph, error);
 }

@@ -6,6 +6,7 @@
 #include "base/threads.h"
 #include "graph/operator.h"
 #include "observe/observer.h"
+#include "quant/given.h"
 #include "quant/parameters.h"
 #include "quant/slots.h"
 
@@ -106,6 +107,12 @@ static void run_jobs(void *context, int64_t begin, int64_t end, int thread)
 static void note_outliers(Graph *graph, const Node *node, Slot *slot, const Value *value)
 {
     Layout layout = layout_of(value->constant, slot);
+    Layout whole = {1, 1, tensor_count(value->constant)};
+    if ((node->op->flags & OPERATOR_WEIGHTED) && slot->index == 1 && is_dead(value->constant, &whole, 0)) {
+        graph_note(graph, "%s of %s: all of its values are zero: what %s makes does not depend on its input", value->name, node->name,
+                   node->name);
+        return;
+    }
     int64_t count = tensor_count(value->constant), filled = 0, lost = 0, clipped = 0;
     bool all_small = true;
     if (slot->bits > 8 || count < 32) return;
@@ -348,5 +355,6 @@ bool pass_passive(Graph *graph, PassContext *context, Error *error)
             graph_note(graph, "%s of %s stays float: nothing says which exponent it takes", node->inputs[k]->name, node->name);
         }
     }
+    given_note_changes(graph);
     return true;
 }

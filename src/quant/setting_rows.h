@@ -87,7 +87,7 @@
     SWITCH(align_respect_width, "false", "false", "QUANT D3", "alignment leaves producers of another width alone") \
     SWITCH(align_large_exact, "false", "false", "QUANT D5", "Align to Large takes the largest exponent, not one above it") \
     SWITCH(mse_fixed, "false", "false", "QUANT D7", "calibration mse with enough bins at 16 bits") \
-    SWITCH(keep_output_names, "false", "false", "QUANT D16", "graph outputs keep the model's names when a node is fused away") \
+    SWITCH(keep_output_names, "true", "false", "QUANT D16", "graph outputs keep the model's names when a node is fused away") \
     SWITCH(onnx_exact_ops, "true", "false", "QUANT D19", "operators compute as ONNX says where the chip does") \
     SWITCH(convtranspose_exact, "true", "false", "QUANT D21", "decomposed ConvTranspose keeps dilations and output_padding") \
     SWITCH(link_passive_inputs, "false", "false", "QUANT D23", "operators that only move numbers share the graph input's slot") \

@@ -58,7 +58,7 @@ static bool keep_source(const Graph *graph, const char *path, Error *error)
     return fail(error, path, "give the export another name", "the export would overwrite the model it is made from");
 }
 
-static bool lower_tests(Exporting *exporting, const TestValue *values, int count, EspdlTest **tests, int *test_count, Error *error)
+static bool lower_tests(Exporting *exporting, const Graph *graph, const TestValue *values, int count, EspdlTest **tests, int *test_count, Error *error)
 {
     *tests = memory_new_array((size_t)(count ? count : 1), sizeof **tests);
     if (!*tests) return fail_memory(error, (size_t)count * sizeof **tests);
@@ -72,6 +72,8 @@ static bool lower_tests(Exporting *exporting, const TestValue *values, int count
             return false;
         }
         if (gone) {
+            const Value *value = graph_value(graph, values[i].name);
+            if (value && !value->use_count && value_is_input(graph, value)) continue; /* read by nobody: not in the file */
             text_format(exporting->warnings, "test value '%s' is left out: the tensor vanished when nodes were fused\n", values[i].name);
             continue;
         }
@@ -86,9 +88,9 @@ static bool make_model(Exporting *exporting, const Graph *graph, Error *error)
     LowerOptions lowering = {exporting->options->setting, exporting->options->target, wanted->int16_lut_step};
     exporting->device = lower_graph(graph, &lowering, error);
     if (!exporting->device) return false;
-    if (!lower_tests(exporting, wanted->test_inputs, wanted->test_input_count, &exporting->inputs, &exporting->input_count, error))
+    if (!lower_tests(exporting, graph, wanted->test_inputs, wanted->test_input_count, &exporting->inputs, &exporting->input_count, error))
         return false;
-    if (!lower_tests(exporting, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count, error))
+    if (!lower_tests(exporting, graph, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count, error))
         return false;
     EspdlExtra extra = {
         .model_version = wanted->model_version,

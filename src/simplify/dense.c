@@ -102,8 +102,38 @@ static bool flatten_or_reshape(Graph *graph, Node *node, int *changes, Error *er
     return !is_flatten || node_set_integer(graph, node, "axis", 1) || fail_memory(error, 0);
 }
 
+/* What only gives the same numbers another shape. */
+static bool only_reshapes(const Node *node)
+{
+    static const char *const types[] = {"Flatten", "Squeeze", "Unsqueeze", NULL};
+    const Value *in = only_input(node, 0);
+    if (!is_one_of(node->type, types) && !(is_type(node, "Reshape") && input_constant(node, 1))) return false;
+    return in && in->shaped && !in->constant && node->output_count == 1 && node->outputs[0] && node->outputs[0]->shaped;
+}
+
+/* Several in a row, nobody else looking: the last alone, as a Reshape. */
+static bool join_reshapes(Graph *graph, int *changes, Error *error)
+{
+    Node **nodes = nodes_now(graph, error);
+    bool ok = nodes != NULL;
+    for (int i = 0, count = graph->node_count; ok && i < count; i++) {
+        Node *first = nodes[i], *second = first->removed || !only_reshapes(first) ? NULL : only_consumer(graph, first);
+        if (!second || !only_reshapes(second) || second->inputs[0] != first->outputs[0]) continue;
+        ok = node_set_input(graph, second, 0, first->inputs[0], error);
+        if (ok) drop_node(graph, first);
+        ok = ok && set_shape_input(graph, second, &second->outputs[0]->shape, error);
+        while (second->attribute_count)
+            node_remove_attribute(second, second->attributes[0].name);
+        set_type(second, "Reshape");
+        ++*changes;
+    }
+    memory_free(nodes);
+    return ok;
+}
+
 bool rewrite_flatten(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
 {
+    if (!join_reshapes(graph, changes, error)) return false;
     Node **nodes = nodes_now(graph, error);
     bool ok = nodes != NULL;
     for (int i = 0, count = graph->node_count; ok && i < count; i++) {

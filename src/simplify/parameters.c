@@ -129,8 +129,13 @@ bool rewrite_bias_add(Graph *graph, const SimplifyOptions *options, int *changes
         Node *add = bias_add_behind(graph, node, &index);
         if (!add) continue;
         if (node->input_count == 3) node_remove_input(graph, node, 2);
-        ok = add_constant_input(graph, node, NULL, as_bias(node, add->inputs[index]->constant, error), error) &&
-             remove_add(graph, add, index, options, error);
+        const char *name = options->extra_rewrites ? add->inputs[index]->name : NULL; /* the reference makes one up */
+        Tensor *bias = as_bias(node, add->inputs[index]->constant, error);
+        ok = bias && remove_add(graph, add, index, options, error);
+        if (ok)
+            ok = add_constant_input(graph, node, name, bias, error);
+        else
+            tensor_release(bias);
         ++*changes;
     }
     memory_free(nodes);

@@ -81,32 +81,3 @@ bool rewrite_names(Graph *graph, const SimplifyOptions *options, int *changes, E
     }
     return true;
 }
-
-/* A model that was quantized before: each tensor goes through QuantizeLinear and DequantizeLinear. The pair goes, with a line about
- * the scale that is given up (weights were folded to floats already). */
-bool rewrite_quantize_pairs(Graph *graph, const SimplifyOptions *options, int *changes, Error *error)
-{
-    Node **nodes = nodes_now(graph, error);
-    bool ok = nodes != NULL;
-    for (int i = 0, count = graph->node_count; ok && i < count; i++) {
-        Node *second = nodes[i],
-             *first = !second->removed && is_type(second, "DequantizeLinear") && only_input(second, 0) ? second->inputs[0]->producer : NULL;
-        bool removed = false;
-        double scale = 0;
-        if (!is_type(first, "QuantizeLinear") || !first->inputs[0] || value_is_output(graph, second->inputs[0])) continue;
-        Value *between = second->inputs[0];
-        const char *name = first->inputs[0]->name;
-        scalar_of(input_constant(first, 1), &scale);
-        if (!node_set_input(graph, second, 0, first->inputs[0], error)) ok = false;
-        if (ok && between->use_count == 0) drop_node(graph, first);
-        ok = ok && bypass_node(graph, second, options, &removed, error);
-        if (ok && !removed) set_type(second, "Identity");
-        if (ok && !removed)
-            while (second->input_count > 1)
-                node_remove_input(graph, second, second->input_count - 1);
-        if (ok) graph_note(graph, "tensor %s: the scale %g that the model gives is not taken over; it is calibrated anew", name, scale);
-        ++*changes;
-    }
-    memory_free(nodes);
-    return ok;
-}

@@ -18,7 +18,7 @@ RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softma
     rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes, rewrite_identity;
 RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool,
     rewrite_matmul_add, rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum,
-    rewrite_spelling, rewrite_einsum, rewrite_quantize_pairs, rewrite_sums;
+    rewrite_spelling, rewrite_einsum, rewrite_given_scales, rewrite_quantize_pairs, rewrite_sums;
 
 /* ---- helpers ---- */
 

@@ -5,12 +5,13 @@
 /* clang-format off */
 const Rewrite rewrites[] = {
     /* name                 help                                                                                extra  does */
+    {"given_scales",        "a quantized model: the scales of its tensors are kept for the slots",              true,  rewrite_given_scales},
     {"constants",           "shapes of all tensors; what depends on constants and shapes only is computed",     false, rewrite_constants},
     {"names",               "dead nodes go; nodes without a name are numbered",                                 false, rewrite_names},
     {"no_ops",              "Dropout goes (and, as an extra, Identity and Cast to the same type)",              false, rewrite_no_ops},
     {"softmax_axes",        "Softmax of opset 12 and before over several axes is flattened, as it was meant",   false, rewrite_softmax_axes},
     {"split_sizes",         "Split into a number of parts that do not come out even gets sizes",                false, rewrite_split_sizes},
-    {"quantize_pairs",      "QuantizeLinear, DequantizeLinear in a row go: the float model is quantized anew",  true,  rewrite_quantize_pairs},
+    {"quantize_pairs",      "QuantizeLinear, DequantizeLinear in a row go: what they say stays with the tensor",true,  rewrite_quantize_pairs},
     {"einsum",              "Einsum that is a matrix product becomes MatMul",                                   true,  rewrite_einsum},
     {"sums",                "Sum becomes a chain of Add",                                                       true,  rewrite_sums},
     {"bounds",              "Max and Min with a number, Relu and Clip in a row become one Clip",                true,  rewrite_bounds},

@@ -39,6 +39,20 @@ static void leave_out_empty(Graph *graph, Node *node, Error *error)
         node_remove_input(graph, node, node->input_count - 1);
 }
 
+/* ConvTranspose: the last rows and columns are there or cut off, by output_padding less pads. */
+static bool settle_output_padding(Graph *graph, Node *node)
+{
+    int64_t padding[ESPQ_MAX_RANK], pads[2 * ESPQ_MAX_RANK];
+    int spatial = node_integers(node, "output_padding", padding, ESPQ_MAX_RANK);
+    if (spatial < 1 || spatial > ESPQ_MAX_RANK || node_integers(node, "pads", pads, 2 * ESPQ_MAX_RANK) != 2 * spatial) return true;
+    for (int i = 0; i < spatial; i++) {
+        int64_t both = padding[i] < pads[i + spatial] ? padding[i] : pads[i + spatial];
+        padding[i] -= both;
+        pads[i + spatial] -= both;
+    }
+    return node_set_integers(graph, node, "pads", pads, 2 * spatial) && node_set_integers(graph, node, "output_padding", padding, spatial);
+}
+
 static bool spell(Graph *graph, Node *node, int *changes, Error *error)
 {
     if (is_type(node, "Gemm")) {
@@ -48,6 +62,9 @@ static bool spell(Graph *graph, Node *node, int *changes, Error *error)
     }
     if (is_type(node, "Pad") && strcmp(node_string(node, "mode", "constant"), "constant") == 0) node_remove_attribute(node, "mode");
     if (is_type(node, "Resize")) leave_out_empty(graph, node, error);
+    if (is_type(node, "ConvTranspose") && !settle_output_padding(graph, node)) return fail_memory(error, 0);
+    if ((is_type(node, "Softmax") || is_type(node, "LogSoftmax")) && !node_set_integer(graph, node, "axis", node_integer(node, "axis", -1)))
+        return fail_memory(error, 0);
     if (is_type(node, "Squeeze") || is_type(node, "Unsqueeze") || strncmp(node->type, "Reduce", 6) == 0)
         return attribute_to_input(graph, node, "axes", 1, changes, error);
     if (is_type(node, "Split")) return attribute_to_input(graph, node, "split", 1, changes, error);

@@ -97,6 +97,36 @@ static void check_numbers(const Node *node, Text *lines, int *count)
     }
 }
 
+/* Exponents end at 30 on the chip: what a parameter can reach at all. */
+static void check_reach(const Node *node, int bits, Text *lines, int *count)
+{
+    double reach = ldexp(1, 30 + bits - 1);
+    for (int i = 1; (node->op->flags & OPERATOR_WEIGHTED) && i < node->input_count; i++) {
+        const Tensor *constant = input_constant(node, i);
+        if (!tensor_is_float(constant) || !tensor_is_contiguous(constant)) continue;
+        double largest = 0;
+        for (int64_t k = 0, elements = tensor_count(constant); k < elements; k++)
+            if (fabs((double)tensor_floats(constant)[k]) > largest) largest = fabs((double)tensor_floats(constant)[k]);
+        if (largest < reach || !isfinite(largest)) continue;
+        char what[400], name[200];
+        snprintf(what, sizeof what, "tensor %s reaches %g, the chip's largest exponent of 30 only %g",
+                 text_escape(name, sizeof name, node->inputs[i]->name), largest, reach);
+        line(lines, count, node, what, "mend the model, or scale the weights down and what follows up");
+    }
+}
+
+/* The runtime finds tensors by name: an input cannot be an output too. */
+static void check_outputs(const Graph *graph, Text *lines, int *count)
+{
+    for (int i = 0; i < graph->output_count; i++) {
+        char name[200];
+        if (!value_is_input(graph, graph->outputs[i])) continue;
+        text_format(lines, "\n  output %s: it is an input of the model, handed out again — take it from the outputs (outputs = { … }): the "
+                           "application has it already", text_escape(name, sizeof name, graph->outputs[i]->name));
+        ++*count;
+    }
+}
+
 /* Weights that change at run time: Conv and its like want a constant. */
 static void check_weight(const Node *node, Text *lines, int *count)
 {
@@ -165,6 +195,19 @@ static bool is_named_already(const Node *node)
     return false;
 }
 
+/* What the chip looks up is known when the file is written: its module has the indices as numbers. */
+static void check_indices(const Node *node, Text *lines, int *count)
+{
+    const Value *indices = is_type(node, "Gather") ? only_input(node, 1) : NULL;
+    if (!indices || indices->constant) return;
+    char what[400], cure[400], name[200];
+    snprintf(what, sizeof what, "its indices %s change at run time: the chip's module takes constant ones",
+             text_escape(name, sizeof name, indices->name));
+    snprintf(cure, sizeof cure, "look the vectors up in the application and begin the model behind it, cut_inputs = { \"%s\" }",
+             text_escape(name, sizeof name, node->outputs[0] ? node->outputs[0]->name : ""));
+    line(lines, count, node, what, cure);
+}
+
 static void check_module(const Graph *graph, const Node *node, int bits, Text *lines, int *count)
 {
     const Value *weight = only_input(node, 1);
@@ -184,6 +227,8 @@ static void check_module(const Graph *graph, const Node *node, int bits, Text *l
         return;
     }
     check_weight(node, lines, count);
+    check_indices(node, lines, count);
+    check_reach(node, bits, lines, count);
     if (is_type(node, "Conv") && weight && weight->shaped && weight->shape.rank > 4)
         line(lines, count, node, "the chip has no 3-D convolution", "use 2-D convolutions on slices, or cut the model before it");
 }
@@ -215,13 +260,15 @@ static bool check(const Graph *graph, int bits, Error *error)
     Text lines = {0};
     int count = 0;
     list_unsupported(graph, bits, &lines, &count);
+    int node_lines = count;
+    if (bits) check_outputs(graph, &lines, &count);
     if (count > MOST_LINES) text_format(&lines, "\n  … and %d more", count - MOST_LINES);
     bool ok = count == 0;
     if (lines.failed)
         fail_memory(error, 0);
     else if (!ok)
         fail(error, graph->source ? graph->source : graph->name, "each line names a way out; `espq ops` lists what is supported",
-             "%d node%s cannot be taken:%s", count, count == 1 ? "" : "s", lines.data);
+             "%d %s%s cannot be taken:%s", count, count > node_lines ? "part" : "node", count == 1 ? "" : "s", lines.data);
     text_free(&lines);
     return ok;
 }

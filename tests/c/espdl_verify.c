@@ -108,7 +108,7 @@ static const Breakage breakages[] = {
     {"a cycle", "17.2", cycle, FINDING_ERROR, NULL},
     {"an output that nothing makes", "17.2", lost_output, FINDING_ERROR, NULL},
     {"a value without exponent", "17.2", no_exponent, FINDING_ERROR, NULL},
-    {"an exponent beyond the chip's scales", "17.2", far_exponent, FINDING_WARNING, NULL},
+    {"an exponent beyond the chip's scales", "17.2", far_exponent, FINDING_ERROR, NULL},
     {"a shift to the left", "17.4 Conv", negative_shift, FINDING_ERROR, NULL},
     {"an output of another width", "17.4 Conv", other_type, FINDING_ERROR, NULL},
     {"a float bias", "17.4 Conv", wide_bias, FINDING_ERROR, NULL},
