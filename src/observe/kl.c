@@ -4,7 +4,7 @@
  * The histogram's part of the divergence is the same for all candidates but for the last bin, and within a group of bins that fall onto
  * one level all quantized probabilities are equal. Running sums over the bins thus leave one logarithm a level and candidate (at 16 bits
  * 32 times 32,768 of them instead of 2 times 17 million). The running sums carry a compensation: what is left of them is the rounding of
- * one double. */
+ * one double. Empty bins add nothing, and at 16 bits most of the million are empty: only filled ones are kept and walked. */
 #include <math.h>
 #include <string.h>
 
@@ -44,14 +44,6 @@ static inline double fast_log10(const LogTable *table, double x)
     return exponent * LOG10_OF_2 + table->log10[index] + series * LOG10_OF_E;
 }
 
-/* Sums over the bins below an index. */
-typedef struct Sums {
-    double *count;       /* of the histogram: whole numbers, exact */
-    double *probability; /* p = count / total in float32 */
-    double *entropy;     /* p * log10(p) */
-    int32_t *filled;     /* bins that are not empty */
-} Sums;
-
 typedef struct Compensated {
     double sum, rest;
 } Compensated;
@@ -63,78 +55,112 @@ static inline void compensated_add(Compensated *to, double value)
     to->sum = sum;
 }
 
-static float sums_fill(Sums *sums, const float *histogram, int64_t bins, const LogTable *table)
+/* The filled bins, and sums over those before each (and, behind the last, over all). */
+typedef struct Filled {
+    int64_t number;
+    int64_t *index;      /* of the bin, ascending */
+    float *content;      /* its count */
+    double *count;       /* sums: whole numbers, exact */
+    double *probability; /* p = count / total in float32 */
+    double *entropy;     /* p * log10(p) */
+} Filled;
+
+/* The reference's view of a histogram: what lies below 1/500 of it is one count at that place (QUANT §8.4). */
+static int64_t count_filled(const float *histogram, int64_t bins, int64_t head)
 {
-    sums->count[0] = sums->probability[0] = sums->entropy[0] = 0;
-    sums->filled[0] = 0;
-    for (int64_t i = 0; i < bins; i++)
-        sums->count[i + 1] = sums->count[i] + (double)histogram[i];
-    float total = (float)sums->count[bins];
+    int64_t number = 1;
+    for (int64_t i = head + 1; i < bins; i++)
+        number += histogram[i] > 0;
+    return number;
+}
+
+static void fill(Filled *filled, const float *histogram, int64_t bins, int64_t head)
+{
+    filled->number = 1;
+    filled->index[0] = head;
+    filled->content[0] = 1;
+    for (int64_t i = head + 1; i < bins; i++) {
+        if (!(histogram[i] > 0)) continue;
+        filled->index[filled->number] = i;
+        filled->content[filled->number++] = histogram[i];
+    }
+}
+
+static float sum_up(Filled *filled, const LogTable *table)
+{
+    int64_t number = filled->number;
+    filled->count[0] = filled->probability[0] = filled->entropy[0] = 0;
+    for (int64_t k = 0; k < number; k++)
+        filled->count[k + 1] = filled->count[k] + (double)filled->content[k];
+    float total = (float)filled->count[number];
     Compensated probability = {0, 0}, entropy = {0, 0};
-    for (int64_t i = 0; i < bins; i++) {
-        if (histogram[i] > 0) {
-            double p = (double)(histogram[i] / total);
-            compensated_add(&probability, p);
-            compensated_add(&entropy, p * fast_log10(table, p + NOTHING));
-        }
-        sums->probability[i + 1] = probability.sum + probability.rest;
-        sums->entropy[i + 1] = entropy.sum + entropy.rest;
-        sums->filled[i + 1] = sums->filled[i] + (histogram[i] > 0);
+    for (int64_t k = 0; k < number; k++) {
+        double p = (double)(filled->content[k] / total);
+        compensated_add(&probability, p);
+        compensated_add(&entropy, p * fast_log10(table, p + NOTHING));
+        filled->probability[k + 1] = probability.sum + probability.rest;
+        filled->entropy[k + 1] = entropy.sum + entropy.rest;
     }
     return total;
 }
 
-/* What one bin of [from, to) holds after quantization, in counts; 0 when all are empty. */
-static inline float level_value(const Sums *sums, int64_t from, int64_t to)
+/* The filled bins from `from` on that fall onto one level; *value is what each of them holds after quantization, in counts. */
+static inline int64_t level_end(const Filled *filled, int64_t from, int64_t below, int64_t width, int64_t *end, float *value)
 {
-    int32_t filled = sums->filled[to] - sums->filled[from];
-    return filled ? (float)(sums->count[to] - sums->count[from]) / (float)filled : 0.0f;
+    int64_t to = from + 1;
+    *end = (filled->index[from] / width + 1) * width;
+    while (to < below && filled->index[to] < *end)
+        to++;
+    *value = (float)(filled->count[to] - filled->count[from]) / (float)(to - from);
+    return to;
 }
 
-/* The divergence when bins from `range` on are clipped into bin range-1. */
-static double divergence(const Sums *sums, const float *histogram, int64_t bins, int64_t range, int64_t levels, float total,
-                         const LogTable *table)
+/* The divergence when bins from `range` on are clipped into bin range-1; `below`: how many filled bins lie under range. */
+static double divergence(const Filled *filled, int64_t below, int64_t range, int64_t levels, float total, const LogTable *table)
 {
-    int64_t width = range / levels;
+    int64_t width = range / levels, end;
+    bool last_filled = below > 0 && filled->index[below - 1] == range - 1;
+    int64_t before_last = last_filled ? below - 1 : below;
     double quantized = 0;
-    for (int64_t from = 0; from < range; from += width) {
-        quantized += (double)level_value(sums, from, from + width) * (double)(sums->filled[from + width] - sums->filled[from]);
+    float value;
+    for (int64_t from = 0, to; from < below; from = to) {
+        to = level_end(filled, from, below, width, &end, &value);
+        quantized += (double)value * (double)(to - from);
     }
     float quantized_total = (float)quantized;
-    float clipped = (float)(sums->count[bins] - sums->count[range]);
-    double last = (double)((histogram[range - 1] + clipped) / total);
-    Compensated sum = {sums->entropy[range - 1], 0};
+    float clipped = (float)(filled->count[filled->number] - filled->count[below]);
+    double last = (double)(((last_filled ? filled->content[below - 1] : 0.0f) + clipped) / total);
+    Compensated sum = {filled->entropy[before_last], 0};
     if (last > 0) compensated_add(&sum, last * fast_log10(table, last + NOTHING));
-    for (int64_t from = 0; from < range; from += width) {
-        float value = level_value(sums, from, from + width);
-        bool ends = from + width == range;
-        double probability = sums->probability[ends ? range - 1 : from + width] - sums->probability[from];
-        if (ends && histogram[range - 1] > 0) probability += last;
-        if (value > 0) compensated_add(&sum, -probability * fast_log10(table, (double)(value / quantized_total) + NOTHING));
+    for (int64_t from = 0, to; from < below; from = to) {
+        to = level_end(filled, from, below, width, &end, &value);
+        double probability = filled->probability[end == range ? before_last : to] - filled->probability[from];
+        if (end == range && last_filled) probability += last;
+        compensated_add(&sum, -probability * fast_log10(table, (double)(value / quantized_total) + NOTHING));
     }
-    if (!(histogram[range - 1] > 0) && last > 0) compensated_add(&sum, -last * fast_log10(table, NOTHING));
+    if (!last_filled && last > 0) compensated_add(&sum, -last * fast_log10(table, NOTHING));
     return sum.sum + sum.rest;
 }
 
-bool kl_scale(float *histogram, int64_t bins, double range, int64_t levels, double *scale, int64_t *best, Error *error)
+bool kl_scale(const float *histogram, int64_t bins, double range, int64_t levels, double *scale, int64_t *best, Error *error)
 {
-    size_t items = (size_t)bins + 1, bytes = items * (3 * sizeof(double) + sizeof(int32_t)) + sizeof(LogTable);
+    int64_t head = (int64_t)((double)bins * 0.002), number = count_filled(histogram, bins, head);
+    size_t items = (size_t)number + 1, bytes = sizeof(LogTable) + items * (3 * sizeof(double) + sizeof(int64_t) + sizeof(float));
     char *memory = memory_new(bytes);
     if (!memory) return fail_memory(error, bytes);
     LogTable *table = (LogTable *)(void *)memory;
     double *numbers = (double *)(void *)(table + 1);
-    Sums sums = {numbers, numbers + items, numbers + 2 * items, (int32_t *)(void *)(numbers + 3 * items)};
+    int64_t *index = (int64_t *)(void *)(numbers + 3 * items);
+    Filled filled = {number, index, (float *)(void *)(index + items), numbers, numbers + items, numbers + 2 * items};
     log_table_fill(table);
-
-    int64_t head = (int64_t)((double)bins * 0.002);
-    for (int64_t i = 0; i < head; i++)
-        histogram[i] = 0;
-    histogram[head] = 1;
-    float total = sums_fill(&sums, histogram, bins, table);
+    fill(&filled, histogram, bins, head);
+    float total = sum_up(&filled, table);
     double least = INFINITY;
-    int64_t winner = bins;
+    int64_t winner = bins, below = 0;
     for (int64_t end = levels; end <= bins; end += levels) {
-        double loss = divergence(&sums, histogram, bins, end, levels, total, table);
+        while (below < number && filled.index[below] < end)
+            below++;
+        double loss = divergence(&filled, below, end, levels, total, table);
         if (loss < least) least = loss, winner = end;
     }
     *scale = (double)winner / (double)bins * (range / (double)bins) * ((double)bins / (double)levels);

@@ -61,9 +61,9 @@ void percentile_positions(int64_t n, double percentile, int64_t *low, int64_t *h
 /* The values at these positions of x in ascending order, exactly. false: memory. */
 bool order_statistics_f32(const float *x, int64_t n, int64_t low, int64_t high, float *at_low, float *at_high, Error *error);
 
-/* Searches over a histogram of |x| on [0, range]. kl_scale: the scale before it becomes a power of two (QUANT §8.4); clears the head of
- * `histogram` as the method says; *best: the winning number of bins, NULL when nobody asks. mse_end: the upper end in bins (§8.5; fixed: D7). */
-bool kl_scale(float *histogram, int64_t bins, double range, int64_t levels, double *scale, int64_t *best, Error *error);
+/* Searches over a histogram of |x| on [0, range]. kl_scale: the scale before it becomes a power of two (QUANT §8.4); *best: the
+ * winning number of bins, NULL when nobody asks. mse_end: the upper end in bins (§8.5; fixed: D7). */
+bool kl_scale(const float *histogram, int64_t bins, double range, int64_t levels, double *scale, int64_t *best, Error *error);
 int64_t mse_end(const double *histogram, int64_t bins, int64_t quant_minimum, int64_t quant_maximum);
 int64_t mse_end_fixed(const double *histogram, int64_t bins, int64_t levels);
 
