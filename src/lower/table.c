@@ -132,6 +132,8 @@ static void drop(Graph *graph, Node *node)
 static bool unary_table(Lowering *lowering, Node *node, Error *error)
 {
     Graph *graph = lowering->graph;
+    if (node->quantized && node->op && node->op->table && !node->op->module && element_by_element(node) && node->platform->bits == 8)
+        node->type = "LUT";
     if (node->quantized || !node->op || !node->op->table || node->op->module || node->input_count != 1 || node->output_count != 1)
         return true;
     Node *before = node->inputs[0] ? node->inputs[0]->producer : NULL;

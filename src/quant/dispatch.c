@@ -272,6 +272,15 @@ static void dispatch_allin(const Walk *walk)
         walk->order[i]->platform = has_flag(walk->order[i], OPERATOR_QUANTIZABLE) ? &platform_unspecified : &platform_float;
 }
 
+/* Unary operators that the chip knows as a table only (EXPORT E24): quantized, so that lowering can write the table. */
+static void dispatch_tables(const Walk *walk, const Platform *platform)
+{
+    for (int i = 0; i < walk->count; i++) {
+        const Operator *op = walk->order[i]->op;
+        if (op && op->table && !op->module && walk->order[i]->input_count == 1) walk->order[i]->platform = platform;
+    }
+}
+
 /* Activations, and what makes indices of its input, go where their input goes. */
 static void follow_producers(const Walk *walk)
 {
@@ -412,6 +421,22 @@ static bool was_removed(const Graph *graph, const char *pattern)
     return false;
 }
 
+static bool is_shared(const Graph *graph, const char *name)
+{
+    const Text *names = &graph->shared_names;
+    for (size_t at = 0; at < names->length; at += strlen(names->data + at) + 1)
+        if (strcmp(name, names->data + at) == 0) return true;
+    return false;
+}
+
+/* By its name, or by a tensor that it makes: where several nodes have one name, that is what tells them apart. */
+static Node *addressed(const Graph *graph, const char *name)
+{
+    Node *node = graph_node(graph, name);
+    const Value *value = node ? NULL : graph_value(graph, name);
+    return value ? value->producer : node;
+}
+
 static bool apply_table(Graph *graph, const Setting *setting, Error *error)
 {
     for (int i = 0; i < setting->dispatching_count; i++) {
@@ -420,7 +445,10 @@ static bool apply_table(Graph *graph, const Setting *setting, Error *error)
         if (!platform)
             return fail(error, entry->pattern, "use espq.platform(target, bits)", "dispatching table: unknown platform %d",
                         entry->platform);
-        Node *node = graph_node(graph, entry->pattern); /* a name may have * and ? in it: exactly equal comes first */
+        if (is_shared(graph, entry->pattern))
+            return fail(error, entry->pattern, "name the tensor that the node makes instead", "dispatching table: several nodes are called '%s'",
+                        entry->pattern);
+        Node *node = addressed(graph, entry->pattern); /* a name may have * and ? in it: exactly equal comes first */
         if (node) {
             node->platform = platform;
             continue;
@@ -477,7 +505,9 @@ bool pass_dispatch(Graph *graph, PassContext *context, Error *error)
 
     Walk walk;
     if (!walk_begin(&walk, graph, error)) return false;
-    bool ok = run_rule(&walk, rule, error) && apply_table(graph, setting, error);
+    bool ok = run_rule(&walk, rule, error);
+    if (ok && rule == RULE_ALLIN && setting->switches.unary_as_lut && main_platform->bits == 8) dispatch_tables(&walk, main_platform);
+    ok = ok && apply_table(graph, setting, error);
     walk_end(&walk);
     if (!ok) return false;
     for (int i = 0; i < graph->node_count; i++) {
