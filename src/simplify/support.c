@@ -220,7 +220,8 @@ static void check_module(const Graph *graph, const Node *node, int bits, Text *l
         line(lines, count, node, "its result, an output of the graph, depends on no input", "take it from the outputs: outputs = { … }");
         return;
     }
-    if (!node->op->module && !(node->op->table && bits == 8)) {
+    bool as_table = node->op->table && bits == 8 && node->outputs[0] && node->outputs[0]->dtype == DTYPE_FLOAT32;   /* a Not makes booleans */
+    if (!node->op->module && !as_table) {
         char cut[400];
         cut_here(graph, node, cut, sizeof cut);
         line(lines, count, node, "the chip has no such operator", node->op->module_cure ? node->op->module_cure : cut);
