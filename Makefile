@@ -165,7 +165,7 @@ fuzz:
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz CFLAGS="$(FUZZ_CFLAGS)" fuzz-run
 .PHONY: fuzz-run
 fuzz-run: $(BUILD)/libengine.a
-	@set -e; for target in onnx espdl; do \
+	@set -e; for target in onnx espdl npy; do \
 	   clang $(ALL_CFLAGS) -fsanitize=fuzzer tests/fuzz/$${target}_fuzz.c $(BUILD)/libengine.a $(LIB_LIBS) -lm -o $(BUILD)/$${target}_fuzz; \
 	   mkdir -p $(BUILD)/found_$$target; \
 	   $(BUILD)/$${target}_fuzz -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=$(BUILD)/ $(BUILD)/found_$$target tests/fuzz/corpus_$$target; \

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <lauxlib.h>
 #include <lua.h>
@@ -46,7 +47,7 @@ static void on_end(int number)
 {
     file_remove_temporaries();
     signal(number, SIG_DFL);
-    raise(number);
+    kill(getpid(), number);
 }
 
 /* Lua code stops at its next instruction, the engine between nodes and batches. A second Ctrl-C ends the program at once. */

@@ -21,6 +21,7 @@ static const char *cure_for(int code)
     case ENOSPC:
     case EDQUOT: return "free some space, or choose another folder";
     case EISDIR: return "name a file, not a folder";
+    case ENOTDIR: return "a part of the path is a file: choose another folder";
     default: return NULL;
     }
 }

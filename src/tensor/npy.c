@@ -253,17 +253,29 @@ static bool read_directory(const uint8_t *bytes, size_t count, const char *path,
     while (end > 0 && memcmp(bytes + end, "PK\5\6", 4) != 0)
         end--;
     if (count < 22 || memcmp(bytes + end, "PK\5\6", 4) != 0) return fail(error, path, again, "this is not a .npz file");
-    size_t rows = get16(bytes + end + 10), at = get32(bytes + end + 16);
+    size_t rows = get16(bytes + end + 10), at = get32(bytes + end + 16), packed = 0;
     if (!(*entries = memory_new_array(rows + 1, sizeof **entries))) return fail_memory(error, rows * sizeof **entries);
     for (size_t i = 0; i < rows; i++) {
         if (at > end || end - at < 46 || memcmp(bytes + at, "PK\1\2", 4) != 0) return fail(error, path, again, "the list of arrays is damaged");
         size_t length = (size_t)46 + get16(bytes + at + 28) + get16(bytes + at + 30) + get16(bytes + at + 32);
-        if (length > end - at) return fail(error, path, again, "the list of arrays is damaged");
+        packed += length > end - at ? 0 : get32(bytes + at + 20); /* arrays that share their bytes could ask for any amount of memory */
+        if (length > end - at || packed > count) return fail(error, path, again, "the list of arrays is damaged");
         (*entry_count)++;
         if (!add_member(bytes, count, bytes + at, path, &(*entries)[i], error)) return false;
         at += length;
     }
     return true;
+}
+
+bool npz_parse(const uint8_t *bytes, size_t size, const char *where, NpzEntry **entries, int *count, Error *error)
+{
+    *entries = NULL;
+    *count = 0;
+    if (read_directory(bytes, size, where, entries, count, error)) return true;
+    npz_free(*entries, *count);
+    *entries = NULL;
+    *count = 0;
+    return false;
 }
 
 bool npz_read(const char *path, NpzEntry **entries, int *count, Error *error)
@@ -273,13 +285,8 @@ bool npz_read(const char *path, NpzEntry **entries, int *count, Error *error)
     *entries = NULL;
     *count = 0;
     if (!file_read(path, &bytes, &size, error)) return false;
-    bool ok = read_directory(bytes, size, path, entries, count, error);
+    bool ok = npz_parse(bytes, size, path, entries, count, error);
     memory_free(bytes);
-    if (!ok) {
-        npz_free(*entries, *count);
-        *entries = NULL;
-        *count = 0;
-    }
     return ok;
 }
 

@@ -15,6 +15,7 @@ Tensor *npy_parse(const uint8_t *bytes, size_t count, const char *where, Error *
 bool npy_write(const char *path, Tensor *tensor, Error *error);                             /* atomically */
 
 bool npz_read(const char *path, NpzEntry **entries, int *count, Error *error);             /* in the file's order */
+bool npz_parse(const uint8_t *bytes, size_t size, const char *where, NpzEntry **entries, int *count, Error *error);
 bool npz_write(const char *path, const NpzEntry *entries, int count, Error *error);        /* stored, not compressed */
 void npz_free(NpzEntry *entries, int count);
 
