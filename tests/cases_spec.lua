@@ -67,7 +67,7 @@ describe("case", function()
          it(name .. " works for every target and width" .. (case.expect == "ok" and "" or ", or is refused"), function()
             for _, width in ipairs(support.widths) do
                local made = written(case, width)
-               assert.is_true(made.seconds < 2, "it took too long")
+               assert.is_true(made.seconds < (os.getenv "ESPQ_SANITIZED" and 60 or 2), "it took too long")
                if made.path then
                   local rows, fine = espq.verify(made.path, { target = width[1] })
                   assert.is_true(fine, tostring(rows))

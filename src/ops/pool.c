@@ -229,7 +229,7 @@ static void small_maximum(const Window *window, const float *x, float *y)
                 for (int64_t h = 0; h < window->kernel[2]; h++) {
                     const float *at = plane + (i * window->stride[1] + v * window->dilation[1]) * size.columns + j + h * window->dilation[2];
                     for (int k = 0; k < LANES; k++)
-                        best[k] = (at[k] > best[k]) | (at[k] != at[k]) ? at[k] : best[k];
+                        best[k] = ((at[k] > best[k]) | (at[k] != at[k])) ? at[k] : best[k];
                 }
             }
             memcpy(y + i * window->out[2] + j, best, (size_t)count * sizeof *y);

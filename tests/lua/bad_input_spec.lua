@@ -72,7 +72,7 @@ describe("a damaged model", function()
       end
    ]]
    local function walks(script)
-      program.write(folder .. "/walk.lua", walk .. script .. "\nif slowest > 2 then print('slow', slowest) end")
+      program.write(folder .. "/walk.lua", walk .. script .. "\nif slowest > (os.getenv 'ESPQ_SANITIZED' and 20 or 2) then print('slow', slowest) end")
       local code, out, err = run "@ walk.lua"
       assert.equal(0, code, err)
       assert.equal("", out)
@@ -167,7 +167,9 @@ describe("calibration data", function()
 end)
 
 describe("the place of the output", function()
-   it("below a file is refused", function() refuses("@ quantize m.onnx --calib calib.npy --no-report -o calib.npy/q.espdl", "calib.npy", "choose another folder") end)
+   it("below a file is refused", function()
+      refuses("@ quantize m.onnx --calib calib.npy --no-report -o calib.npy/q.espdl", "calib.npy", "choose another folder")
+   end)
 
    it("that is the model's is refused, by any path", function()
       local before = program.read(folder .. "/m.onnx")
@@ -216,7 +218,7 @@ describe("Ctrl-C", function()
       assert.equal(130, code, err)
       assert.equal("", out)
       assert.matches("interrupted", err, 1, true)
-      assert.is_true(os.time() - started <= 1)
+      assert.is_true(os.time() - started <= (os.getenv "ESPQ_SANITIZED" and 5 or 1))
       os.remove(folder .. "/stop.lua")
    end
 
