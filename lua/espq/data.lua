@@ -38,13 +38,18 @@ function data.bind(what, inputs, batch)
       end
       return list
    end
-   local names = names_of(inputs)
+   local names, given = names_of(inputs), batch
+   batch = {}
+   for name, tensor in pairs(given) do batch[name] = tensor end
    for name in pairs(batch) do
       local known = false
       for _, other in ipairs(names) do known = known or other == name end
       if not known then check.fail(("%s: the graph has no input '%s'%s"):format(what, tostring(name), check.hint(name, names))) end
    end
    for i, name in ipairs(names) do
+      if batch[name] == nil and #inputs[i].consumers == 0 then          -- what no node reads needs no data
+         batch[name] = T.zeros(inputs[i].shape, { dtype = inputs[i].dtype })
+      end
       if not is_tensor(batch[name]) then check.fail(("%s: input '%s' is missing"):format(what, name)) end
       list[i] = batch[name]
    end

@@ -176,24 +176,25 @@ local function run(what, options, graph, setting, road)
       report.random = true
    end
    local about = core.graph.about(graph)
-   local told, memory, shown = false, data.memory(), 0
+   local told, memory, shown, later_notes = false, data.memory(), 0, {}
    local function show_notes()          -- what is known before the data are walked is said before
       report.notes = lines_of(core.graph.notes(graph))
       for i = shown + 1, #report.notes do note("note: " .. report.notes[i]) end
       shown = #report.notes
    end
-   local walk = loader and data.walk(what, loader, graph, {
+   local calibration_walk = loader and data.walk(what, loader, graph, {
       limit = options.calib_steps, collate_fn = options.collate_fn, memory = memory,
       on_end = function(count)
          if not told and count < options.calib_steps then
             told = true
-            note(("note: the loader has %d batches, calib_steps asks for %d: all of them are used"):format(count, options.calib_steps))
+            later_notes[1] = ("the loader has %d batches, calib_steps asks for %d: all of them are used"):format(count, options.calib_steps)
+            note("note: " .. later_notes[1])
          end
       end,
    })
-   road.walk = walk and function()
+   road.walk = calibration_walk and function()
       show_notes()
-      return walk()
+      return calibration_walk()
    end
    core.road.quantize(graph, road)
    about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
@@ -209,6 +210,7 @@ local function run(what, options, graph, setting, road)
       report.file = options.espdl_export_file
    end
    show_notes()
+   table.move(later_notes, 1, #later_notes, #report.notes + 1, report.notes)
    for _, line in ipairs(report.warnings) do note("warning: " .. line) end
    return graph, report
 end

@@ -46,7 +46,6 @@ static bool make_single(Single *single, const Node *node, Tensor *const *inputs,
     single->node->op = node->op;
     single->node->domain = node->domain;
     single->node->opset = node->opset;
-    single->node->custom = node->custom;
     if (!node_copy_attributes(single->graph, single->node, node)) return fail_memory(error, sizeof(Attribute));
     return copy_ends(single, node, inputs, error) && node->op->infer(single->graph, single->node, error);
 }

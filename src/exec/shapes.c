@@ -100,7 +100,7 @@ static bool make_steps(Program *program, const Mark *mark, Error *error)
         step->node = node;
         while (graph->nodes[step->place] != node)
             step->place++;
-        if (node->custom) program->one_thread = true;
+        if (node->op && !operator_is_built_in(node->op)) program->one_thread = true;
     }
     return true;
 }
@@ -150,7 +150,7 @@ static bool new_table(Table *table, int count, Error *error)
  * make depends on slots that may still change. */
 static bool known_now(const Node *node)
 {
-    if (node->quantized || node->custom || (node->op->flags & OPERATOR_RANDOM)) return false;
+    if (node->quantized || !operator_is_built_in(node->op) || (node->op->flags & OPERATOR_RANDOM)) return false;
     bool small = true;
     for (int i = 0; i < node->output_count; i++)
         if (node->outputs[i] && shape_count(&node->outputs[i]->shape) > FOLDED_COUNT) small = false;

@@ -98,7 +98,6 @@ static bool copy_nodes(const Graph *from, Graph *to, Pairs *pairs, Error *error)
         copy->op = node->op;
         copy->platform = node->platform;
         copy->wide = node->wide;
-        copy->custom = node->custom;
         pairs_set(pairs, node, copy);
         for (int k = 0; k < node->input_count; k++)
             if (!node_add_input(to, copy, pairs_get(pairs, node->inputs[k]), error)) return false;
@@ -150,6 +149,7 @@ Graph *graph_copy(const Graph *graph, Error *error)
         if (ok) copy_use_order(graph, &pairs);
         if (ok && graph->notes.length) text_add_bytes(&copy->notes, graph->notes.data, graph->notes.length);
         if (ok && graph->removed_names.length) text_add_bytes(&copy->removed_names, graph->removed_names.data, graph->removed_names.length);
+        if (ok && graph->shared_names.length) text_add_bytes(&copy->shared_names, graph->shared_names.data, graph->shared_names.length);
         copy->next_operation = graph->next_operation;
         copy->next_variable = graph->next_variable;
         copy->next_slot = graph->next_slot;

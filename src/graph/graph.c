@@ -40,6 +40,7 @@ void graph_free(Graph *graph)
     map_free(&graph->node_names);
     map_free(&graph->value_names);
     text_free(&graph->removed_names);
+    text_free(&graph->shared_names);
     text_free(&graph->notes);
     arena_free(&graph->arena);
     memory_free(graph);

@@ -92,7 +92,6 @@ struct Node {
     Slot *slot_pool;
     bool removed;
     bool unnamed;               /* the model gave it no name: generated_name_<k> (QUANT §2.2) */
-    void *custom;               /* a Lua operator's, owned by the binding */
 };
 
 struct Graph {
@@ -112,6 +111,7 @@ struct Graph {
     int next_operation, next_variable;   /* PPQ_Operation_<k>, PPQ_Variable_<k> */
     uint32_t next_slot;
     Text removed_names;         /* of nodes that were removed, each with its NUL: a setting that names one gets a note instead of an error */
+    Text shared_names;          /* names that several nodes of the model had, each with its NUL: no setting can mean one of them */
     Text notes;                 /* what the user should know: one line each; shown by the report */
 };
 

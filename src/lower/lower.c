@@ -30,6 +30,7 @@ static const StepRow steps[] = {
     {"gates", lower_gates},
     {"tables", lower_tables},
     {"describe", lower_describe},
+    {"share", lower_share},
 };
 
 Graph *lower_graph(const Graph *graph, const LowerOptions *options, Error *error)

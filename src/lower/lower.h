@@ -34,6 +34,7 @@ bool lower_gates(Lowering *lowering, Error *error);             /* integers.c: 2
 bool lower_unary_tables(Lowering *lowering, Error *error);      /* table.c: switch unary_as_lut */
 bool lower_tables(Lowering *lowering, Error *error);            /* table.c: 7 */
 bool lower_describe(Lowering *lowering, Error *error);          /* integers.c: stored shapes and types of all values */
+bool lower_share(Lowering *lowering, Error *error);             /* share.c: equal weights are stored once */
 
 /* ---- walking ---- */
 

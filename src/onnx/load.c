@@ -236,6 +236,7 @@ static bool read_node_names(Reading *reading, Names *names, Error *error)
                 next = arena_new(arena, sizeof *next);
                 ok = next && map_set(&counters, name, next);
                 if (next) *next = 1;
+                text_add_bytes(&reading->graph->shared_names, name, strlen(name) + 1);
             }
             ok = ok && free_name(names, arena, name, next, &made) && map_set(&names->taken, made, taken);
             if (ok) graph_note(reading->graph, "several nodes are called %s; one of them is called %s here", name, made);

@@ -252,6 +252,15 @@ static void find_in_threads(void *context, int64_t begin, int64_t end, int threa
     }
 }
 
+/* What was all zero says nothing: its own exponent would be so small that biases behind it no longer fit. It counts as values up to 1. */
+static void settle_dead(const Calibration *calibration, Entry *entry)
+{
+    const Observer *observer = entry->observer;
+    int least = 1 - entry->slot->bits;
+    if (!observer || !calibration->setting->switches.dead_channels_follow) return;
+    if (observer->seen_minimum == 0 && observer->seen_maximum == 0 && entry->exponents[0] < least) entry->exponents[0] = least;
+}
+
 /* Ends of this walk: slots whose method is through become ACTIVATED, the others get ready for the second walk. */
 static bool render(Calibration *calibration, bool *more, bool *changed, Error *error)
 {
@@ -266,6 +275,7 @@ static bool render(Calibration *calibration, bool *more, bool *changed, Error *e
         if (!due(calibration, entry)) continue;
         /* Once more in this thread: for the message of what failed, and for methods that call back into a script. */
         if (entry->failed && !find_exponents(calibration, entry, error)) return false;
+        settle_dead(calibration, entry);
         if (!slot_set_exponents(calibration->graph, entry->slot, entry->exponents, entry->count)) return fail_memory(error, sizeof(int));
         entry->slot->state = SLOT_ACTIVATED;
         *changed = true;
@@ -285,9 +295,10 @@ static void note_dead(const Calibration *calibration)
         dead++;
     }
     if (dead && names.data) {
-        graph_note(calibration->graph,
-                   "%d tensor%s always zero on the calibration data: %s%s; what is computed from %s has the smallest exponent there is",
-                   dead, dead == 1 ? " is" : "s are", names.data, dead > 8 ? ", …" : "", dead == 1 ? "it" : "them");
+        bool follows = calibration->setting->switches.dead_channels_follow;
+        graph_note(calibration->graph, "%d tensor%s always zero on the calibration data: %s%s; %s", dead, dead == 1 ? " is" : "s are",
+                   names.data, dead > 8 ? ", …" : "",
+                   follows ? "they count as values up to 1" : "what is computed from them has the smallest exponent there is");
     }
     text_free(&names);
 }

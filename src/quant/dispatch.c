@@ -446,8 +446,8 @@ static bool apply_table(Graph *graph, const Setting *setting, Error *error)
             return fail(error, entry->pattern, "use espq.platform(target, bits)", "dispatching table: unknown platform %d",
                         entry->platform);
         if (is_shared(graph, entry->pattern))
-            return fail(error, entry->pattern, "name the tensor that the node makes instead", "dispatching table: several nodes are called '%s'",
-                        entry->pattern);
+            return fail(error, entry->pattern, "name the tensor that the node makes instead",
+                        "dispatching table: several nodes are called '%s'", entry->pattern);
         Node *node = addressed(graph, entry->pattern); /* a name may have * and ? in it: exactly equal comes first */
         if (node) {
             node->platform = platform;

@@ -37,7 +37,9 @@ static bool apply_to_end(Graph *graph, Slot *slot, const Value *value, bool *app
     }
     double scale = value->given->scales[0], step = ldexp(1.0, exponent);
     if (!*applied && (step != scale || value->given->count > 1))
-        graph_note(graph, "tensor %s: the model gives the scale %g and integers from %lld to %lld around its zero point; steps of %g are used, %.3g times as coarse",
+        graph_note(graph,
+                   "tensor %s: the model gives the scale %g and integers from %lld to %lld around its zero point; steps of %g are used, "
+                   "%.3g times as coarse",
                    value->name, scale, (long long)value->given->low, (long long)value->given->high, step, step / scale);
     *applied = true;
     return keep(graph, slot, &exponent, 1, error);
@@ -54,7 +56,9 @@ static bool apply_to_activation(Graph *graph, Value *value, Error *error)
         if (!reader->quantized || (applied && producer && producer->platform == reader->platform)) continue; /* `join` links the two ends */
         if (!apply_to_end(graph, reader->input_slots[value->uses[i].index], value, &applied, error)) return false;
     }
-    if (!applied) graph_note(graph, "tensor %s: the scale %g that the model gives has no effect: it stays float", value->name, (double)value->given->scales[0]);
+    if (!applied)
+        graph_note(graph, "tensor %s: the scale %g that the model gives has no effect: it stays float", value->name,
+                   (double)value->given->scales[0]);
     return true;
 }
 
@@ -86,8 +90,10 @@ static bool apply_to_weight(Graph *graph, Slot *slot, const Value *value, Error 
     if (slot->state != SLOT_INITIAL || value->constant->dtype != DTYPE_FLOAT32) return true;
     for (int c = 0; c < given->count; c++) {
         if (!is_power_of_two(given->scales[c])) {
-            graph_note(graph, "%s of %s: the scale %g that the model gives is no power of two: its numbers are rounded a second time, by up to "
-                              "half a step", value->name, slot->node->name, (double)given->scales[c]);
+            graph_note(graph,
+                       "%s of %s: the scale %g that the model gives is no power of two: its numbers are rounded a second time, by up to "
+                       "half a step",
+                       value->name, slot->node->name, (double)given->scales[c]);
             return true;
         }
         int exponent = exponent_of(given, c, slot);
@@ -136,6 +142,7 @@ void given_note_changes(Graph *graph)
         if (!slot->overridden || slot->parent == slot || !slot_exponent_count(slot)) continue;
         int given = slot->exponents[0], now = slot_exponent(slot, 0);
         if (given != now)
-            graph_note(graph, "tensor %s: the model gives the exponent %d, it has %d: the operators around it share one", value->name, given, now);
+            graph_note(graph, "tensor %s: the model gives the exponent %d, it has %d: the operators around it share one", value->name,
+                       given, now);
     }
 }

@@ -91,7 +91,7 @@
     SWITCH(onnx_exact_ops, "true", "false", "QUANT D19", "operators compute as ONNX says where the chip does") \
     SWITCH(convtranspose_exact, "true", "false", "QUANT D21", "decomposed ConvTranspose keeps dilations and output_padding") \
     SWITCH(link_passive_inputs, "false", "false", "QUANT D23", "operators that only move numbers share the graph input's slot") \
-    SWITCH(dead_channels_follow, "true", "false", "CASES C18", "channels whose weights are all zero take the exponent of the others") \
+    SWITCH(dead_channels_follow, "true", "false", "CASES C18", "what is all zero has no exponent of its own: channels of weights take that of the others, tensors the one of values up to 1") \
     SWITCH(requantize_inputs, "true", "false", "EXPORT E3", "requantize graph inputs where consumers differ") \
     SWITCH(requantize_exact, "true", "false", "EXPORT E4", "requantize wherever exponents differ, also small ones") \
     SWITCH(exact_shapes, "true", "false", "EXPORT E5, E20", "describe the shapes that are computed") \

@@ -58,7 +58,8 @@ static bool keep_source(const Graph *graph, const char *path, Error *error)
     return fail(error, path, "give the export another name", "the export would overwrite the model it is made from");
 }
 
-static bool lower_tests(Exporting *exporting, const Graph *graph, const TestValue *values, int count, EspdlTest **tests, int *test_count, Error *error)
+static bool lower_tests(Exporting *exporting, const Graph *graph, const TestValue *values, int count, EspdlTest **tests, int *test_count,
+                        Error *error)
 {
     *tests = memory_new_array((size_t)(count ? count : 1), sizeof **tests);
     if (!*tests) return fail_memory(error, (size_t)count * sizeof **tests);
@@ -90,7 +91,8 @@ static bool make_model(Exporting *exporting, const Graph *graph, Error *error)
     if (!exporting->device) return false;
     if (!lower_tests(exporting, graph, wanted->test_inputs, wanted->test_input_count, &exporting->inputs, &exporting->input_count, error))
         return false;
-    if (!lower_tests(exporting, graph, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count, error))
+    if (!lower_tests(exporting, graph, wanted->test_outputs, wanted->test_output_count, &exporting->outputs, &exporting->output_count,
+                     error))
         return false;
     EspdlExtra extra = {
         .model_version = wanted->model_version,

@@ -53,8 +53,17 @@ static bool settle_output_padding(Graph *graph, Node *node)
     return node_set_integers(graph, node, "pads", pads, 2 * spatial) && node_set_integers(graph, node, "output_padding", padding, spatial);
 }
 
+/* VALID is no padding, NOTSET what pads says. */
+static void settle_auto_pad(Node *node)
+{
+    const char *word = node_string(node, "auto_pad", "");
+    if (strcmp(word, "VALID") == 0) node_remove_attribute(node, "pads");
+    if (strcmp(word, "VALID") == 0 || strcmp(word, "NOTSET") == 0) node_remove_attribute(node, "auto_pad");
+}
+
 static bool spell(Graph *graph, Node *node, int *changes, Error *error)
 {
+    settle_auto_pad(node);
     if (is_type(node, "Gemm")) {
         remove_if_number(node, "alpha", 1);
         remove_if_number(node, "beta", 1);

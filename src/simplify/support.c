@@ -121,8 +121,10 @@ static void check_outputs(const Graph *graph, Text *lines, int *count)
     for (int i = 0; i < graph->output_count; i++) {
         char name[200];
         if (!value_is_input(graph, graph->outputs[i])) continue;
-        text_format(lines, "\n  output %s: it is an input of the model, handed out again — take it from the outputs (outputs = { … }): the "
-                           "application has it already", text_escape(name, sizeof name, graph->outputs[i]->name));
+        text_format(lines,
+                    "\n  output %s: it is an input of the model, handed out again — take it from the outputs (outputs = { … }): the "
+                    "application has it already",
+                    text_escape(name, sizeof name, graph->outputs[i]->name));
         ++*count;
     }
 }
@@ -220,7 +222,7 @@ static void check_module(const Graph *graph, const Node *node, int bits, Text *l
         line(lines, count, node, "its result, an output of the graph, depends on no input", "take it from the outputs: outputs = { … }");
         return;
     }
-    bool as_table = node->op->table && bits == 8 && node->outputs[0] && node->outputs[0]->dtype == DTYPE_FLOAT32;   /* a Not makes booleans */
+    bool as_table = node->op->table && bits == 8 && node->outputs[0] && node->outputs[0]->dtype == DTYPE_FLOAT32; /* a Not makes booleans */
     if (!node->op->module && !as_table) {
         char cut[400];
         cut_here(graph, node, cut, sizeof cut);

@@ -48,7 +48,7 @@ end
 
 function support.case(name)
    support.cases()
-   return assert(by_file[name .. ".onnx"], name)
+   return (assert(by_file[name .. ".onnx"], name))
 end
 
 function support.path(name) return support.root .. "/" .. name end
