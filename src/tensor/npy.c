@@ -38,9 +38,9 @@ static bool read_dtype(const char *text, NpyHeader *header)
 {
     if (*text != '\'' && *text != '"') return false;
     char order = text[1], code[4] = {0};
+    if (!order || !strchr("<>|=", order)) return false;
     for (int i = 0; i < 3 && text[2 + i] && text[2 + i] != *text; i++)
         code[i] = text[2 + i];
-    if (!strchr("<>|=", order)) return false;
     header->big_endian = order == '>';
     for (int i = 1; i < DTYPE_COUNT; i++)
         if (strcmp(dtype_rows[i].npy + 1, code) == 0) {
