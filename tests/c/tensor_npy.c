@@ -51,7 +51,7 @@ TEST(npy_damage_is_refused)
     for (size_t n = 0; n < count; n++)
         CHECK(!npy_parse(file, n, "test", &error), "cut at %zu", n);
     const char *const headers[] = {"{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999, 9999999999), }\n",
-                                   "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }\n", "{'descr': '<f4', 'shape': (1,), }\n",
+                                   "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }\n", "{'descr': '<f4', 'shape': (1,), }\n", "{'fortran_order': False, 'shape': (1,), 'descr': '",
                                    "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, }\n"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         count = make_npy(file, headers[i], data, sizeof data);

@@ -303,6 +303,13 @@ describe("what is printed", function()
       assert.equal("", err)
    end)
 
+   it("is missed when it cannot be written", function()
+      if not io.open "/dev/full" then return pending "there is no /dev/full" end
+      local code, _, err = run "{ @ ops >/dev/full ; }"
+      assert.equal(1, code)
+      assert.matches("all of the output", err, 1, true)
+   end)
+
    it("is JSON alone where JSON is asked for", function()
       local code, out = run "@ quantize m.onnx --calib calib.npy -o p.espdl --json"
       assert.equal(0, code)
