@@ -164,6 +164,56 @@ function quantize.is_reference(setting)
    return true
 end
 
+-- ---- what is no integer arithmetic ----
+
+local MOST_NAMES = 6
+
+-- "Erf_3, Erf_7 … and 5 more", or nil for none.
+local function some_names(names)
+   if #names == 0 then return nil end
+   local more = #names - MOST_NAMES
+   return table.concat(names, ", ", 1, math.min(#names, MOST_NAMES)) .. (more > 0 and (" … and %d more"):format(more) or "")
+end
+
+local function makes_floats(node)
+   local output = node.outputs[1]
+   return output and (output.dtype == "float32" or output.dtype == nil)
+end
+
+-- One line for each reason why something stays float.
+local function float_lines(graph, setting)
+   local asked, lacking, results, named = {}, {}, {}, {}
+   for _, entry in ipairs(setting.dispatching_table) do named[#named + 1] = entry.name end
+   for node in graph:nodes() do
+      if not node.quantized and makes_floats(node) then
+         local by_table = false
+         for _, name in ipairs(named) do by_table = by_table or core.base.matches(name, node.name) or name == node.outputs[1].name end
+         local list = by_table and asked or lacking
+         list[#list + 1] = node.name
+      elseif node.quantized and makes_floats(node) and node.output_config[1].state == "FP32" then
+         results[#results + 1] = node.name
+      end
+   end
+   local lines = {}
+   local function add(names, reason)
+      local text = some_names(names)
+      if text then lines[#lines + 1] = text .. ": " .. reason end
+   end
+   add(asked, "float, as the dispatching table says")
+   add(lacking, "float: no integer form of these operators is known")
+   add(results, "integers in, floats out: the chip's module computes so; what reads them as integers gets a conversion")
+   return lines
+end
+
+local function table_lines(path)
+   local names = {}
+   for _, node in ipairs(core.espdl.table(core.espdl.load(path)).nodes) do
+      if node.attributes.lut then names[#names + 1] = node.name end
+   end
+   local text = some_names(names)
+   return text and { text .. ": look-up tables on the chip" } or {}
+end
+
 -- ---- the road ----
 
 local function run(what, options, graph, setting, road)
@@ -198,6 +248,7 @@ local function run(what, options, graph, setting, road)
    end
    core.road.quantize(graph, road)
    about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
+   report.floats = float_lines(graph, setting)
    about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, metadata, true
    if loader and options.error_report ~= false then
       local walk = data.walk(what, loader, graph, { collate_fn = options.collate_fn, memory = memory })
@@ -208,9 +259,13 @@ local function run(what, options, graph, setting, road)
    if not options.skip_export and options.espdl_export_file then
       report.warnings, report.test_inputs, report.test_outputs = write(what, options, graph, road, setting, metadata)
       report.file = options.espdl_export_file
+      report.tables = table_lines(report.file)
    end
    show_notes()
    table.move(later_notes, 1, #later_notes, #report.notes + 1, report.notes)
+   for _, list in ipairs { report.floats, report.tables } do
+      for _, line in ipairs(list) do note("note: " .. line) end
+   end
    for _, line in ipairs(report.warnings) do note("warning: " .. line) end
    return graph, report
 end

@@ -6,9 +6,9 @@ local report = {}
 local Report = {}
 Report.__index = Report
 
---- graphwise, layerwise: lists of rows; notes, warnings: lists of lines.
+--- graphwise, layerwise: lists of rows; notes, warnings, floats (what is not quantized, and why), tables (what the chip looks up): lists of lines.
 function report.new()
-   return setmetatable({ graphwise = {}, layerwise = {}, notes = {}, warnings = {} }, Report)
+   return setmetatable({ graphwise = {}, layerwise = {}, notes = {}, warnings = {}, floats = {}, tables = {} }, Report)
 end
 
 function Report.__tostring(self)

@@ -70,10 +70,10 @@ static bool add_entry(Calibration *calibration, Slot *slot, const Value *value, 
 {
     const char *method = calibration->setting->quantize_activation_setting.calib_algorithm;
     if (!value) return true;
-    if (!value->constant && method) slot->observer = method;
-    if (slot->state != SLOT_INITIAL) return true;
-    const ObserverRow *row = find_observer(slot->observer, node, error);
+    const ObserverRow *row = find_observer(!value->constant && method ? method : slot->observer, node, error);
     if (!row) return false;
+    slot->observer = row->name; /* the slot outlives the setting */
+    if (slot->state != SLOT_INITIAL) return true;
     Entry *entry = &calibration->entries[calibration->count];
     *entry = (Entry){.slot = slot, .value = value, .row = row, .count = value->constant ? parameter_channels(slot, value) : 1};
     entry->exponents = memory_new_array((size_t)entry->count, sizeof *entry->exponents);

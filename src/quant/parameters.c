@@ -158,6 +158,7 @@ const ObserverRow *find_observer(const char *name, const Node *node, Error *erro
 
 static bool collect_jobs(Graph *graph, const Setting *setting, Job *jobs, size_t *count, Error *error)
 {
+    const char *method = setting->quantize_parameter_setting.calib_algorithm;
     *count = 0;
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
@@ -165,10 +166,12 @@ static bool collect_jobs(Graph *graph, const Setting *setting, Job *jobs, size_t
             const Value *value = node->inputs[k];
             Slot *slot = node->input_slots[k];
             if (!value || !value->constant) continue;
-            if (setting->quantize_parameter_setting.calib_algorithm) slot->observer = setting->quantize_parameter_setting.calib_algorithm;
+            /* The name of the row: the slot outlives the setting. */
+            const ObserverRow *row = find_observer(method ? method : slot->observer, node, error);
+            if (!row) return false;
+            slot->observer = row->name;
             if (slot->state != SLOT_INITIAL) continue;
-            const ObserverRow *row = find_observer(slot->observer, node, error);
-            if (!row || !check_axis(node, slot, value, error)) return false;
+            if (!check_axis(node, slot, value, error)) return false;
             /* Methods of two walks find their exponents in `calibrate`, between the activations' (as the reference does); per channel
              * it cannot, and without calibration there is no such place. */
             if (row->walks > 1 && !slot->per_channel && setting->quantize_activation) continue;

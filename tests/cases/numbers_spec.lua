@@ -161,7 +161,8 @@ describe("cases of numbers", function()
 
    for name, words in pairs { c21_nan = { "sample 5", "input x", "[0, 3, 3]" },
                               c21_no_channel_axis = { "rank 3", "input x has rank 4", "reshape them to" },
-                              c21_channels_last = { "channel axis seems to be last" }, c21_uint8 = { "uint8", "mean and std" }, c21_empty = { "no samples" } } do
+                              c21_channels_last = { "channel axis seems to be last" }, c21_uint8 = { "uint8", "mean and std" },
+                              c21_empty = { "no samples" } } do
       it("C21: refused: " .. name, function()
          local err, text = support.refusal("c21_net", folder, { calib_dataloader = espq.data.npy(support.path(name .. ".npy")) })
          for _, word in ipairs(words) do assert.matches(word, text, 1, true) end

@@ -181,6 +181,17 @@ describe("cases of operators", function()
       assert.is_true(count.MatMul + count.Gemm >= 4 and count.Softmax == 1 and count.QuantizeLinear == 1)
    end)
 
+   it("what is not quantized and what is looked up is said in a line each", function()
+      assert.is_truthy(support.line(file("c15_attention").report.floats, "floats out", "Softmax"))
+      local setting = espq.setting.espdl()
+      setting.dispatching_table:append("Conv_c", espq.platform "float")
+      local _, report = support.quantize(support.case "c18_plain", nil, { setting = setting, skip_export = true })
+      assert.equal(1, #report.floats)
+      assert.is_truthy(support.line(report.floats, "Conv_c", "dispatching table"))
+      assert.is_truthy(support.line(file("c15_gelu_erf").report.tables, "look-up tables"))
+      assert.same({}, file("c18_plain").report.floats)
+   end)
+
    for _, name in ipairs { "sixty_diamonds", "dense_block" } do
       it("C22: as fast as it is small, and the same bytes on each run: " .. name, function()
          local first
