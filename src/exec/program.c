@@ -101,14 +101,15 @@ static bool read_ends(const Program *program, ProgramStep *step, bool *changed, 
             end->quantization = before;
             return false;
         }
-        bool same = quantization_equal(&before, &end->quantization) && step->sources[i] == value->constant;
+        Tensor *constant = !step->quantized && value->value->unbaked ? value->value->unbaked : value->constant;
+        bool same = quantization_equal(&before, &end->quantization) && step->sources[i] == constant;
         quantization_clear(&before);
-        if (!value->constant || (same && step->constants[i])) continue;
+        if (!constant || (same && step->constants[i])) continue;
         *changed = true;
         tensor_release(step->constants[i]);
         tensor_release(step->sources[i]);
-        step->sources[i] = tensor_retain(value->constant);
-        if (!(step->constants[i] = see_constant(&end->quantization, value->constant, node, i, error))) return false;
+        step->sources[i] = tensor_retain(constant);
+        if (!(step->constants[i] = see_constant(&end->quantization, constant, node, i, error))) return false;
     }
     for (int i = 0; i < node->output_count; i++) {
         ProgramEnd *end = &step->outputs[i];

@@ -81,6 +81,7 @@ static bool copy_values(const Graph *from, Graph *to, Pairs *pairs, Error *error
         copy->shaped = value->shaped;
         copy->shape = value->shape;
         copy->constant = tensor_retain(value->constant);
+        copy->unbaked = tensor_retain(value->unbaked);
         if (value->given && !(copy->given = copy_given(to, value->given))) return fail_memory(error, sizeof(Given));
         pairs_set(pairs, value, copy);
     }

@@ -35,8 +35,10 @@ void graph_free(Graph *graph)
     if (!graph) return;
     for (int i = 0; i < graph->node_count; i++)
         release_attributes(graph->nodes[i]);
-    for (int i = 0; i < graph->value_count; i++)
+    for (int i = 0; i < graph->value_count; i++) {
         tensor_release(graph->values[i]->constant);
+        tensor_release(graph->values[i]->unbaked);
+    }
     map_free(&graph->node_names);
     map_free(&graph->value_names);
     text_free(&graph->removed_names);
@@ -120,7 +122,9 @@ bool value_set_constant(Graph *graph, Value *value, Tensor *constant)
     (void)graph;
     tensor_retain(constant);
     tensor_release(value->constant);
+    tensor_release(value->unbaked);
     value->constant = constant;
+    value->unbaked = NULL;
     if (constant) {
         value->dtype = constant->dtype;
         value->shape = constant->shape;
@@ -209,7 +213,8 @@ void graph_remove_value(Graph *graph, Value *value)
         take_out((void **)graph->outputs, &graph->output_count, position);
     map_remove(&graph->value_names, value->name);
     tensor_release(value->constant);
-    value->constant = NULL;
+    tensor_release(value->unbaked);
+    value->constant = value->unbaked = NULL;
     value->removed = true;
 }
 

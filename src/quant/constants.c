@@ -108,8 +108,9 @@ static Tensor *rounded_constant(const Tensor *constant, Slot *slot, Error *error
 static bool bake_input(Graph *graph, Node *node, int index, Error *error)
 {
     Slot *slot = node->input_slots[index];
-    Tensor *rounded = rounded_constant(node->inputs[index]->constant, slot, error);
+    Tensor *exact = node->inputs[index]->constant, *rounded = rounded_constant(exact, slot, error);
     if (!rounded) return false;
+    tensor_retain(exact);
     bool ok;
     if (node->inputs[index]->use_count > 1) {
         Value *own = graph_add_constant(graph, NULL, rounded, error);
@@ -118,6 +119,10 @@ static bool bake_input(Graph *graph, Node *node, int index, Error *error)
         ok = value_set_constant(graph, node->inputs[index], rounded) || fail_memory(error, sizeof(Value));
     }
     tensor_release(rounded);
+    if (ok)
+        node->inputs[index]->unbaked = exact;
+    else
+        tensor_release(exact);
     if (ok) slot->state = slot->state == SLOT_PASSIVE ? SLOT_PASSIVE_BAKED : SLOT_BAKED;
     return ok;
 }
