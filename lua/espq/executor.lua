@@ -17,12 +17,23 @@ local function name_outputs(list, names)
 end
 
 function Outputs.__index(outputs, key)
+   if key == #outputs + 1 then return nil end               -- where ipairs ends
    if type(key) == "number" then check.fail(("the graph has %d outputs, there is none at position %s"):format(#outputs, key)) end
    local names = {}
    for name in pairs(outputs) do
       if type(name) == "string" then names[#names + 1] = name end
    end
    check.fail(("the graph has no output '%s'%s"):format(tostring(key), check.hint(key, names)))
+end
+
+function Outputs.__tostring(outputs)
+   local lines = {}
+   for i, tensor in ipairs(outputs) do
+      for name, other in pairs(outputs) do
+         if type(name) == "string" and rawequal(tensor, other) then lines[i] = ("%s: %s"):format(name, tostring(tensor)) end
+      end
+   end
+   return table.concat(lines, "\n")
 end
 
 --- Run on one batch: a tensor, a list of tensors, or name = tensor. Batches of any size are fine.

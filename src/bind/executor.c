@@ -169,6 +169,21 @@ static bool make_plan(Executor *executor, const Shape *shapes, int count, Error 
     return true;
 }
 
+/* Any number of samples runs, but at least one, and each of the size that the graph takes. */
+static void check_given(lua_State *L, const Value *input, const Shape *given)
+{
+    char have[160], want[160];
+    if (shape_count(given) == 0)
+        raise_text(L, input->name, "give at least one sample", "the batch is empty: shape %s", shape_text(given, have));
+    if (!input->shaped) return;
+    bool fits = given->rank == input->shape.rank;
+    for (int i = 1; fits && i < given->rank; i++)
+        fits = input->shape.dims[i] < 0 || given->dims[i] == input->shape.dims[i];
+    if (!fits)
+        raise_text(L, input->name, "the first axis counts the samples, the others must be the graph's",
+                   "the batch has shape %s, input '%s' has shape %s", shape_text(given, have), input->name, shape_text(&input->shape, want));
+}
+
 /* run(executor, {tensor, …} in the graph's order): the list of outputs. */
 static int executor_run(lua_State *L)
 {
@@ -188,6 +203,7 @@ static int executor_run(lua_State *L)
     for (int i = 0; i < count; i++) {
         lua_rawgeti(L, 2, i + 1);
         Tensor *given = check_tensor(L, lua_gettop(L));
+        check_given(L, graph->inputs[i], &given->shape);
         Dtype dtype = graph->inputs[i]->dtype == DTYPE_NONE ? DTYPE_FLOAT32 : graph->inputs[i]->dtype;
         Box *box = push_tensor_box(L);
         Box *converted = push_tensor_box(L);

@@ -26,6 +26,21 @@ describe("an executor", function()
       assert.error_matches(function() return run { a, b }.t end, "no output 't'")
    end)
 
+   it("refuses an empty batch and samples of another size", function()
+      local run = espq.executor(sum_graph(), { mode = "float" })
+      assert.error_matches(function() run { espq.zeros { 0, 2 }, espq.zeros { 0, 2 } } end, "empty")
+      assert.error_matches(function() run { espq.zeros { 1, 3 }, b } end, "input 'a' has shape %[1, 2%]")
+      assert.error_matches(function() run { espq.zeros { 2 }, b } end, "input 'a' has shape %[1, 2%]")
+   end)
+
+   it("gives outputs that can be walked and printed", function()
+      local outputs, names = espq.executor(sum_graph(), { mode = "float" }) { a, b }, {}
+      for i in ipairs(outputs) do names[#names + 1] = i end
+      assert.same({ 1 }, names)
+      assert.matches("^s: tensor", tostring(outputs))
+      assert.error_matches(function() return outputs[3] end, "has 1 output")
+   end)
+
    it("walks larger batches than the graph was made for", function()
       local run = espq.executor(sum_graph(), { mode = "float" })
       assert.same({ 5, 2 }, run({ espq.ones { 5, 2 }, espq.ones { 5, 2 } })[1].shape)
