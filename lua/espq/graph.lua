@@ -45,8 +45,13 @@ end
 ---@param name string
 function methods:tensor(name)
    local value = G.find_tensor(self, name)
-   if not value then check.fail(("the graph has no tensor '%s'%s"):format(tostring(name), check.hint(name, names_of(G.list_tensors(self))))) end
-   return value
+   if value then return value end
+   local node = G.find_node(self, name)
+   if node and node.outputs[1] then
+      check.fail(("the graph has no tensor '%s'"):format(name), nil, ("that is a node; the tensor it makes is '%s'"):format(node.outputs[1].name))
+   end
+   check.fail(("the graph has no tensor '%s'%s"):format(tostring(name), check.hint(name, names_of(G.list_tensors(self)))), nil,
+              "`espq dump` prints the names of all tensors")
 end
 
 function methods:has_node(name) return G.find_node(self, name) ~= nil end

@@ -123,3 +123,29 @@ describe("saving ONNX", function()
       assert.is_true(espq.executor(graph, { mode = "float" })(x).y:equal(espq.executor(again, { mode = "float" })(x).y))
    end)
 end)
+
+describe("a slot", function()
+   it("knows its method when the setting is gone", function()
+      local graph = small()
+      do
+         local setting = espq.setting.espdl()
+         setting.quantize_activation_setting.calib_algorithm = "mse"
+         setting.quantize_parameter_setting.calib_algorithm = "minmax"
+         espq.quantize_graph { graph = graph, calib_dataloader = { espq.ones { 1, 4 } }, calib_steps = 1, setting = setting, verbose = 0 }
+      end
+      collectgarbage()
+      espq.zeros { 100 }
+      local dense, relu = graph:node "dense", graph:node "relu"
+      assert.equal("minmax", dense.input_config[2].observer)
+      for _, slot in ipairs { dense.input_config[1], dense.output_config[1], relu.input_config[1], relu.output_config[1] } do
+         assert.equal("mse", slot.observer)
+      end
+   end)
+end)
+
+describe("a tensor that is asked for by name", function()
+   it("is told from the node that makes it", function()
+      local err = assert.error(function() small():tensor "dense" end)
+      assert.matches("that is a node; the tensor it makes is 'h'", tostring(err), 1, true)
+   end)
+end)
