@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include <jerror.h>
 #include <jpeglib.h>
 #include <png.h>
 
@@ -53,6 +54,7 @@ static Tensor *to_mode(const uint8_t *pixels, int64_t height, int64_t width, int
 typedef struct JpegErrors {
     struct jpeg_error_mgr manager;
     jmp_buf back;
+    bool ended; /* the file is over, the decoder goes on with an invented end mark */
     char message[JMSG_LENGTH_MAX];
 } JpegErrors;
 
@@ -63,10 +65,15 @@ static void jpeg_stop(j_common_ptr info)
     longjmp(errors->back, 1);
 }
 
-static void jpeg_quiet(j_common_ptr info, int level)
+/* Warnings are let pass, as PIL does, but for pixels that were never in the file: libjpeg fills them with gray. */
+static void jpeg_warn(j_common_ptr info, int level)
 {
-    (void)info;
-    (void)level;
+    JpegErrors *errors = (JpegErrors *)(void *)info->err;
+    if (level >= 0) return;
+    if (info->err->msg_code == JWRN_JPEG_EOF) errors->ended = true;
+    if (info->err->msg_code != JWRN_HIT_MARKER || !errors->ended) return;
+    info->err->msg_code = JWRN_JPEG_EOF;
+    jpeg_stop(info);
 }
 
 /* Pixels in *out (memory_free), 1 or 3 channels. Everything that must live over the jump is reached through `out`. */
@@ -76,7 +83,8 @@ static bool decode_jpeg(const uint8_t *bytes, size_t count, uint8_t **out, int *
     JpegErrors errors;
     decoder.err = jpeg_std_error(&errors.manager);
     errors.manager.error_exit = jpeg_stop;
-    errors.manager.emit_message = jpeg_quiet;
+    errors.manager.emit_message = jpeg_warn;
+    errors.ended = false;
     if (setjmp(errors.back)) {
         jpeg_destroy_decompress(&decoder);
         return fail(error, path, "save the picture again, or remove it from the folder", "the JPEG cannot be decoded: %s", errors.message);

@@ -1,7 +1,12 @@
 #include "check.h"
 #include "tensor/image.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jpeglib.h>
 
 /* Promise: resizing agrees with PIL 9.4's Image.resize to within one grey level, downwards (the filter widens) and upwards.
  * The numbers are PIL's for the picture that test_picture makes. */
@@ -65,4 +70,58 @@ TEST(resizing_refuses_odd_sizes)
     CHECK(!image_resize(picture, 0, 5, FILTER_BILINEAR, &error) && error.cure[0], "height 0");
     CHECK(!image_resize(picture, 5, 70000, FILTER_BILINEAR, &error), "a width of 70000");
     tensor_release(picture);
+}
+
+/* A test picture as JPEG in a file, of which the last `cut` bytes are missing. */
+static void write_jpeg(const char *path, size_t cut)
+{
+    enum { SIDE = 64 };
+    unsigned char *bytes = NULL;
+    unsigned long count = 0;
+    struct jpeg_compress_struct encoder;
+    struct jpeg_error_mgr errors;
+    encoder.err = jpeg_std_error(&errors);
+    jpeg_create_compress(&encoder);
+    jpeg_mem_dest(&encoder, &bytes, &count);
+    encoder.image_width = encoder.image_height = SIDE;
+    encoder.input_components = 1;
+    encoder.in_color_space = JCS_GRAYSCALE;
+    jpeg_set_defaults(&encoder);
+    jpeg_start_compress(&encoder, TRUE);
+    for (int y = 0; y < SIDE; y++) {
+        unsigned char row[SIDE];
+        JSAMPROW line = row;
+        for (int x = 0; x < SIDE; x++) row[x] = (unsigned char)(y * 37 + x * 91 + x * y * 29 % 97);
+        jpeg_write_scanlines(&encoder, &line, 1);
+    }
+    jpeg_finish_compress(&encoder);
+    jpeg_destroy_compress(&encoder);
+    FILE *file = fopen(path, "wb");
+    if (file) {
+        fwrite(bytes, 1, count - cut, file);
+        fclose(file);
+    }
+    free(bytes);
+}
+
+/* Promise: a JPEG that was cut is refused, as PIL does, not filled up with gray; one that lacks only its end mark is whole. */
+TEST(a_cut_jpeg_is_refused)
+{
+    char path[] = "/tmp/espq_jpeg_XXXXXX";
+    int made = mkstemp(path);
+    REQUIRE(made >= 0, "no file");
+    close(made);
+    static const struct {
+        size_t cut;
+        bool whole;
+    } cases[] = {{0, true}, {2, true}, {400, false}, {1500, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Error error = {0};
+        write_jpeg(path, cases[i].cut);
+        Tensor *picture = image_read(path, IMAGE_RGB, &error);
+        CHECK((picture != NULL) == cases[i].whole, "%zu bytes cut: %s", cases[i].cut, error.what);
+        if (!picture) CHECK(error.cure[0] && strstr(error.what, "end of JPEG"), "%s", error.what);
+        tensor_release(picture);
+    }
+    unlink(path);
 }
