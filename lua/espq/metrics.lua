@@ -20,6 +20,13 @@ end
 
 -- ---- classes ----
 
+-- Labels that count from 1, or come from a larger set, would only look like a bad model.
+local function check_label(what, label, classes)
+   if type(label) ~= "number" or label < 0 or label >= classes then
+      check.fail(("%s: label %s is outside 0 … %d"):format(what, tostring(label), classes - 1), nil, "labels are positions in the logits, from 0")
+   end
+end
+
 local TopK = {}
 TopK.__index = TopK
 
@@ -31,6 +38,7 @@ function TopK:add(logits, labels)
    local _, positions = logits:topk(most)
    local list = positions:tolist()
    for row, label in ipairs(labels) do
+      check_label("metrics.topk", label, logits.shape[2])
       self.count = self.count + 1
       for place, class in ipairs(list[row]) do
          if class == label then
@@ -151,12 +159,28 @@ mean_metric("mse", function(a, b)
    return ((a - b) ^ 2):mean():item(), #a
 end)
 
---- Peak signal-to-noise ratio in dB, against the largest absolute value of b.
-function metrics.psnr(a, b, options)
-   local first, second = pair("metrics.psnr", a, b)
-   local peak = options and options.peak or second:abs():max():item()
-   local mse = ((first - second) ^ 2):mean():item()
+local Psnr = {}
+Psnr.__index = Psnr
+
+function Psnr:add(a, b)
+   a, b = pair("metrics.psnr", a, b)
+   self.top = math.max(self.top, b:abs():max():item())
+   self.noise, self.count = self.noise + ((a - b) ^ 2):sum():item(), self.count + a.size
+   return self
+end
+
+function Psnr:value()
+   if self.count == 0 then return 0 / 0 end
+   local peak, mse = self.peak or self.top, self.noise / self.count
    return mse == 0 and math.huge or 10 * math.log(peak * peak / mse, 10)
+end
+
+--- Peak signal-to-noise ratio in dB, against `peak`, or the largest absolute value of b. psnr{ peak = 1 } makes an accumulator.
+function metrics.psnr(a, b, options)
+   local single = is_tensor(a)
+   options = check.fields("metrics.psnr", (single and options or not single and a) or {}, { peak = "number" })
+   local accumulator = setmetatable({ noise = 0, count = 0, top = 0, peak = options.peak }, Psnr)
+   return single and accumulator:add(a, b):value() or not single and accumulator
 end
 
 -- ---- detection ----
