@@ -131,6 +131,12 @@ int main(int count, char **arguments)
         fprintf(stderr, "espq: %s\n", message ? message : "an error that is no text");
         code = EXIT_WORK_FAILED;
     }
+    errno = 0;
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == EXIT_DONE) {
+        fprintf(stderr, "espq: cannot write all of the output%s%s; make room, or send it elsewhere\n", errno ? ": " : "",
+                errno ? strerror(errno) : "");
+        code = EXIT_WORK_FAILED;
+    }
     signal(SIGINT, SIG_DFL);
     interrupted_state = NULL;
     lua_sethook(L, NULL, 0, 0);

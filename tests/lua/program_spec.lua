@@ -82,6 +82,33 @@ describe("the program", function()
       end
    end)
 
+   it("takes what was typed wrong for wrong usage, with a cure", function()
+      for arguments, hint in pairs { ["--target esp32p5"] = "espq targets", ["--bits 4"] = "8 and 16", ["--set equalizaton=true"] = "'equalization'",
+            ["--set equalization=ja"] = "true or false" } do
+         local code, _, err = run("quantize m.onnx --calib calib.npy -o wrong.espdl " .. arguments)
+         assert.equal(2, code)
+         assert.matches(hint, err, 1, true)
+      end
+      assert.equal(2, (run "check m.onnx --target esp32p5"))
+   end)
+
+   it("says that data are not there, whatever else was asked", function()
+      local code, _, err = run "quantize m.onnx --calib nowhere --size 200 -o wrong.espdl"
+      assert.equal(1, code)
+      assert.matches("nowhere: there is no file and no folder", err, 1, true)
+   end)
+
+   it("leaves a file beside the model alone that is the user's own", function()
+      write("m.json", "mine")
+      local code, _, err = run "quantize m.onnx --calib calib.npy --no-report"
+      assert.equal(1, code)
+      assert.matches("m.json: the export would overwrite", err, 1, true)
+      assert.equal("mine", read "m.json")
+      os.remove(folder .. "/m.json")
+      assert.equal(0, (run "quantize m.onnx --calib calib.npy --no-report"))
+      assert.equal(0, (run "quantize m.onnx --calib calib.npy --no-report"))
+   end)
+
    it("lists what there is, as text and as JSON", function()
       local json = require "espq.json"
       for _, name in ipairs { "ops", "passes", "targets", "settings" } do

@@ -43,8 +43,9 @@ return function(arguments)
                                         words = 1 }, spec, arguments)
    if not words then return 0 end
    local quantize = require "espq.quantize"
+   local target, bits = options.target(given)
    local call = {
-      onnx_import_file = words[1], target = given.target, num_of_bits = given.bits and options.number("--bits", given.bits),
+      onnx_import_file = words[1], target = target, num_of_bits = bits,
       input_shape = given.input_shape and options.shape("--input-shape", given.input_shape), outputs = given.outputs and options.names(given.outputs),
    }
    local road = quantize.road_options(call, require("espq.setting").espdl())

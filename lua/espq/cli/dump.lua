@@ -21,18 +21,14 @@ return function(arguments)
    end
    local data, quantize, setting_tree = require "espq.data", require "espq.quantize", require "espq.setting"
    local setting = setting_tree.espdl()
-   for _, pair in ipairs(given.set or {}) do
-      local name, value = pair:match "^([^=]+)=(.*)$"
-      if not name then options.usage(("--set needs PATH=VALUE, not '%s'"):format(pair)) end
-      setting_tree.set(setting, name, value)
-   end
+   options.set(setting, given.set)
    local after = given.after or "load"
    local known, names = {}, {}
    for i, pass in ipairs(core.road.passes()) do known[pass.name], names[i] = i, pass.name end
    if not known[after] then options.usage(("unknown pass '%s'%s"):format(after, require("espq.check").hint(after, names))) end
    if after == "lower" or after == "export" then options.usage(("a model behind '%s' is a device graph: export it and dump the .espdl"):format(after)) end
-   local bits = given.bits and options.number("--bits", given.bits)
-   local road = quantize.road_options({ target = given.target, num_of_bits = bits }, setting)
+   local target, bits = options.target(given)
+   local road = quantize.road_options({ target = target, num_of_bits = bits }, setting)
    road.after = after
    local shapes = require("espq.graph").shapes_of(given.input_shape and options.shape("--input-shape", given.input_shape))
    local graph = core.road.load(path, shapes, road)

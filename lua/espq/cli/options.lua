@@ -69,6 +69,33 @@ function options.parse(command, spec, arguments)
    return words, values
 end
 
+-- What the user typed is wrong usage, whoever finds it out.
+local function typed(work, ...)
+   local done, err = pcall(work, ...)
+   if done then return end
+   if core.error.is_error(err) and err.code == "input" then core.error.raise { what = err.what, where = err.where, cure = err.cure, code = "usage" } end
+   error(err, 0)
+end
+
+--- Apply what --set asks for.
+---@param setting table
+---@param pairs_given? string[] PATH=VALUE
+function options.set(setting, pairs_given)
+   for _, pair in ipairs(pairs_given or {}) do
+      local name, value = pair:match "^([^=]+)=(.*)$"
+      if not name then options.usage(("--set needs PATH=VALUE, not '%s'"):format(pair)) end
+      typed(require("espq.setting").set, setting, name, value)
+   end
+end
+
+--- The target and the width, when they are known.
+function options.target(given)
+   local target, bits = given.target or "esp32p4", given.bits and options.number("--bits", given.bits) or 8
+   if math.type(bits) ~= "integer" then options.usage(("--bits is 8 or 16, not '%s'"):format(given.bits)) end
+   typed(core.road.platform, target, bits)
+   return target, bits
+end
+
 function options.number(name, text)
    local value = tonumber(text)
    if not value then

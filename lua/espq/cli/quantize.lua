@@ -33,7 +33,10 @@ local function is_folder(path)
    return found and lfs.attributes(path, "mode") == "directory"
 end
 
-local function number_text(value) return type(value) == "table" and table.concat(value, ",") or core.base.number(value + 0.0) end
+local function number_text(value)
+   if type(value) == "table" then return table.concat(value, ",") end
+   return math.type(value) == "integer" and tostring(value) or core.base.number(value)
+end
 
 -- What the firmware has to do with a picture, in one line.
 local function firmware_line(given, picture)
@@ -42,7 +45,7 @@ local function firmware_line(given, picture)
          and " with its proportions, gray around it" or "") end
    if picture.crop then parts[#parts + 1] = ("take the middle %s"):format(number_text(picture.crop)) end
    parts[#parts + 1] = ("channels %s"):format((given.color or "rgb"):lower())
-   parts[#parts + 1] = ("x * %s"):format(number_text(picture.scale or 1 / 255))
+   parts[#parts + 1] = ("x * %s"):format(given.scale or "1/255")
    if picture.mean then parts[#parts + 1] = ("minus %s"):format(number_text(picture.mean)) end
    if picture.std then parts[#parts + 1] = ("divided by %s"):format(number_text(picture.std)) end
    return table.concat(parts, ", ")
@@ -77,11 +80,38 @@ local function calibration(given)
       local line = firmware_line(given, picture)
       return data.loader { dataset = data.images(picture), batch_size = batch, limit = limit }, line
    end
+   if not core.base.exists(where) then
+      core.error.raise { what = "there is no file and no folder of this name", where = where, cure = "check what --calib says", code = "input" }
+   end
    for _, name in ipairs(picture_only) do
       if given[name] then options.usage(("--%s is for pictures; %s is no folder"):format(name, where)) end
    end
    local dataset = where:lower():find "%.npz$" and data.npz(where) or data.npy(where)
    return data.loader { dataset = dataset, batch_size = batch, limit = limit }
+end
+
+-- Beside the model, when -o names nothing; but files there that no earlier export made are the user's own.
+local function output_beside(model)
+   local stem = model:gsub("%.onnx$", "")
+   for _, ending in ipairs { ".json", ".info" } do
+      if core.base.exists(stem .. ending) and not core.base.exists(stem .. ".espdl") then
+         core.error.raise { what = "the export would overwrite this file, which is not from espq", where = stem .. ending,
+                            cure = "name the file to write with -o", code = "input" }
+      end
+   end
+   return stem .. ".espdl"
+end
+
+-- The report. Pictures that do not fit are made to by options, not by what helps a script.
+local function quantize(pictures, call)
+   local done, result, report = xpcall(require("espq").quantize_onnx, function(err)
+      return core.error.is_error(err) and err or type(err) == "string" and debug.traceback(err, 2) or err
+   end, call)
+   if done then return report end
+   if pictures and core.error.is_error(result) and result.what:find "data have shape" then
+      core.error.raise { what = result.what, where = result.where, cure = "--size, --crop and --color make the pictures fit", code = "input" }
+   end
+   error(result, 0)
 end
 
 local function worst(rows)
@@ -123,11 +153,8 @@ return function(arguments)
    if given.require and given.no_report then options.usage "--require needs the reports; leave --no-report out" end
    espq.seed(given.seed and options.number("--seed", given.seed) or 0)
    local setting = given.reference and setting_tree.reference() or setting_tree.espdl()
-   for _, pair in ipairs(given.set or {}) do
-      local name, value = pair:match "^([^=]+)=(.*)$"
-      if not name then options.usage(("--set needs PATH=VALUE, not '%s'"):format(pair)) end
-      setting_tree.set(setting, name, value)
-   end
+   options.set(setting, given.set)
+   local target, bits = options.target(given)
    local loader, firmware = calibration(given)
    local metadata
    if firmware then
@@ -135,13 +162,13 @@ return function(arguments)
       metadata = { ["espq.input"] = firmware }
    end
    local steps = given.steps and options.number("--steps", given.steps) or (loader == "random" and 8 or math.min(32, math.max(1, #loader)))
-   local out = given.output or (words[1]:gsub("%.onnx$", "") .. ".espdl")
-   local _, report = espq.quantize_onnx {
-      onnx_import_file = words[1], espdl_export_file = out, calib_dataloader = loader, calib_steps = steps, target = given.target or "esp32p4",
-      num_of_bits = given.bits and options.number("--bits", given.bits) or 8, setting = setting, error_report = not given.no_report,
+   local out = given.output or output_beside(words[1])
+   local report = quantize(firmware, {
+      onnx_import_file = words[1], espdl_export_file = out, calib_dataloader = loader, calib_steps = steps, target = target, num_of_bits = bits,
+      setting = setting, error_report = not given.no_report,
       input_shape = given.input_shape and options.shape("--input-shape", given.input_shape), outputs = given.outputs and options.names(given.outputs),
       metadata_props = metadata,
-   }
+   })
    if given.json then
       local json = require "espq.json"
       io.stdout:write(json.encode({ file = out, graphwise = json.list(report.graphwise), layerwise = json.list(report.layerwise),
