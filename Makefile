@@ -159,7 +159,7 @@ tsan:
 
 # A minute of each libFuzzer target (SECONDS=…), starting from its corpus; what it finds stays in $(BUILD)/fuzz.
 SECONDS ?= 60
-FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer-no-link,address,undefined
+FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 fuzz:
 	@scripts/setup sanitize
 	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz CFLAGS="$(FUZZ_CFLAGS)" fuzz-run

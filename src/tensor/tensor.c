@@ -50,9 +50,10 @@ const char *shape_text(const Shape *shape, char out[160])
 {
     size_t used = 1;
     out[0] = '[';
-    for (int i = 0; i < shape->rank; i++)
-        used += (size_t)snprintf(out + used, 160 - used, "%s%lld", i ? ", " : "", (long long)shape->dims[i]);
-    snprintf(out + used, 160 - used, "]");
+    for (int i = 0; i < shape->rank && used < 156; i++)
+        used += (size_t)snprintf(out + used, 156 - used, "%s%lld", i ? ", " : "", (long long)shape->dims[i]);
+    if (used > 155) used = 155; /* absurd sizes are cut */
+    snprintf(out + used, 160 - used, used == 155 ? "…" : "]");
     return out;
 }
 
@@ -71,6 +72,7 @@ Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error)
 {
     char text[160];
     size_t bytes = dtype_bytes(dtype);
+    bool empty = false; /* an axis of 0 excuses none of the others: strides are computed from them */
     if (shape->rank < 0 || shape->rank > ESPQ_MAX_RANK) {
         fail(error, NULL, NULL, "a tensor of %d dimensions: at most %d are possible", shape->rank, ESPQ_MAX_RANK);
         return NULL;
@@ -81,8 +83,10 @@ Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error)
             fail(error, NULL, NULL, "a tensor of shape %s is not possible", shape_text(shape, text));
             return NULL;
         }
-        bytes *= (size_t)dim;
+        if (dim) bytes *= (size_t)dim;
+        empty = empty || dim == 0;
     }
+    if (empty) bytes = 0;
     Tensor *tensor = memory_new(sizeof *tensor);
     if (tensor) tensor->data = memory_new_aligned(bytes);
     if (!tensor || !tensor->data) {
