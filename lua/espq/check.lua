@@ -47,7 +47,10 @@ function check.fields(what, given, spec)
    for key, value in pairs(given) do
       local wanted = spec[key]
       if not wanted then
-         check.fail(("%s: unknown field '%s'%s"):format(what, tostring(key), check.hint(key, check.keys(spec))))
+         local names = check.keys(spec)
+         local hint = check.hint(key, names)
+         if hint == "" and #names <= 12 then hint = "; known are " .. table.concat(names, ", ") end
+         check.fail(("%s: unknown field '%s'%s"):format(what, tostring(key), hint))
       end
       wanted = wanted:gsub("!$", "")
       local is, fits = type_of(value), wanted == "any"

@@ -154,6 +154,22 @@ Dtype check_dtype(lua_State *L, int index, Dtype otherwise)
     return dtype;
 }
 
+void check_option_names(lua_State *L, int index, const char *const *names)
+{
+    int count = 0;
+    if (!lua_istable(L, index)) return;
+    while (names[count])
+        count++;
+    for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING) raise_text(L, NULL, NULL, "options have names: { %s = … }", names[0]);
+        const char *given = lua_tostring(L, -2);
+        int nearest = text_nearest(given, names, count);
+        if (nearest >= 0 && strcmp(names[nearest], given) == 0) continue;
+        raise_text(L, NULL, NULL, "unknown option '%s'%s%s%s", given, nearest < 0 ? "; one that is known is '" : " (did you mean '",
+                   names[nearest < 0 ? 0 : nearest], nearest < 0 ? "'" : "'?)");
+    }
+}
+
 bool field_boolean(lua_State *L, int table, const char *name, bool otherwise)
 {
     bool value = lua_getfield(L, table, name) == LUA_TNIL ? otherwise : lua_toboolean(L, -1);

@@ -53,6 +53,8 @@ const char *check_text(lua_State *L, int index, const char *what);
 Shape check_shape(lua_State *L, int index, const char *what);                              /* a list of sizes, or one number */
 int check_integers(lua_State *L, int index, int64_t *out, int capacity, const char *what); /* of a list, or one number; the count */
 Dtype check_dtype(lua_State *L, int index, Dtype otherwise);                               /* nil: otherwise */
+/* A table at `index` has only these fields (a NULL ends them), else an error that names the nearest; anything else is let pass. */
+void check_option_names(lua_State *L, int index, const char *const *names);
 bool field_boolean(lua_State *L, int table, const char *name, bool otherwise);
 int64_t field_integer(lua_State *L, int table, const char *name, int64_t otherwise);
 double field_number(lua_State *L, int table, const char *name, double otherwise);

@@ -1,6 +1,7 @@
 /* Tensors in Lua: the userdata, its fields, elements and views. Positions and axes count from 0, as in ONNX and NumPy. */
 #include "bind/tensor.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "bind/tensor_parts.h"
@@ -308,6 +309,7 @@ static int tensor_slice_lua(lua_State *L)
     int axis = 0;
     int64_t start = 0, stop = INT64_MAX, step = 1;
     if (tensor->shape.rank == 0) return raise_text(L, NULL, NULL, "slice: the tensor has rank 0");
+    check_option_names(L, 2, (const char *const[]){"axis", "start", "stop", "step", NULL});
     if (lua_istable(L, 2)) {
         if (lua_getfield(L, 2, "axis") != LUA_TNIL) axis = check_axis(L, lua_gettop(L), tensor->shape.rank);
         start = field_integer(L, 2, "start", 0);
@@ -406,6 +408,28 @@ static int tensor_newindex(lua_State *L)
 
 /* ---- fields ---- */
 
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* methods: where their table lies on the stack. */
+static int raise_unknown(lua_State *L, int methods, const char *field)
+{
+    static const char *const fields[] = {"shape", "dtype", "ndim", "size"};
+    enum { MOST = 128, FIELDS = sizeof fields / sizeof *fields };
+    const char *names[MOST];
+    int count = 0;
+    for (; count < FIELDS; count++)
+        names[count] = fields[count];
+    for (lua_pushnil(L); lua_next(L, methods) && count < MOST; lua_pop(L, 1))
+        if (lua_type(L, -2) == LUA_TSTRING) names[count++] = lua_tostring(L, -2);
+    qsort(names, (size_t)count, sizeof *names, compare_names); /* of names equally near always the same */
+    int nearest = text_nearest(field, names, count);
+    return raise_text(L, NULL, NULL, "a tensor has no field or method '%s'%s%s%s", field, nearest < 0 ? "" : " (did you mean '",
+                      nearest < 0 ? "" : names[nearest], nearest < 0 ? "" : "'?)");
+}
+
 static int tensor_index(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
@@ -426,7 +450,7 @@ static int tensor_index(lua_State *L)
     else {
         luaL_getmetafield(L, 1, "methods");
         lua_pushvalue(L, 2);
-        if (lua_rawget(L, -2) == LUA_TNIL) return raise_text(L, NULL, NULL, "a tensor has no field or method '%s'", field);
+        if (lua_rawget(L, -2) == LUA_TNIL) return raise_unknown(L, lua_gettop(L) - 1, field);
     }
     return 1;
 }

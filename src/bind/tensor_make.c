@@ -68,6 +68,8 @@ static void fill(lua_State *L, int index, Tensor *tensor, int64_t *position)
         tensor_set(tensor, (*position)++, lua_isboolean(L, index) ? lua_toboolean(L, index) : lua_tonumber(L, index));
 }
 
+static const char *const dtype_only[] = {"dtype", NULL};
+
 static Dtype option_dtype(lua_State *L, int index, Dtype otherwise)
 {
     if (!lua_istable(L, index)) return check_dtype(L, index, otherwise);
@@ -103,6 +105,7 @@ static int tensor_lua(lua_State *L)
         shape.dims[i] = -1;
     bool floats = false, booleans = false;
     measure(L, 1, 0, &shape, &floats, &booleans);
+    check_option_names(L, 2, dtype_only);
     Dtype dtype = option_dtype(L, 2, floats ? DTYPE_FLOAT32 : booleans ? DTYPE_BOOL : DTYPE_INT64);
     Box *box = push_tensor_box(L);
     finish_tensor(L, box, tensor_new(dtype, &shape, &error), &error);
@@ -114,6 +117,7 @@ static int tensor_lua(lua_State *L)
 static int full(lua_State *L, double value, int options)
 {
     Shape shape = check_shape(L, 1, "a shape");
+    check_option_names(L, options, dtype_only);
     Dtype dtype = option_dtype(L, options, DTYPE_FLOAT32);
     Error error;
     error_begin(&error);
@@ -150,6 +154,7 @@ static int arange_lua(lua_State *L)
         values[1] = values[0];
         values[0] = 0;
     }
+    check_option_names(L, count + 1, dtype_only);
     Dtype dtype = option_dtype(L, count + 1, whole ? DTYPE_INT64 : DTYPE_FLOAT32);
     Error error;
     error_begin(&error);
@@ -160,6 +165,7 @@ static int arange_lua(lua_State *L)
 static int random_lua(lua_State *L, Tensor *(*make)(const Shape *, Dtype, Random *, Error *))
 {
     Shape shape = check_shape(L, 1, "a shape");
+    check_option_names(L, 2, (const char *const[]){"dtype", "seed", NULL});
     Dtype dtype = option_dtype(L, 2, DTYPE_FLOAT32);
     Random own, *random = &script_random;
     if (lua_istable(L, 2) && lua_getfield(L, 2, "seed") != LUA_TNIL) {
@@ -264,6 +270,7 @@ static int image_lua(lua_State *L)
     Error error;
     error_begin(&error);
     ImageMode mode = IMAGE_RGB;
+    check_option_names(L, 2, (const char *const[]){"mode", NULL});
     const char *name = lua_istable(L, 2) ? field_text(L, 2, "mode", NULL) : NULL;
     if (name && !image_mode_from_name(name, &mode, &error)) return raise(L, &error);
     Box *box = push_tensor_box(L);

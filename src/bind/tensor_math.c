@@ -113,6 +113,7 @@ static int reduce_lua(lua_State *L)
     ReduceKind kind = (ReduceKind)lua_tointeger(L, lua_upvalueindex(1));
     bool keepdims = false, all = true;
     int axis = 0;
+    check_option_names(L, 2, (const char *const[]){"axis", "keepdims", NULL});
     if (lua_istable(L, 2)) {
         keepdims = field_boolean(L, 2, "keepdims", false);
         int type = lua_getfield(L, 2, "axis");
@@ -131,6 +132,8 @@ static int reduce_lua(lua_State *L)
     return finish_tensor(L, box, tensor_reduce(kind, tensor, all, axis, keepdims, &error), &error);
 }
 
+static const char *const axis_only[] = {"axis", NULL};
+
 /* The axis of argument `index`: a number, a table's field `axis`, or the one given. */
 static int option_axis(lua_State *L, int index, int rank, int otherwise)
 {
@@ -146,6 +149,7 @@ static int option_axis(lua_State *L, int index, int rank, int otherwise)
 static int softmax_lua(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
+    check_option_names(L, 2, axis_only);
     int axis = option_axis(L, 2, tensor->shape.rank, tensor->shape.rank - 1);
     Error error;
     error_begin(&error);
@@ -204,6 +208,7 @@ static int topk_lua(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
     int64_t k = check_integer(L, 2, "how many");
+    check_option_names(L, 3, axis_only);
     int axis = option_axis(L, 3, tensor->shape.rank, tensor->shape.rank - 1);
     Error error;
     error_begin(&error);
@@ -218,6 +223,7 @@ static int topk_lua(lua_State *L)
 static int sort(lua_State *L, bool want_values)
 {
     Tensor *tensor = check_tensor(L, 1);
+    check_option_names(L, 2, (const char *const[]){"axis", "descending", NULL});
     int axis = option_axis(L, 2, tensor->shape.rank, tensor->shape.rank - 1);
     bool descending = lua_istable(L, 2) && field_boolean(L, 2, "descending", false);
     Error error;
@@ -259,6 +265,7 @@ static int join(lua_State *L, bool stacking)
         lua_pop(L, 1);
     }
     if (count == 0) return raise_text(L, NULL, NULL, "%s: the list is empty", stacking ? "stack" : "cat");
+    check_option_names(L, list + 1, axis_only);
     int axis = option_axis(L, list + 1, tensors[0]->shape.rank + stacking, 0);
     Error error;
     error_begin(&error);
@@ -280,6 +287,7 @@ static int pad_lua(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
     if (!lua_istable(L, 2)) return raise_argument(L, 2, "a table { before = {…}, after = {…}, value = 0 }");
+    check_option_names(L, 2, (const char *const[]){"before", "after", "value", NULL});
     int64_t before[ESPQ_MAX_RANK] = {0}, after[ESPQ_MAX_RANK] = {0};
     static const char *const names[] = {"before", "after"};
     for (int side = 0; side < 2; side++) {
@@ -300,6 +308,7 @@ static int pad_lua(lua_State *L)
 static int flip_lua(lua_State *L)
 {
     Tensor *tensor = check_tensor(L, 1);
+    check_option_names(L, 2, axis_only);
     int axis = option_axis(L, 2, tensor->shape.rank, 0);
     Error error;
     error_begin(&error);
@@ -318,6 +327,7 @@ static int allclose_lua(lua_State *L)
 {
     Tensor *a = check_tensor(L, 1), *b = check_tensor(L, 2);
     double rtol = 1e-5, atol = 1e-8;
+    check_option_names(L, 3, (const char *const[]){"rtol", "atol", NULL});
     if (lua_istable(L, 3)) {
         rtol = field_number(L, 3, "rtol", rtol);
         atol = field_number(L, 3, "atol", atol);
