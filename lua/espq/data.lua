@@ -510,17 +510,22 @@ end
 
 local function stack_labels(labels, count)
    if labels[1] == nil then return nil end
+   local whole, tensors = true, true
    for i = 1, count do
-      if math.type(labels[i]) ~= "integer" then return labels end
+      whole = whole and math.type(labels[i]) == "integer"
+      tensors = tensors and is_tensor(labels[i]) and is_tensor(labels[1]) and labels[i].dtype == labels[1].dtype
+         and table.concat(labels[i].shape, ",") == table.concat(labels[1].shape, ",")
    end
-   return T.tensor(labels, "int64")
+   if whole then return T.tensor(labels, "int64") end
+   return tensors and T.stack(labels) or labels
 end
 
 local Loader = {}
 Loader.__index = Loader
 function Loader:__len() return self.count end
 
---- The iterator of one walk: gives batch, labels (an int64 tensor when all labels are whole numbers, else a list).
+--- The iterator of one walk: gives batch, labels (an int64 tensor when all labels are whole numbers, a tensor when they are tensors of one
+--- shape, else a list).
 function Loader:__call()
    local at, batch = 0, 0
    return function()

@@ -104,6 +104,13 @@ describe("data.loader", function()
       assert.same({ { { { 1 }, { 2 } }, { 0, 1 } }, { { { 3 } }, { 0 } } }, batches { batch_size = 2 })
    end)
 
+   it("stacks labels that are tensors of one shape, as masks are", function()
+      local masks = espq.data.list { espq.zeros { 2 }, espq.zeros { 2 } }
+      local _, labels = espq.data.loader { dataset = masks, batch_size = 2, transform = function(x) return x, espq.ones({ 3 }, { dtype = "int64" }) end }()()
+      assert.same({ 2, 3 }, labels.shape)
+      assert.equal("int64", labels.dtype)
+   end)
+
    it("stops at its limit and knows its length", function()
       assert.equal(1, #espq.data.loader { dataset = dataset, batch_size = 2, limit = 2 })
       assert.equal(1, #batches { batch_size = 2, limit = 2 })

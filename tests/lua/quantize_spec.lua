@@ -150,6 +150,13 @@ describe("quantize_onnx", function()
       end)
    end
 
+   it("refuses a folder for a file before it works", function()
+      local err = assert.error(function()
+         espq.quantize_onnx { onnx_import_file = "nowhere.onnx", espdl_export_file = "tests", calib_dataloader = "random", calib_steps = 1 }
+      end)
+      assert.matches("tests: .*is a folder", tostring(err))
+   end)
+
    it("does not write over the model", function()
       local before = read(onnx())
       local err = assert.error(function() quantize { espdl_export_file = folder .. "/two.onnx" } end)
