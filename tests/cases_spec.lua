@@ -9,8 +9,6 @@ local support = require "cases.support"
 local waiting = {
    ["c14_lstm.onnx"] = "recurrent operators", ["c14_lstm_bidirectional.onnx"] = "recurrent operators",
    ["c14_lstm_last_state.onnx"] = "recurrent operators", ["c14_gru_linear.onnx"] = "recurrent operators",
-   ["c14_gru.onnx"] = "recurrent operators", ["c14_gru_reverse.onnx"] = "recurrent operators",
-   ["c14_lstm_lengths.onnx"] = "recurrent operators",
 }
 
 -- CASES asks for the same floats of these, not for the same file: another spelling of the activation, of the chip's attributes or of the layout.
