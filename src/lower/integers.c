@@ -1,6 +1,9 @@
 /* What every tensor says of itself in the file: quant_type of nodes (EXPORT §3.5), types and exponents, parameters as integers
  * (§5), the gates' exponent of recurrent nodes (§2.5), stored shapes. */
 #include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "lower/lower.h"
 #include "quant/quantize.h"
@@ -26,6 +29,53 @@ static bool copy_exponents(Lowering *lowering, DeviceValue *device, Slot *slot, 
     return true;
 }
 
+/* Elements more than a step beyond the range, and the farthest in multiples of its end. What lies closer loses no more than a step. */
+static int64_t count_lost(const Tensor *constant, Slot *slot, double *farthest)
+{
+    const float *numbers = tensor_floats(constant);
+    int64_t lost = 0, inner = 1, count = slot_exponent_count(slot);
+    for (int axis = constant->shape.rank - 1; count > 1 && axis > slot->channel_axis; axis--)
+        inner *= constant->shape.dims[axis];
+    *farthest = 1;
+    for (int64_t i = 0; i < tensor_count(constant); i++) {
+        double steps = ldexp(numbers[i], -slot_exponent(slot, (int)(count > 1 ? i / inner % count : 0)));
+        double end = steps < 0 ? slot->minimum : slot->maximum, beyond = fabs(steps) - fabs(end);
+        if (!(beyond > 1.5)) continue;
+        lost++;
+        if (end != 0 && steps / end > *farthest) *farthest = steps / end;
+    }
+    return lost;
+}
+
+/* The bounds of a Clip are no loss: beyond the range there is nothing left to cut. */
+static void add_lost(Lowering *lowering, const Node *node, const Value *value, Slot *slot)
+{
+    double farthest;
+    int64_t lost = strcmp(node->type, "Clip") == 0 ? 0 : count_lost(value->constant, slot, &farthest);
+    if (!lost) return;
+    lowering->cut_count++;
+    if (lowering->worst_cut.value && farthest <= lowering->worst_cut.farthest) return;
+    lowering->worst_cut.value = value;
+    lowering->worst_cut.node = node;
+    lowering->worst_cut.lost = lost;
+    lowering->worst_cut.bits = slot->bits;
+    lowering->worst_cut.farthest = farthest;
+}
+
+/* One line, however many layers: the default method cuts a few weights of nearly every large one. */
+static void note_lost(Lowering *lowering)
+{
+    const WorstCut *worst = &lowering->worst_cut;
+    char more[64] = "";
+    if (!worst->value) return;
+    if (lowering->cut_count > 1)
+        snprintf(more, sizeof more, ", and less far in %d other tensor%s", lowering->cut_count - 1, lowering->cut_count > 2 ? "s" : "");
+    graph_note(lowering->graph,
+               "%s: %" PRId64 " of %" PRId64 " numbers of %s do not fit into %d bits and were cut to the largest (up to %.3g times the "
+               "range)%s; quantize_parameter_setting.calib_algorithm = \"minmax\", or 16 bits, keeps them",
+               worst->node->name, worst->lost, tensor_count(worst->value->constant), worst->value->name, worst->bits, worst->farthest, more);
+}
+
 /* A parameter's numbers as integers, computed in float64 where the platform asks for it (hi_precision). */
 static bool make_integers(Lowering *lowering, const Node *node, Value *value, Slot *slot, Error *error)
 {
@@ -33,11 +83,9 @@ static bool make_integers(Lowering *lowering, const Node *node, Value *value, Sl
     bool wide = node->platform && node->platform->wide && slot->bits >= 16;
     Tensor *integers = quantize_constant(value->constant, slot, wide, &saturated, error);
     if (!integers) return false;
+    if (saturated) add_lost(lowering, node, value, slot);
     value_set_constant(lowering->graph, value, integers);
     tensor_release(integers);
-    if (saturated)
-        graph_note(lowering->graph, "%s: %" PRId64 " of %" PRId64 " numbers of %s do not fit into %d bits and were cut to the largest",
-                   node->name, saturated, tensor_count(integers), value->name, slot->bits);
     return true;
 }
 
@@ -71,7 +119,9 @@ static bool bind_node(Lowering *lowering, Node *node, Error *error)
 
 bool lower_integers(Lowering *lowering, Error *error)
 {
-    return lower_walk(lowering, bind_node, error);
+    if (!lower_walk(lowering, bind_node, error)) return false;
+    note_lost(lowering);
+    return true;
 }
 
 bool lower_gates(Lowering *lowering, Error *error)

@@ -7,10 +7,21 @@
 #include "graph/operator.h"
 #include "lower/device.h"
 
+/* The parameter whose numbers lie farthest beyond what its exponents reach. */
+typedef struct WorstCut {
+    const Node *node;
+    const Value *value;
+    int64_t lost;
+    int bits;
+    double farthest; /* in multiples of the range */
+} WorstCut;
+
 typedef struct Lowering {
     Graph *graph;
     const LowerOptions *options;
-    int tables; /* made so far: the <k> of <Type>_lut_<k> */
+    int tables;    /* made so far: the <k> of <Type>_lut_<k> */
+    int cut_count; /* parameters of which numbers were cut */
+    WorstCut worst_cut;
 } Lowering;
 
 typedef bool (*LowerStep)(Lowering *lowering, Error *error);

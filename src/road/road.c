@@ -127,6 +127,7 @@ bool road_apply(Graph *graph, const char *name, const RoadOptions *options, Erro
         const Pass *pass = &rows[i].pass;
         if (strcmp(pass->name, name) != 0) continue;
         if (strcmp(name, "simplify") == 0) return road_simplify(graph, options, error);
+        if (!pass->run && pass->when) return fail_missing(pass, error);
         if (!pass->run) return fail(error, NULL, "it is a step of quantize_onnx and export", "pass '%s' cannot be applied alone", name);
         if (pass->after_slots && !is_quantized(graph))
             return fail(error, NULL, "apply 'dispatch' and 'slots' first, or quantize the graph", "pass '%s' needs a graph with slots",

@@ -150,6 +150,26 @@ describe("quantize_onnx", function()
       end)
    end
 
+   it("warns of weights that were cut, with a cure, and not of the bounds of a Clip", function()
+      local weights = espq.full({ 200, 100 }, 0.5)
+      weights:set(3, 4, 100.0)
+      local function warnings(method)
+         local graph = espq.graph {
+            inputs = { x = { 1, 200 } }, outputs = { "y" },
+            nodes = { { type = "Gemm", name = "dense", inputs = { "x", weights }, outputs = { "h" } },
+                      { type = "Clip", name = "clip", inputs = { "h", espq.tensor(0.0), espq.tensor(1e6) }, outputs = { "y" } } },
+         }
+         local setting, path = espq.setting.espdl(), os.tmpname()
+         setting.quantize_parameter_setting.calib_algorithm = method
+         local _, report = espq.quantize_graph { graph = graph, calib_dataloader = { espq.ones { 1, 200 } }, calib_steps = 1, setting = setting,
+                                                 target = "esp32s3", error_report = false, espdl_export_file = path .. ".espdl" }
+         for _, ending in ipairs { "", ".espdl", ".info", ".json" } do os.remove(path .. ending) end
+         return table.concat(report.warnings, "\n")
+      end
+      assert.matches("dense: 1 of 20000 numbers.*minmax", warnings "percentile")
+      assert.equal("", warnings "minmax")
+   end)
+
    it("refuses a folder for a file before it works", function()
       local err = assert.error(function()
          espq.quantize_onnx { onnx_import_file = "nowhere.onnx", espdl_export_file = "tests", calib_dataloader = "random", calib_steps = 1 }
