@@ -213,6 +213,24 @@ const char *field_text(lua_State *L, int table, const char *name, const char *ot
     return value;
 }
 
+static int shape_to_text(lua_State *L)
+{
+    luaL_Buffer text;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    luaL_buffinit(L, &text);
+    luaL_addchar(&text, '[');
+    for (lua_Integer i = 1, rank = (lua_Integer)lua_rawlen(L, 1); i <= rank; i++) {
+        if (i > 1) luaL_addstring(&text, ", ");
+        lua_rawgeti(L, 1, i);
+        luaL_tolstring(L, -1, NULL);
+        lua_remove(L, -2);
+        luaL_addvalue(&text);
+    }
+    luaL_addchar(&text, ']');
+    luaL_pushresult(&text);
+    return 1;
+}
+
 void push_shape(lua_State *L, const Shape *shape)
 {
     lua_createtable(L, shape->rank, 0);
@@ -220,6 +238,11 @@ void push_shape(lua_State *L, const Shape *shape)
         lua_pushinteger(L, shape->dims[i]);
         lua_rawseti(L, -2, i + 1);
     }
+    if (luaL_newmetatable(L, "espq.shape")) {
+        lua_pushcfunction(L, shape_to_text);
+        lua_setfield(L, -2, "__tostring");
+    }
+    lua_setmetatable(L, -2);
 }
 
 /* Lua sees 16 bytes where a tensor has a megabyte: its collector is stepped by what was really made. */

@@ -11,6 +11,13 @@ describe("making a tensor", function()
       assert.equal("int8", t({ 1, 2 }, "int8").dtype)
    end)
 
+   it("has a shape that is a list and prints as one", function()
+      local shape = espq.zeros({ 2, 3 }).shape
+      assert.equal("[2, 3]", tostring(shape))
+      assert.same({ 2, 3 }, { table.unpack(shape) })
+      assert.equal("[]", tostring(espq.tensor(1.0).shape))
+   end)
+
    it("refuses tables that are not regular", function()
       assert.error_matches(function() t { { 1, 2 }, { 3 } } end, "not regular")
       assert.error_matches(function() t { { 1, 2 }, 3 } end, "not regular")
