@@ -121,6 +121,15 @@ describe("the program", function()
       end
    end)
 
+   it("says of a setting that its pass is lacking, as the list of passes does", function()
+      local json = require "espq.json"
+      local _, passes = run "passes --json"
+      local _, settings = run "settings"
+      for _, pass in ipairs(json.decode(passes)) do
+         if pass.missing then assert.matches("\n" .. pass.when .. " [^\n]*not in this version", settings) end
+      end
+   end)
+
    it("quantizes, and judges by a rule", function()
       local code, out = run "quantize m.onnx --calib calib.npy -o q.espdl --require 'snr<0.5'"
       assert.equal(0, code)
