@@ -21,7 +21,8 @@ return function(arguments)
       local text = (row.path .. " " .. row.help .. " " .. (row.row or "")):lower()
       if not words[1] or text:find(words[1]:lower(), 1, true) then
          if row.choices == "@observer" then row.choices = "see calibration methods" end
-         row.help = row.help .. (row.row and (" [" .. row.row .. "]") or "") .. (row.unused and " [no effect]" or "") .. (missing[row.path] and " (not in this version)" or "")
+         row.help = row.help .. (row.row and (" [" .. row.row .. "]") or "") .. (row.unused and " [no effect]" or "")
+         if missing[row.path] then row.help = row.help .. " (not in this version)" end
          rows[#rows + 1] = row
       end
    end
