@@ -362,6 +362,7 @@ function data.picture(options)
          if top < 0 or left < 0 then check.fail(("a crop of %d × %d is larger than the picture of %d × %d"):format(h, w, image.shape[1], image.shape[2])) end
          image = image:slice { axis = 0, start = top, stop = top + h }:slice { axis = 1, start = left, stop = left + w }
       end
+      if image.dtype == "uint8" and image.ndim == 3 and image.shape[3] == channels then return T.planes(image, scale, mean, std) end
       local x = image:permute { 2, 0, 1 }:to "float32" * scale
       return (x - mean) / std
    end

@@ -291,6 +291,24 @@ static int resize_lua(lua_State *L)
     return finish_tensor(L, box, image_resize(image, height, width, filter, &error), &error);
 }
 
+/* planes(image, scale, mean, std): float32 [channels, height, width], mean and std float32 with one number a channel */
+static int planes_lua(lua_State *L)
+{
+    Tensor *image = push_contiguous(L, check_tensor(L, 1));
+    float scale = (float)check_number(L, 2, "a scale");
+    Tensor *mean = push_contiguous(L, check_tensor(L, 3)), *std = push_contiguous(L, check_tensor(L, 4));
+    if (image->dtype != DTYPE_UINT8 || image->shape.rank != 3) return raise_argument(L, 1, "a picture as espq.image makes it");
+    for (int i = 3; i <= 4; i++) {
+        const Tensor *numbers = i == 3 ? mean : std;
+        if (numbers->dtype != DTYPE_FLOAT32 || tensor_count(numbers) != image->shape.dims[2])
+            return raise_argument(L, i, "a float32 tensor of one number a channel");
+    }
+    Error error;
+    error_begin(&error);
+    Box *box = push_tensor_box(L);
+    return finish_tensor(L, box, image_planes(image, scale, tensor_floats(mean), tensor_floats(std), &error), &error);
+}
+
 static int is_tensor(lua_State *L)
 {
     lua_pushboolean(L, luaL_testudata(L, 1, TENSOR_TYPE) != NULL);
@@ -302,7 +320,8 @@ void add_tensor_functions(lua_State *L)
     static const luaL_Reg functions[] = {
         {"tensor", tensor_lua}, {"zeros", zeros_lua},   {"ones", ones_lua},         {"full", full_lua},         {"arange", arange_lua},
         {"randn", randn_lua},   {"rand", rand_lua},     {"from_npy", from_npy_lua}, {"from_npz", from_npz_lua}, {"save_npz", save_npz_lua},
-        {"image", image_lua},   {"resize", resize_lua}, {"seed", seed_lua},         {"is_tensor", is_tensor},   {NULL, NULL}};
+        {"image", image_lua},   {"resize", resize_lua}, {"planes", planes_lua},     {"seed", seed_lua},         {"is_tensor", is_tensor},
+        {NULL, NULL}};
     luaL_newmetatable(L, ENTRIES_TYPE);
     lua_pushcfunction(L, entries_release);
     lua_setfield(L, -2, "__gc");

@@ -39,6 +39,10 @@ static Tensor *to_mode(const uint8_t *pixels, int64_t height, int64_t width, int
     Tensor *image = tensor_new(DTYPE_UINT8, &(Shape){3, {height, width, channels}}, error);
     if (!image) return NULL;
     uint8_t *out = (uint8_t *)image->data;
+    if (from_channels == channels && mode != IMAGE_BGR) {
+        memcpy(out, pixels, (size_t)(height * width * channels));
+        return image;
+    }
     for (int64_t i = 0; i < height * width; i++, pixels += from_channels, out += channels) {
         const uint8_t grey[3] = {pixels[0], pixels[0], pixels[0]};
         const uint8_t *rgb = from_channels == 1 ? grey : pixels;
@@ -157,4 +161,19 @@ Tensor *image_read(const char *path, ImageMode mode, Error *error)
     memory_free(pixels);
     memory_free(bytes);
     return image;
+}
+
+Tensor *image_planes(const Tensor *image, float scale, const float *mean, const float *std, Error *error)
+{
+    int64_t pixels = image->shape.dims[0] * image->shape.dims[1], channels = image->shape.dims[2];
+    Tensor *planes = tensor_new(DTYPE_FLOAT32, &(Shape){3, {channels, image->shape.dims[0], image->shape.dims[1]}}, error);
+    for (int64_t c = 0; planes && c < channels; c++) {
+        const uint8_t *from = (const uint8_t *)image->data + c;
+        float table[256], *to = tensor_floats(planes) + c * pixels;
+        for (int i = 0; i < 256; i++)
+            table[i] = ((float)i * scale - mean[c]) / std[c];
+        for (int64_t i = 0; i < pixels; i++)
+            to[i] = table[from[i * channels]];
+    }
+    return planes;
 }

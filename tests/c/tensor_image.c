@@ -125,3 +125,23 @@ TEST(a_cut_jpeg_is_refused)
     }
     unlink(path);
 }
+
+/* Promise: planes of a picture are its pixels times scale, less the mean, by std, bit for bit as the tensors' own arithmetic gives them. */
+TEST(planes_are_the_arithmetic_of_tensors)
+{
+    const float mean[3] = {0.485f, 0.456f, 0.406f}, std[3] = {0.229f, 0.224f, 0.225f}, scale = (float)(1.0 / 255);
+    Error error = {0};
+    Tensor *picture = tensor_new(DTYPE_UINT8, &(Shape){3, {5, 7, 3}}, &error);
+    REQUIRE(picture, "%s", error.what);
+    for (int i = 0; i < 105; i++)
+        picture->data[i] = (char)(i * 37);
+    Tensor *planes = image_planes(picture, scale, mean, std, &error);
+    CHECK(planes && shape_equal(&planes->shape, &(Shape){3, {3, 5, 7}}), "%s", error.what);
+    for (int i = 0; planes && i < 105; i++) {
+        int c = i / 35;
+        float scaled = (float)(uint8_t)picture->data[i % 35 * 3 + c] * scale, centred = scaled - mean[c];
+        CHECK(tensor_floats(planes)[i] == centred / std[c], "element %d is %g", i, (double)tensor_floats(planes)[i]);
+    }
+    tensor_release(planes);
+    tensor_release(picture);
+}
