@@ -220,26 +220,59 @@ static int integer_width(Dtype dtype, const char *data, size_t count)
     return !count ? 0 : (int)(!is_unsigned && low > high ? low : high);
 }
 
-bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
+/* Whole numbers have one width, so every line but the last has as many. Words of 8 bits are made once. Returns the last line's length. */
+static size_t integer_lines(Text *text, Dtype dtype, const char *data, size_t count)
+{
+    static const char apart[] = ", ", turn[] = ",\n       ";
+    size_t bytes = dtype_bytes(dtype), width = (size_t)integer_width(dtype, data, count);
+    size_t in_line = INDENT + width < WORD_END ? 1 + (WORD_END - INDENT - width) / (width + 2) : 1;
+    char table[256][8], word[96] = {0}, buffer[4096];
+    size_t used = 0, column = 0;
+    for (int i = 0; bytes == 1 && i < 256; i++) {
+        char element[8] = {(char)i};
+        integer_word(word, dtype, integer_element(dtype, element), (int)width);
+        memcpy(table[i], word, sizeof table[i]); /* at most 4 characters */
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (used + width + sizeof turn + sizeof table[0] > sizeof buffer) {
+            text_add_bytes(text, buffer, used);
+            used = 0;
+        }
+        if (column == in_line) {
+            memcpy(buffer + used, turn, sizeof turn - 1);
+            used += sizeof turn - 1;
+            column = 0;
+        } else if (column) {
+            memcpy(buffer + used, apart, 2);
+            used += 2;
+        }
+        if (bytes == 1)
+            memcpy(buffer + used, table[(unsigned char)data[i]], sizeof table[0]);
+        else
+            integer_word(buffer + used, dtype, integer_element(dtype, data + i * bytes), (int)width);
+        used += width;
+        column++;
+    }
+    text_add_bytes(text, buffer, used);
+    return INDENT + (column ? column * (width + 2) - 2 : 0);
+}
+
+static size_t other_lines(Text *text, Dtype dtype, const char *data, size_t count)
 {
     bool floats = dtype_rows[dtype].is_float;
     size_t bytes = dtype_bytes(dtype);
     Layout layout = floats ? layout_of(dtype, data, count) : (Layout){0};
-    int width = floats || dtype == DTYPE_BOOL ? 0 : integer_width(dtype, data, count);
-    text_add(text, "array([");
     char buffer[4096]; /* words on their way into the text */
     size_t line = INDENT, used = 0;
     for (size_t i = 0; i < count; i++) {
-        const char *at = (const char *)data + i * bytes;
+        const char *at = data + i * bytes;
         char word[96];
         size_t length;
         if (dtype == DTYPE_BOOL) {
             length = (size_t)snprintf(word, sizeof word, "%s", *at ? " True" : "False");
-        } else if (floats) {
+        } else {
             float_word(word, &layout, dtype, element(dtype, at));
             length = strlen(word);
-        } else {
-            length = integer_word(word, dtype, integer_element(dtype, at), width);
         }
         bool wraps = i && line + 2 + length > WORD_END && line > INDENT;
         if (used + length + 16 > sizeof buffer) {
@@ -256,8 +289,15 @@ bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
         line = wraps ? INDENT + length : line + (i ? 2 : 0) + length;
     }
     text_add_bytes(text, buffer, used);
+    return line;
+}
+
+bool array_text(Text *text, Dtype dtype, const void *data, size_t count)
+{
+    text_add(text, "array([");
+    bool whole = !dtype_rows[dtype].is_float && dtype != DTYPE_BOOL;
+    size_t line = 1 + (whole ? integer_lines(text, dtype, data, count) : other_lines(text, dtype, data, count));
     text_add(text, "]");
-    line++;
     if (dtype == DTYPE_INT64 || dtype == DTYPE_FLOAT64 || dtype == DTYPE_BOOL) {
         text_add(text, ")");
         return !text->failed;
