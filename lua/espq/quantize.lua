@@ -88,6 +88,7 @@ local function check_call(what, options, fields)
       and (options.espdl_export_file:sub(-1) == "/" or core.base.exists(options.espdl_export_file .. "/.")) then
       check.fail(what .. ": espdl_export_file is a folder", options.espdl_export_file, "name a file in it, for example model.espdl")
    end
+   if options.espdl_export_file and not options.skip_export then core.base.check_writable(options.espdl_export_file) end   -- now, not after calibration
    if options.onnx_import_file and options.espdl_export_file and core.base.exists(options.espdl_export_file)
       and core.base.exists(options.onnx_import_file) and core.base.same_file(options.onnx_import_file, options.espdl_export_file) then
       check.fail(what .. ": the export would overwrite the model it is made from", options.espdl_export_file, "give the export another name")

@@ -303,3 +303,19 @@ bool file_make_folder_of(const char *path, Error *error)
     }
     return true;
 }
+
+bool file_check_writable(const char *path, Error *error)
+{
+    char folder[4096];
+    struct stat status;
+    if (strlen(path) + 3 > sizeof folder) return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 3);
+    snprintf(folder, sizeof folder, "%s%s", path[0] == '/' ? "" : "./", path);
+    do {
+        char *slash = strrchr(folder, '/');
+        slash[slash == folder] = 0;
+    } while (stat(folder, &status) != 0 && errno == ENOENT && strcmp(folder, "/") != 0);
+    if (stat(folder, &status) != 0) return fail_file(error, folder, "write in the folder", errno);
+    if (!S_ISDIR(status.st_mode)) return fail_as(error, ERROR_FILE, folder, "name a path in a folder", "this is a file, not a folder");
+    if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) != 0) return fail_file(error, folder, "write in the folder", errno);
+    return true;
+}

@@ -25,6 +25,8 @@ void file_remove_temporaries(void);       /* safe in a signal handler that ends 
 bool file_write(const char *path, const void *data, size_t bytes, Error *error);   /* one file, whole or not at all */
 bool file_exists(const char *path);
 bool file_same(const char *a, const char *b);                                      /* the same file, links followed */
+/* Could a file be written here? Asks the folder, or the nearest one above it that exists; makes nothing. For refusing before long work. */
+bool file_check_writable(const char *path, Error *error);
 bool file_make_folder_of(const char *path, Error *error);                          /* makes the missing folders above path */
 
 #endif

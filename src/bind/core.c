@@ -91,11 +91,11 @@ static int same_file_lua(lua_State *L)
     return 1;
 }
 
-static int make_folder_of_lua(lua_State *L)
+static int check_writable_lua(lua_State *L)
 {
     Error error;
     error_begin(&error);
-    if (!file_make_folder_of(check_text(L, 1, "a path"), &error)) return raise(L, &error);
+    if (!file_check_writable(check_text(L, 1, "a path"), &error)) return raise(L, &error);
     return 0;
 }
 
@@ -171,7 +171,7 @@ void open_base(lua_State *L)
                                          {"write", write_lua},
                                          {"exists", exists_lua},
                                          {"same_file", same_file_lua},
-                                         {"make_folder_of", make_folder_of_lua},
+                                         {"check_writable", check_writable_lua},
                                          {"check_cancel", check_cancel_lua},
                                          {"operators", operators_lua},
                                          {"nearest_operator", nearest_operator_lua},

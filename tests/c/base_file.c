@@ -87,3 +87,12 @@ TEST(unreadable_files_say_why)
     CHECK(strstr(error.where, "model.onnx") && strstr(error.what, "No such file") && error.cure[0], "%s / %s", error.what, error.cure);
     CHECK(!file_read("/tmp", &data, &bytes, &error) && strstr(error.what, "folder"), "%s", error.what);
 }
+
+/* Promise: a place where nothing can be written is named before any work, and a folder that is still missing is none. */
+TEST(places_that_cannot_be_written_are_named)
+{
+    Error error = {0};
+    CHECK(file_check_writable("missing/deeper/model.espdl", &error), "%s", error.what);
+    CHECK(file_check_writable("model.espdl", &error), "%s", error.what);
+    CHECK(!file_check_writable("/etc/hostname/model.espdl", &error) && strstr(error.where, "hostname") && error.cure[0], "%s", error.what);
+}
