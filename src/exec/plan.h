@@ -32,6 +32,7 @@ typedef struct Watcher {
 typedef struct PlanOptions {
     ExecMode mode;
     bool exact;           /* onnx_exact_ops, see Prepare */
+    bool approximate;     /* see Prepare */
     Value *const *wanted; /* values to compute; NULL: the graph outputs */
     int wanted_count;
     const Watcher *watcher; /* NULL: none */

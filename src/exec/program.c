@@ -51,7 +51,8 @@ static bool make_ends(const Program *program, ProgramStep *step, Error *error)
                               .output_dtypes = dtypes + inputs,
                               .exact = program->options.exact,
                               .wide = node->wide && step->quantized,
-                              .simulated = step->quantized};
+                              .simulated = step->quantized,
+                              .approximate = program->options.approximate};
     if (!step->inputs || !step->outputs || !step->constants || !step->sources || !shapes || !dtypes)
         return fail_memory(error, (inputs + outputs) * sizeof *shapes);
     step->prepare.constants = (const Tensor *const *)step->constants;

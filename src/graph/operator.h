@@ -20,6 +20,7 @@ typedef struct Prepare {
     bool exact;                     /* switch onnx_exact_ops: as ONNX says; else as the reference (QUANT §10.3, D19) */
     bool wide;                      /* sums in float64 (H_PRE platforms, QUANT §10.2) */
     bool simulated;                 /* quantization is simulated (recurrent operators differ, QUANT §10.4) */
+    bool approximate;               /* only figures depend on this run: sums may be made in another order */
     void *state;
     size_t scratch_bytes;
 } Prepare;

@@ -60,14 +60,14 @@ const Kernels *kernels(void)
     return kernels_of(kernel_variant());
 }
 
-static PackedHeader header_of(const float *packed)
+PackedHeader packed_header(const float *packed)
 {
     PackedHeader header;
     memcpy(&header, packed, sizeof header);
     return header;
 }
 
-static void set_header(float *packed, uint32_t variant, uint32_t algorithm)
+void set_packed_header(float *packed, uint32_t variant, uint32_t algorithm)
 {
     PackedHeader header = {variant, algorithm};
     memset(packed, 0, PACKED_HEADER_FLOATS * sizeof *packed);
@@ -82,7 +82,7 @@ size_t conv_f32_packed_bytes(const ConvF32 *conv)
 void conv_f32_pack(const ConvF32 *conv, const float *weights, float *packed)
 {
     uint32_t algorithm = kernels()->conv_pack(conv, weights, packed + PACKED_HEADER_FLOATS);
-    set_header(packed, kernel_variant(), algorithm);
+    set_packed_header(packed, kernel_variant(), algorithm);
 }
 
 /* Panels live on the stacks of the threads, so that their number may change between preparing and running. */
@@ -95,7 +95,7 @@ size_t conv_f32_scratch_bytes(const ConvF32 *conv)
 void conv_f32(const ConvF32 *conv, const float *x, const float *packed, const float *bias, float *y, void *scratch)
 {
     (void)scratch;
-    PackedHeader header = header_of(packed);
+    PackedHeader header = packed_header(packed);
     kernels_of((KernelVariant)header.variant)->conv(conv, header.algorithm, x, packed + PACKED_HEADER_FLOATS, bias, y);
 }
 
@@ -107,12 +107,12 @@ size_t matmul_f32_packed_bytes(int64_t k, int64_t n)
 void matmul_f32_pack(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed)
 {
     kernels()->matmul_pack(k, n, b, row_stride, column_stride, packed + PACKED_HEADER_FLOATS);
-    set_header(packed, kernel_variant(), 0);
+    set_packed_header(packed, kernel_variant(), 0);
 }
 
 void matmul_f32_packed(const MatmulF32 *matmul, const float *a, const float *packed, const float *bias, float *c)
 {
-    kernels_of((KernelVariant)header_of(packed).variant)->matmul(matmul, a, packed + PACKED_HEADER_FLOATS, bias, c);
+    kernels_of((KernelVariant)packed_header(packed).variant)->matmul(matmul, a, packed + PACKED_HEADER_FLOATS, bias, c);
 }
 
 size_t matmul_f32_scratch_bytes(const MatmulF32 *matmul)

@@ -25,15 +25,37 @@
 #include "kernel/depthwise.h"
 #include "kernel/lines.h"
 #include "kernel/convolution.h"
+#define W(name) v_##name
+#define v_Number Floats
+#include "kernel/winograd_steps.h"
+#undef W
+#undef v_Number
+#include "kernel/winograd_blocks.h"
 #include "kernel/arithmetic_avx2.h"
 #include "kernel/elementwise.h"
 #include "kernel/statistics.h"
 /* clang-format on */
 
 const Kernels kernels_avx2 = {
-    conv_packed_floats, conv_pack,         conv_run,     matmul_packed_floats, matmul_pack,
-    matmul_run,         fake_quantize_run, quantize_run, minmax_run,           find_not_finite_run,
-    histogram_run,      noise_block_run,   exp_run,      sigmoid_run,          swish_run,
-    tanh_run,           erf_run,
+    conv_packed_floats,
+    conv_pack,
+    conv_run,
+    matmul_packed_floats,
+    matmul_pack,
+    matmul_run,
+    winograd_packed_floats,
+    winograd_pack,
+    winograd_run,
+    fake_quantize_run,
+    quantize_run,
+    minmax_run,
+    find_not_finite_run,
+    histogram_run,
+    noise_block_run,
+    exp_run,
+    sigmoid_run,
+    swish_run,
+    tanh_run,
+    erf_run,
 };
 #endif

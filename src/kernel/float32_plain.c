@@ -40,8 +40,24 @@ static void matmul_run(const MatmulF32 *matmul, const float *a, const float *pac
 }
 
 const Kernels kernels_plain = {
-    conv_packed_floats, conv_pack,           conv_run,       matmul_packed_floats, matmul_pack,
-    matmul_run,         plain_fake_quantize, plain_quantize, plain_minmax,         plain_find_not_finite,
-    plain_histogram,    plain_noise_block,   plain_exp,      plain_sigmoid,        plain_swish,
-    plain_tanh,         plain_erf,
+    conv_packed_floats,
+    conv_pack,
+    conv_run,
+    matmul_packed_floats,
+    matmul_pack,
+    matmul_run,
+    winograd_plain_packed_floats,
+    winograd_plain_pack,
+    winograd_plain,
+    plain_fake_quantize,
+    plain_quantize,
+    plain_minmax,
+    plain_find_not_finite,
+    plain_histogram,
+    plain_noise_block,
+    plain_exp,
+    plain_sigmoid,
+    plain_swish,
+    plain_tanh,
+    plain_erf,
 };

@@ -7,6 +7,12 @@
 #define NOISE_BLOCK 4096
 #define NOISE_LANES 16 /* element i of a block is added to lane i % 16; lanes are added in halves: i + (i + 8), i + (i + 4) … */
 
+/* winograd.c; winograd_weights: the 36 transformed weights of a 3 x 3 kernel. */
+void winograd_weights(const float *kernel, float *to);
+size_t winograd_plain_packed_floats(const ConvF32 *conv);
+void winograd_plain_pack(const ConvF32 *conv, const float *weights, float *packed);
+void winograd_plain(const ConvF32 *conv, const float *x, const float *weights, const float *bias, float *y);
+
 void plain_fake_quantize(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
                          Rounding rounding);
 int64_t plain_quantize(const float *x, void *out, int bytes, int64_t count, float inverse, int64_t minimum, int64_t maximum,

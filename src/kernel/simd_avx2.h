@@ -96,6 +96,33 @@ static inline Floats v_odd(Floats low, Floats high)
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
 }
 
+/* Within each quarter of four lanes: a0 b0 a1 b1, a2 b2 a3 b3, a0 a1 b0 b1, a2 a3 b2 b3. */
+static inline Floats v_unpack_low(Floats a, Floats b)
+{
+    return _mm256_unpacklo_ps(a, b);
+}
+
+static inline Floats v_unpack_high(Floats a, Floats b)
+{
+    return _mm256_unpackhi_ps(a, b);
+}
+
+static inline Floats v_pairs_low(Floats a, Floats b)
+{
+    return _mm256_shuffle_ps(a, b, 0x44);
+}
+
+static inline Floats v_pairs_high(Floats a, Floats b)
+{
+    return _mm256_shuffle_ps(a, b, 0xEE);
+}
+
+/* Lanes 4 … to p[0] … */
+static inline void v_store_from4(float *p, Floats v)
+{
+    _mm_storeu_ps(p, _mm256_extractf128_ps(v, 1));
+}
+
 /* p[0], p[2], …, p[2 * LANES - 2]; nothing behind is touched. */
 static inline Floats v_load_even(const float *p)
 {

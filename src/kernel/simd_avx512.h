@@ -79,6 +79,33 @@ static inline Floats v_odd(Floats low, Floats high)
     return _mm512_permutex2var_ps(low, index, high);
 }
 
+/* Within each quarter of four lanes: a0 b0 a1 b1, a2 b2 a3 b3, a0 a1 b0 b1, a2 a3 b2 b3. */
+static inline Floats v_unpack_low(Floats a, Floats b)
+{
+    return _mm512_unpacklo_ps(a, b);
+}
+
+static inline Floats v_unpack_high(Floats a, Floats b)
+{
+    return _mm512_unpackhi_ps(a, b);
+}
+
+static inline Floats v_pairs_low(Floats a, Floats b)
+{
+    return _mm512_shuffle_ps(a, b, 0x44);
+}
+
+static inline Floats v_pairs_high(Floats a, Floats b)
+{
+    return _mm512_shuffle_ps(a, b, 0xEE);
+}
+
+/* Lanes 4 … to p[0] … */
+static inline void v_store_from4(float *p, Floats v)
+{
+    _mm512_mask_storeu_ps(p - 4, 0xFFF0, v);
+}
+
 /* p[0], p[2], …, p[2 * LANES - 2]; nothing behind is touched. */
 static inline Floats v_load_even(const float *p)
 {

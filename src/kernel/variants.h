@@ -21,6 +21,10 @@ typedef struct Kernels {
     void (*matmul_pack)(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed);
     void (*matmul)(const MatmulF32 *matmul, const float *a, const float *packed, const float *bias, float *c);
 
+    size_t (*winograd_packed_floats)(const ConvF32 *conv);
+    void (*winograd_pack)(const ConvF32 *conv, const float *weights, float *packed);
+    void (*winograd)(const ConvF32 *conv, const float *x, const float *packed, const float *bias, float *y);
+
     /* One thread's share each; the callers in quantize.c split the work. */
     void (*fake_quantize)(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,
                           Rounding rounding);
@@ -39,6 +43,9 @@ typedef struct Kernels {
 
 const Kernels *kernels_of(KernelVariant variant); /* NULL when this processor or this build lacks it */
 const Kernels *kernels(void);                     /* of the chosen variant */
+
+PackedHeader packed_header(const float *packed);
+void set_packed_header(float *packed, uint32_t variant, uint32_t algorithm);
 
 extern const Kernels kernels_plain;
 #if defined(__x86_64__)

@@ -2,14 +2,14 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "kernel/float32.h"
+#include "kernel/winograd.h"
 #include "ops/common.h"
 #include "ops/rows.h"
 #include "ops/window.h"
 
 typedef struct ConvState {
     ConvF32 conv;
-    bool wide;
+    bool wide, winograd;
     float *packed;                        /* NULL: the weights come at run time */
     int64_t crop[2], whole[2];            /* negative leading pads: rows and columns cut off before, and the sizes before the cut */
     size_t crop_at, packed_at, kernel_at; /* in scratch */
@@ -121,14 +121,18 @@ static bool conv_prepare(Prepare *prepare, Error *error)
             scratch_add(prepare, (size_t)(x->dims[0] * x->dims[1]) * (size_t)conv->in[0] * (size_t)conv->in[1] * sizeof(float));
     if (prepare->wide) return true;
     state->kernel_at = scratch_add(prepare, conv_f32_scratch_bytes(conv));
-    size_t bytes = conv_f32_packed_bytes(conv);
+    state->winograd = prepare->approximate && prepare->constants[1] && winograd_f32_pays(conv);
+    size_t bytes = state->winograd ? winograd_f32_packed_bytes(conv) : conv_f32_packed_bytes(conv);
     if (!prepare->constants[1]) {
         state->packed_at = scratch_add(prepare, bytes);
         return true;
     }
     state->packed = memory_new_aligned(bytes);
     if (!state->packed) return fail_memory(error, bytes);
-    conv_f32_pack(conv, tensor_floats(prepare->constants[1]), state->packed);
+    if (state->winograd)
+        winograd_f32_pack(conv, tensor_floats(prepare->constants[1]), state->packed);
+    else
+        conv_f32_pack(conv, tensor_floats(prepare->constants[1]), state->packed);
     return true;
 }
 
@@ -162,7 +166,10 @@ static void conv_run(const Run *run)
         conv_f32_pack(&state->conv, weights, made);
         packed = made;
     }
-    conv_f32(&state->conv, x, packed, bias, y, scratch + state->kernel_at);
+    if (state->winograd)
+        winograd_f32(&state->conv, x, packed, bias, y);
+    else
+        conv_f32(&state->conv, x, packed, bias, y, scratch + state->kernel_at);
 }
 
 static void conv_cost(const Node *node, Cost *cost)
