@@ -15,7 +15,7 @@ LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags libprotobuf-c libcjson libpng libjp
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs libprotobuf-c libcjson libpng libjpeg zlib 2>/dev/null)
 ALL_CFLAGS = $(STD) $(WARN) $(CFLAGS) -Isrc -I$(BUILD)/gen $(LIB_CFLAGS) $(LUA_CFLAGS) $(EXTRA_CFLAGS)
 
-ROOMS ?= base tensor kernel graph ops onnx exec simplify observe quant lower espdl analyse road bind
+ROOMS ?= base tensor kernel graph ops onnx exec simplify observe quant lower espdl analyse optim road bind
 SOURCES := $(sort $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c src/$(room)/*/*.c)))
 ENGINE := $(filter-out src/bind/%,$(SOURCES))
 OBJECTS := $(SOURCES:src/%.c=$(BUILD)/obj/%.o)
@@ -38,11 +38,13 @@ MODULE := $(BUILD)/lua/espq/core.so
 all: $(PROGRAM) $(MODULE)
 
 $(PROGRAM): $(BUILD)/obj/main.o $(BUILD)/obj/gen/embedded.o $(BIND_OBJECTS) $(BUILD)/libengine.a
+	@$(if $(V),,echo "  link $@")
 	$(CC) $(CFLAGS) $(LDFLAGS) -pthread -Wl,-E $^ $(LUA_LIBS) $(LFS_ARCHIVE) $(LIB_LIBS) -lm -ldl -o $@
 
 # For `require "espq"` from any lua5.4 (package.cpath: build/lua/?.so). Lua's symbols come from whoever loads it.
 $(MODULE): $(BIND_OBJECTS) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
+	@$(if $(V),,echo "  link $@")
 	$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared $^ $(LIB_LIBS) -lm -o $@
 
 $(BUILD)/obj/main.o: ALL_CFLAGS += $(if $(LFS_ARCHIVE),-DESPQ_WITH_LFS)
@@ -65,8 +67,11 @@ $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
 $(BUILD)/obj/%_avx2.o: ISA = -mavx2 -mfma
 $(BUILD)/obj/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 
+# One word a file; `make V=1` shows the commands.
+$(V).SILENT:
 $(BUILD)/obj/%.o: src/%.c | $(GENERATED)
 	@mkdir -p $(@D)
+	@$(if $(V),,echo "  compile $<")
 	$(CC) $(ALL_CFLAGS) $(ISA) -MMD -MP -c $< -o $@
 
 $(BUILD)/gen/onnx.pb-c.h: src/onnx/onnx.proto
@@ -119,6 +124,7 @@ TEST_SOURCES := $(wildcard tests/c/*.c)
 TEST_OBJECTS := $(TEST_SOURCES:tests/c/%.c=$(BUILD)/obj/tests/%.o)
 $(BUILD)/obj/tests/%.o: tests/c/%.c | $(GENERATED)
 	@mkdir -p $(@D)
+	@$(if $(V),,echo "  compile $<")
 	$(CC) $(ALL_CFLAGS) -Itests/c -MMD -MP -c $< -o $@
 
 $(BUILD)/tests: $(TEST_OBJECTS) $(BUILD)/libengine.a
