@@ -359,7 +359,10 @@ function data.picture(options)
          local h, w = pair(options.crop, "crop")
          local top, left = (image.shape[1] - h) / 2, (image.shape[2] - w) / 2
          top, left = math.floor(top + 0.5), math.floor(left + 0.5)
-         if top < 0 or left < 0 then check.fail(("a crop of %d × %d is larger than the picture of %d × %d"):format(h, w, image.shape[1], image.shape[2])) end
+         if top < 0 or left < 0 then
+            check.fail(("a crop of %d × %d is larger than the picture of %d × %d"):format(h, w, image.shape[1], image.shape[2]),
+                       type(source) == "string" and source or nil, "give a size to resize to that is at least the crop's")
+         end
          image = image:slice { axis = 0, start = top, stop = top + h }:slice { axis = 1, start = left, stop = left + w }
       end
       if image.dtype == "uint8" and image.ndim == 3 and image.shape[3] == channels then return T.planes(image, scale, mean, std) end
