@@ -204,15 +204,45 @@ static bool is_small_maximum(const PoolState *state)
     const Window *window = &state->window;
     Padded size = padded_size(window);
     return state->maximum && !state->padding_is_zero && window->in[0] == 1 && window->out[0] == 1 && window->kernel[0] == 1 &&
-           window->stride[2] == 1 && size.rows * size.columns + LANES <= SMALL_PLANE;
+           window->stride[2] == 1 && size.rows * size.columns + 2 * LANES <= SMALL_PLANE;
 }
 
-/* Columns side by side, taps in the order of pool_maximum: the same results. */
+/* y[i] = the largest of `count` elements of x from i on, `apart` from each other; no NaN among them. The first of equals stays, as in
+ * pool_maximum. y has room for whole blocks. */
+static void slide_maximum(const float *x, float *y, int64_t length, int64_t count, int64_t apart)
+{
+    float best[LANES];
+    for (int64_t i = 0; i < length; i += LANES) {
+        memcpy(best, x + i, sizeof best);
+        for (int64_t tap = 1; tap < count; tap++) {
+            const float *at = x + i + tap * apart;
+            for (int k = 0; k < LANES; k++)
+                best[k] = at[k] > best[k] ? at[k] : best[k];
+        }
+        memcpy(y + i, best, sizeof best);
+    }
+}
+
+static bool any_nan(const float *x, int64_t count)
+{
+    int64_t i = 0;
+    int found = 0;
+    for (; i + LANES <= count && !found; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            found |= x[i + k] != x[i + k];
+    for (; i < count; i++)
+        found |= x[i] != x[i];
+    return found;
+}
+
+/* Across, then down: a maximum of maxima. The whole plane is one row of numbers, the ends of its rows are not used. */
 static void small_maximum(const Window *window, const float *x, float *y)
 {
     Padded size = padded_size(window);
-    float plane[SMALL_PLANE], best[LANES];
-    for (int64_t i = 0; i < size.rows * size.columns + LANES; i++)
+    float plane[SMALL_PLANE], across[SMALL_PLANE], down[SMALL_PLANE];
+    int64_t count = size.rows * size.columns, wide = (window->kernel[2] - 1) * window->dilation[2],
+            high = (window->kernel[1] - 1) * window->dilation[1];
+    for (int64_t i = 0; i < count + 2 * LANES; i++)
         plane[i] = -INFINITY;
     for (int64_t i = 0; i < size.rows; i++) {
         int64_t from = i - window->pad_begin[1], width = size.columns - window->pad_begin[2];
@@ -220,21 +250,10 @@ static void small_maximum(const Window *window, const float *x, float *y)
         memcpy(plane + i * size.columns + window->pad_begin[2], x + from * window->in[2],
                (size_t)(width < window->in[2] ? width : window->in[2]) * sizeof *x);
     }
-    for (int64_t i = 0; i < window->out[1]; i++) {
-        for (int64_t j = 0; j < window->out[2]; j += LANES) {
-            int64_t count = window->out[2] - j < LANES ? window->out[2] - j : LANES;
-            for (int k = 0; k < LANES; k++)
-                best[k] = -INFINITY;
-            for (int64_t v = 0; v < window->kernel[1]; v++) {
-                for (int64_t h = 0; h < window->kernel[2]; h++) {
-                    const float *at = plane + (i * window->stride[1] + v * window->dilation[1]) * size.columns + j + h * window->dilation[2];
-                    for (int k = 0; k < LANES; k++)
-                        best[k] = ((at[k] > best[k]) | (at[k] != at[k])) ? at[k] : best[k];
-                }
-            }
-            memcpy(y + i * window->out[2] + j, best, (size_t)count * sizeof *y);
-        }
-    }
+    slide_maximum(plane, across, count - wide + LANES, window->kernel[2], window->dilation[2]);
+    slide_maximum(across, down, count - wide - high * size.columns, window->kernel[1], window->dilation[1] * size.columns);
+    for (int64_t i = 0; i < window->out[1]; i++)
+        memcpy(y + i * window->out[2], down + i * window->stride[1] * size.columns, (size_t)window->out[2] * sizeof *y);
 }
 
 static void pool_part(void *context, int64_t begin, int64_t end, int thread)
@@ -247,7 +266,7 @@ static void pool_part(void *context, int64_t begin, int64_t end, int thread)
         const float *x = task->x + plane * in_plane;
         float *y = task->y + plane * out_plane;
         Taps taps[3];
-        if (is_small_maximum(task->state)) {
+        if (is_small_maximum(task->state) && !any_nan(x, in_plane)) {
             small_maximum(window, x, y);
             continue;
         }

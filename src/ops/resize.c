@@ -17,6 +17,7 @@ typedef struct Tap {
 
 typedef struct ResizeState {
     bool linear;
+    bool doubles; /* nearest: each column twice */
     int64_t planes, in[AXES], out[AXES];
     Tap *taps[AXES];
 } ResizeState;
@@ -258,6 +259,9 @@ static bool resize_prepare(Prepare *prepare, Error *error)
         else
             exact_taps(node, linear, sizes.factors[axis], state->in[i], state->out[i], state->taps[i]);
     }
+    state->doubles = !linear && state->out[2] == 2 * state->in[2];
+    for (int64_t j = 0; j < state->out[2]; j++)
+        state->doubles = state->doubles && state->taps[2][j].low == j / 2;
     return true;
 }
 
@@ -279,7 +283,40 @@ static float linear_row(const float *row, const Tap *tap)
     return blend(row[tap->low], row[tap->high], tap->fraction);
 }
 
-static void resize_part(void *context, int64_t begin, int64_t end, int thread)
+/* A row of the input at the nearest columns; the usual doubling writes two floats at a time. */
+static void nearest_row(const ResizeState *state, const float *row, float *y)
+{
+    const Tap *columns = state->taps[2];
+    for (int64_t j = 0; state->doubles && j < state->in[2]; j++) {
+        uint32_t bits;
+        memcpy(&bits, row + j, sizeof bits);
+        uint64_t twice = (uint64_t)bits << 32 | bits;
+        memcpy(y + 2 * j, &twice, sizeof twice);
+    }
+    for (int64_t j = 0; !state->doubles && j < state->out[2]; j++)
+        y[j] = row[columns[j].low];
+}
+
+static void nearest_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ResizeTask *task = context;
+    const ResizeState *state = task->state;
+    int64_t before = -1;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t row_at = item % state->out[1], depth_at = item / state->out[1] % state->out[0],
+                plane = item / state->out[1] / state->out[0];
+        int64_t row = (plane * state->in[0] + state->taps[0][depth_at].low) * state->in[1] + state->taps[1][row_at].low;
+        float *y = task->y + item * state->out[2];
+        if (row == before)
+            memcpy(y, y - state->out[2], (size_t)state->out[2] * sizeof *y);
+        else
+            nearest_row(state, task->x + row * state->in[2], y);
+        before = row;
+    }
+}
+
+static void linear_part(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const ResizeTask *task = context;
@@ -294,10 +331,6 @@ static void resize_part(void *context, int64_t begin, int64_t end, int thread)
             x + (depth->high * state->in[1] + row->low) * state->in[2], x + (depth->high * state->in[1] + row->high) * state->in[2]};
         float *y = task->y + item * state->out[2];
         for (int64_t j = 0; j < state->out[2]; j++) {
-            if (!state->linear) {
-                y[j] = rows[0][columns[j].low];
-                continue;
-            }
             float near = blend(linear_row(rows[0], &columns[j]), linear_row(rows[1], &columns[j]), row->fraction);
             if (depth->fraction != 0.0f)
                 near =
@@ -311,7 +344,8 @@ static void resize_run(const Run *run)
 {
     const ResizeState *state = run->state;
     ResizeTask task = {state, tensor_floats(run->inputs[0]), tensor_floats(run->outputs[0])};
-    threads_for(state->planes * state->out[0] * state->out[1], 1 + OPS_GRAIN / 4 / state->out[2], resize_part, &task);
+    threads_for(state->planes * state->out[0] * state->out[1], 1 + OPS_GRAIN / 4 / state->out[2],
+                state->linear ? linear_part : nearest_part, &task);
 }
 
 const Operator op_resize = {

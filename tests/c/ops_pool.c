@@ -89,6 +89,33 @@ TEST(pool_ceil_mode_drops_windows_behind_the_data)
     CHECK(pooled(3, 2, 3, 1, 1) == 2, "1 + 3 + 1 by 2, stride 3: the second starts at the last element");
 }
 
+/* Promise: a NaN reaches every window of a maximum that holds it, and no other, in planes with padding, too. */
+TEST(maximum_hands_nan_on)
+{
+    OperatorRun run;
+    REQUIRE(operator_open(&run, "MaxPool", 1), "no MaxPool");
+    int64_t dims[4] = {1, 2, 10, 9}, kernel[2] = {5, 3}, pads[4] = {2, 1, 2, 1};
+    Tensor *x = test_tensor(4, dims);
+    for (int64_t i = 0; i < tensor_count(x); i++)
+        tensor_floats(x)[i] = (float)(i * 37 % 101) - 150;
+    tensor_floats(x)[4 * 9 + 3] = NAN;
+    operator_input(&run, x, false);
+    node_set_integers(run.graph, run.node, "kernel_shape", kernel, 2);
+    node_set_integers(run.graph, run.node, "pads", pads, 4);
+    REQUIRE(operator_run(&run), "it does not run");
+    for (int64_t i = 0; i < 2 * 10 * 9; i++) {
+        int64_t plane = i / 90, row = i / 9 % 10, column = i % 9;
+        float best = -INFINITY;
+        bool nan = plane == 0 && row >= 2 && row <= 6 && column >= 2 && column <= 4;
+        for (int64_t r = row - 2; r <= row + 2; r++)
+            for (int64_t c = column - 1; c <= column + 1; c++)
+                if (r >= 0 && r < 10 && c >= 0 && c < 9) best = fmaxf(best, tensor_floats(x)[plane * 90 + r * 9 + c]);
+        float y = tensor_floats(run.outputs[0])[i];
+        CHECK(nan ? isnan(y) : y == best, "element %d is %g", (int)i, (double)y);
+    }
+    operator_close(&run);
+}
+
 static float corner(const char *type, int64_t pad_end, bool exact, bool simulated, int spatial)
 {
     OperatorRun run;
