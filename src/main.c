@@ -6,6 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <lauxlib.h>
 #include <lua.h>
 #include <lualib.h>
@@ -107,8 +111,18 @@ static int run(lua_State *L)
     return 1;
 }
 
+/* Batches and arenas of some megabytes come and go: memory that was given back to the system would have to be cleared page by page again. */
+static void keep_freed_memory(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
+
 int main(int count, char **arguments)
 {
+    keep_freed_memory();
     lua_State *L = lua_newstate(allocate, NULL);
     if (!L) {
         fputs("espq: not enough memory to start\n", stderr);

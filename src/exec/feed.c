@@ -108,7 +108,7 @@ static Tensor *join(const Feed *feed, int input, Error *error)
         return tensor_retain(feed->parts[0].inputs[input]);
     size_t row = tensor_bytes(first) / (size_t)shape.dims[0];
     shape.dims[0] = feed->chunk.samples;
-    Tensor *joined = tensor_new(first->dtype, &shape, error);
+    Tensor *joined = tensor_new_unset(first->dtype, &shape, error);
     char *to = joined ? joined->data : NULL;
     for (int i = 0; i < feed->part_count && joined; i++) {
         const FeedPart *part = &feed->parts[i];

@@ -36,7 +36,7 @@ static uint8_t grey_of(const uint8_t *rgb) { return (uint8_t)((rgb[0] * 19595u +
 static Tensor *to_mode(const uint8_t *pixels, int64_t height, int64_t width, int from_channels, ImageMode mode, Error *error)
 {
     int channels = mode == IMAGE_GRAY ? 1 : 3;
-    Tensor *image = tensor_new(DTYPE_UINT8, &(Shape){3, {height, width, channels}}, error);
+    Tensor *image = tensor_new_unset(DTYPE_UINT8, &(Shape){3, {height, width, channels}}, error);
     if (!image) return NULL;
     uint8_t *out = (uint8_t *)image->data;
     if (from_channels == channels && mode != IMAGE_BGR) {
@@ -166,7 +166,7 @@ Tensor *image_read(const char *path, ImageMode mode, Error *error)
 Tensor *image_planes(const Tensor *image, float scale, const float *mean, const float *std, Error *error)
 {
     int64_t pixels = image->shape.dims[0] * image->shape.dims[1], channels = image->shape.dims[2];
-    Tensor *planes = tensor_new(DTYPE_FLOAT32, &(Shape){3, {channels, image->shape.dims[0], image->shape.dims[1]}}, error);
+    Tensor *planes = tensor_new_unset(DTYPE_FLOAT32, &(Shape){3, {channels, image->shape.dims[0], image->shape.dims[1]}}, error);
     for (int64_t c = 0; planes && c < channels; c++) {
         const uint8_t *from = (const uint8_t *)image->data + c;
         float table[256], *to = tensor_floats(planes) + c * pixels;

@@ -85,7 +85,7 @@ Tensor *tensor_stack(Tensor *const *tensors, int count, int axis, Error *error)
         tensor_release(rows);
         if (i == 0 && slice) {
             shape.dims[at] = count;
-            joined = tensor_new(slice->dtype, &shape, error);
+            joined = tensor_new_unset(slice->dtype, &shape, error);
         }
         if (!slice || !joined || slice->dtype != joined->dtype) {
             if (slice && joined) fail(error, NULL, "convert them with :to()", "tensors of different types cannot be stacked");

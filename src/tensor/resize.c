@@ -181,7 +181,7 @@ Tensor *image_resize(const Tensor *image, int64_t height, int64_t width, ImageFi
         fail(error, NULL, NULL, "an empty picture cannot be resized");
         return NULL;
     }
-    Tensor *result = tensor_new(DTYPE_UINT8, &(Shape){3, {height, width, channels}}, error);
+    Tensor *result = tensor_new_unset(DTYPE_UINT8, &(Shape){3, {height, width, channels}}, error);
     if (!result) return NULL;
     if (filter == FILTER_NEAREST) {
         resize_nearest(image, result);

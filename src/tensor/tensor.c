@@ -70,6 +70,13 @@ static void set_contiguous_strides(Tensor *tensor)
 
 Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error)
 {
+    Tensor *tensor = tensor_new_unset(dtype, shape, error);
+    if (tensor) memset(tensor->data, 0, tensor_bytes(tensor));
+    return tensor;
+}
+
+Tensor *tensor_new_unset(Dtype dtype, const Shape *shape, Error *error)
+{
     char text[160];
     size_t bytes = dtype_bytes(dtype);
     bool empty = false; /* an axis of 0 excuses none of the others: strides are computed from them */
@@ -94,7 +101,6 @@ Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error)
         fail_memory(error, bytes);
         return NULL;
     }
-    memset(tensor->data, 0, bytes);
     atomic_init(&tensor->references, 1);
     tensor->dtype = dtype;
     tensor->shape = *shape;
@@ -104,7 +110,7 @@ Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error)
 
 Tensor *tensor_from_data(Dtype dtype, const Shape *shape, const void *data, Error *error)
 {
-    Tensor *tensor = tensor_new(dtype, shape, error);
+    Tensor *tensor = tensor_new_unset(dtype, shape, error);
     if (tensor) memcpy(tensor->data, data, tensor_bytes(tensor));
     return tensor;
 }
@@ -215,7 +221,7 @@ static void copy_strided(const Tensor *from, char *to)
 
 Tensor *tensor_copy(const Tensor *tensor, Error *error)
 {
-    Tensor *copy = tensor_new(tensor->dtype, &tensor->shape, error);
+    Tensor *copy = tensor_new_unset(tensor->dtype, &tensor->shape, error);
     if (!copy) return NULL;
     if (tensor_is_contiguous(tensor))
         memcpy(copy->data, tensor->data, tensor_bytes(tensor));
@@ -309,7 +315,7 @@ Tensor *tensor_convert(Tensor *tensor, Dtype dtype, Error *error)
 {
     if (tensor->dtype == dtype) return tensor_retain(tensor);
     Tensor *from = tensor_contiguous(tensor, error);
-    Tensor *to = from ? tensor_new(dtype, &tensor->shape, error) : NULL;
+    Tensor *to = from ? tensor_new_unset(dtype, &tensor->shape, error) : NULL;
     if (to) {
         int64_t count = tensor_count(from);
         /* 64-bit integers do not fit a double: between integers go through int64 */

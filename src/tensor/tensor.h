@@ -34,6 +34,7 @@ const char *shape_text(const Shape *shape, char out[160]);          /* "[1, 3, 2
 
 /* Making and releasing. A new tensor has one reference; every function that returns one gives it to the caller. */
 Tensor *tensor_new(Dtype dtype, const Shape *shape, Error *error);  /* contiguous, zeroed, 64-byte aligned; sizes are checked */
+Tensor *tensor_new_unset(Dtype dtype, const Shape *shape, Error *error); /* the same with any contents, for who writes every element */
 Tensor *tensor_from_data(Dtype dtype, const Shape *shape, const void *data, Error *error);   /* copies */
 Tensor *tensor_scalar(Dtype dtype, double value, Error *error);                              /* rank 0 */
 Tensor *tensor_from_integers(const int64_t *values, int count, Error *error);               /* int64, rank 1 */
