@@ -3,8 +3,8 @@
 #include "base/progress.h"
 #include "exec/replay.h"
 
-/* Kept values of two pieces of a usual model stay in a shared cache; more of them would not make it faster. */
-#define DEFAULT_MEMORY ((size_t)32 << 20)
+/* Kept values of three pieces of a usual detector: weights are read once for them; more of them would not make it faster. */
+#define DEFAULT_MEMORY ((size_t)80 << 20)
 
 typedef struct Layerwise {
     Ledger ledger;

@@ -8,10 +8,13 @@
 #include "base/threads.h"
 #include "exec/frame.h"
 
+#define TOGETHER 4 /* more pieces side by side would leave the caches */
+
 /* Memory in which one thread replays: its own values behind a layer, kept ones elsewhere. */
 typedef struct Stage {
     Tensor *tensors; /* one a value: header of the piece at hand */
     bool *changed;   /* one a value: differs from the kept one, lies in the arena */
+    int first_piece; /* of those that are replayed together */
     Tensor **ends;   /* inputs and outputs of the step at hand */
     Tensor *copies;  /* headers of quantized inputs */
     char *arena;
@@ -30,6 +33,7 @@ struct Replay {
     size_t kept_bytes;      /* of one piece */
     char *memory;           /* kept values of a group of pieces */
     int group;              /* pieces kept at a time */
+    int together;           /* pieces replayed side by side, so that weights are read once for all of them */
     size_t *offsets;        /* one a value: where a replay writes it in a stage's arena */
     size_t arena_bytes, copies_offset;
     int widest; /* most ends of a step */
@@ -139,10 +143,10 @@ static bool new_stage(Replay *replay, Stage *stage, Error *error)
     stage->changed = memory_new_array(values, sizeof *stage->changed);
     stage->ends = memory_new_array(widest, sizeof *stage->ends);
     stage->copies = memory_new_array(widest, sizeof *stage->copies);
-    stage->arena = memory_new_aligned(replay->arena_bytes + 64);
+    stage->arena = memory_new_aligned(replay->arena_bytes * (size_t)replay->together + 64);
     stage->scratch = memory_new_aligned(replay->scratch_bytes + 64);
     if (!stage->tensors || !stage->changed || !stage->ends || !stage->copies || !stage->arena || !stage->scratch)
-        return fail_memory(error, replay->arena_bytes);
+        return fail_memory(error, replay->arena_bytes * (size_t)replay->together);
     for (int i = 0; i < program->value_count; i++)
         if (program->values[i].shape.rank >= 0) frame_header(&stage->tensors[i], program->values[i].dtype, &program->values[i].shape);
     return true;
@@ -249,6 +253,15 @@ static bool make_layers(Replay *replay, Error *error)
     return !failed;
 }
 
+/* Equal parts of the pieces of a group, and enough of them that no thread waits. */
+static int together_of(int group, int layers)
+{
+    int parts = (group + TOGETHER - 1) / TOGETHER;
+    while (parts < group && parts * layers < 8 * threads_count())
+        parts++;
+    return (group + parts - 1) / parts;
+}
+
 static bool make_memory(Replay *replay, size_t limit, Error *error)
 {
     int pieces = replay->program->pieces;
@@ -257,6 +270,7 @@ static bool make_memory(Replay *replay, size_t limit, Error *error)
     /* Groups of equal size: the last one shall not be a single piece that one thread works on alone. */
     int groups = (pieces + replay->group - 1) / replay->group;
     replay->group = (pieces + groups - 1) / groups;
+    replay->together = together_of(replay->group, replay->layer_count);
     replay->memory = memory_new_aligned(replay->kept_bytes * (size_t)replay->group + 64);
     return replay->memory ? true : fail_memory(error, replay->kept_bytes * (size_t)replay->group);
 }
@@ -361,9 +375,17 @@ static void walk_pieces(void *context, int64_t begin, int64_t end, int thread)
 
 /* ---- one layer ---- */
 
-static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int piece)
+/* A value that a replay changed. */
+static char *changed_data(const Job *job, const Stage *stage, int value, int piece)
 {
     const Replay *replay = job->replay;
+    return stage->arena + replay->offsets[value] * (size_t)replay->together +
+           (size_t)(piece - stage->first_piece) * replay->program->values[value].bytes;
+}
+
+static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int piece, int count)
+{
+    const Program *program = job->replay->program;
     int inputs = step->node->input_count;
     for (int i = 0; i < inputs + step->node->output_count; i++) {
         const ProgramEnd *end = i < inputs ? &step->inputs[i] : &step->outputs[i - inputs];
@@ -371,10 +393,13 @@ static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int
         if (end->value < 0) continue;
         Tensor *tensor = &stage->tensors[end->value];
         stage->ends[i] = tensor;
-        if (i < inputs && step->constants[i])
+        if (i < inputs && step->constants[i]) {
             stage->ends[i] = step->constants[i];
-        else if (i >= inputs || stage->changed[end->value])
-            tensor->data = stage->arena + replay->offsets[end->value];
+            continue;
+        }
+        if (program->values[end->value].shape.rank > 0) tensor->shape.dims[0] = program->values[end->value].shape.dims[0] * count;
+        if (i >= inputs || stage->changed[end->value])
+            tensor->data = changed_data(job, stage, end->value, piece);
         else
             tensor->data = kept_data(job, end->value, piece);
     }
@@ -382,23 +407,34 @@ static void bind_ends(const Job *job, Stage *stage, const ProgramStep *step, int
 
 static void quantize_inputs(const Replay *replay, Stage *stage, const ProgramStep *step)
 {
-    size_t offset = replay->copies_offset;
+    size_t offset = replay->copies_offset * (size_t)replay->together;
     for (int i = 0; i < step->node->input_count; i++) {
         const ProgramEnd *end = &step->inputs[i];
         if (end->value < 0 || !end->copies) continue;
         const Tensor *raw = stage->ends[i];
         stage->copies[i] = *raw;
         stage->copies[i].data = stage->arena + offset;
-        offset += round_up(replay->program->values[end->value].bytes);
+        offset += round_up(replay->program->values[end->value].bytes) * (size_t)replay->together;
         quantization_apply(&end->quantization, &raw->shape, tensor_floats(raw), tensor_floats(&stage->copies[i]));
         stage->ends[i] = &stage->copies[i];
     }
 }
 
-static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int piece)
+/* May the samples of several pieces be given to the kernel at once? They lie side by side everywhere. */
+static bool joins(const Program *program, const ProgramStep *step)
+{
+    if (!(step->node->op->flags & OPERATOR_ANY_BATCH)) return false;
+    for (int i = 0; i < step->node->input_count; i++) {
+        int value = step->inputs[i].value;
+        if (value >= 0 && (i == 0 ? step->constants[i] || !program->values[value].batched : !step->constants[i])) return false;
+    }
+    return step->outputs[0].value >= 0 && program->values[step->outputs[0].value].batched;
+}
+
+static void run_pieces(const Job *job, Stage *stage, const ProgramStep *step, int piece, int count)
 {
     const Node *node = step->node;
-    bind_ends(job, stage, step, piece);
+    bind_ends(job, stage, step, piece, count);
     if (step->quantized) quantize_inputs(job->replay, stage, step);
     Tensor **outputs = stage->ends + node->input_count;
     Run run = {.node = node, .inputs = stage->ends, .outputs = outputs, .state = step->prepare.state, .scratch = stage->scratch};
@@ -408,6 +444,13 @@ static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int 
         if (step->outputs[i].value < 0 || !quantization->on) continue;
         quantization_apply(quantization, &outputs[i]->shape, tensor_floats(outputs[i]), tensor_floats(outputs[i]));
     }
+}
+
+static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int piece, int count)
+{
+    int together = joins(job->replay->program, step) ? count : 1;
+    for (int i = 0; i < count; i += together)
+        run_pieces(job, stage, step, piece + i, together);
 }
 
 /* The form of a wanted value that no replay changed. */
@@ -429,27 +472,29 @@ static void compare_outputs(const Job *job, const Stage *stage, int layer, int p
         frame_header(&floating, program->values[value].dtype, &shape);
         floating.data = float_data(job, value, piece);
         replayed = floating;
-        if (stage->changed[value]) replayed.data = stage->arena + job->replay->offsets[value];
+        if (stage->changed[value]) replayed.data = changed_data(job, stage, value, piece);
         shown.floating = &floating;
         shown.replayed = &replayed;
         job->compare(job->context, &shown);
     }
 }
 
-static bool replay_piece(Job *job, Stage *stage, int layer, int piece)
+static bool replay_pieces(Job *job, Stage *stage, int layer, int piece, int count)
 {
     const Program *program = job->replay->program;
     int first = job->replay->layer_steps[layer];
+    stage->first_piece = piece;
     memset(stage->changed, 0, (size_t)program->value_count);
     for (int i = first < 0 ? program->step_count : first; i < program->step_count; i++) {
         const ProgramStep *step = i == first ? &job->replay->simulated[layer] : &program->steps[i];
         if (i > first && !touched(step, stage->changed)) continue;
         if (cancel_requested()) atomic_store(&job->stopped, true);
         if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return false;
-        run_step(job, stage, step, piece);
+        run_step(job, stage, step, piece, count);
         mark_outputs(step, stage->changed);
     }
-    compare_outputs(job, stage, layer, piece);
+    for (int i = 0; i < count; i++)
+        compare_outputs(job, stage, layer, piece + i);
     return true;
 }
 
@@ -458,8 +503,10 @@ static void replay_tasks(void *context, int64_t begin, int64_t end, int thread)
     Job *job = context;
     Replay *replay = job->replay;
     Stage *stage = &replay->stages[thread];
+    int parts = (job->count + replay->together - 1) / replay->together;
     for (int64_t task = begin; task < end; task++) {
-        if (!replay_piece(job, stage, (int)(task / job->count), (int)(task % job->count))) return;
+        int piece = (int)(task % parts) * replay->together, left = job->count - piece;
+        if (!replay_pieces(job, stage, (int)(task / parts), piece, left < replay->together ? left : replay->together)) return;
     }
 }
 
@@ -472,7 +519,7 @@ static bool run_group(Job *job, Error *error)
         threads_for(job->count, 1, walk_pieces, job);
     else
         walk_pieces(job, 0, job->count, 0);
-    int64_t tasks = (int64_t)replay->layer_count * job->count;
+    int64_t tasks = (int64_t)replay->layer_count * ((job->count + replay->together - 1) / replay->together);
     if (threads > 1 && tasks >= threads)
         threads_for(tasks, 1, replay_tasks, job);
     else

@@ -45,7 +45,8 @@ typedef enum {
     OPERATOR_WEIGHTED = 1 << 5,     /* input 1 is a weight and the last of more than 2 inputs a bias (Conv, ConvTranspose, Gemm) */
     OPERATOR_RANDOM = 1 << 6,
     OPERATOR_SEQUENCE = 1 << 7,     /* its first axis may be time: the entries along it are no independent samples */
-    OPERATOR_IN_PLACE = 1 << 8      /* output 0 may lie where input 0 lies when both have as many elements of one dtype */
+    OPERATOR_IN_PLACE = 1 << 8,     /* output 0 may lie where input 0 lies when both have as many elements of one dtype */
+    OPERATOR_ANY_BATCH = 1 << 9     /* run takes any multiple of the samples (axis 0 of input 0 and output 0) it was prepared for */
 } OperatorFlags;
 
 typedef enum { ALIGN_NEVER, ALIGN_ELEMENTWISE, ALIGN_CONCAT, ALIGN_POOLING, ALIGN_RESIZE, ALIGN_LOGICAL, ALIGN_RECURRENT } AlignKind;

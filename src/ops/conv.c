@@ -149,27 +149,39 @@ static const float *crop(const ConvState *state, const float *x, char *scratch)
     return out;
 }
 
-static void conv_run(const Run *run)
+/* `batch` samples. */
+static void run_samples(const Run *run, int batch, const float *given, float *y)
 {
     const ConvState *state = run->state;
+    ConvF32 conv = state->conv;
     char *scratch = run->scratch;
-    const float *x = crop(state, tensor_floats(run->inputs[0]), scratch), *weights = tensor_floats(run->inputs[1]);
+    const float *x = crop(state, given, scratch), *weights = tensor_floats(run->inputs[1]);
     const float *bias = run->node->input_count > 2 && run->inputs[2] ? tensor_floats(run->inputs[2]) : NULL;
-    float *y = tensor_floats(run->outputs[0]);
+    conv.batch = batch;
     if (state->wide) {
-        conv_f64_reference(&state->conv, x, weights, bias, y);
+        conv_f64_reference(&conv, x, weights, bias, y);
         return;
     }
     const float *packed = state->packed;
     if (!packed) {
         float *made = (float *)(void *)(scratch + state->packed_at);
-        conv_f32_pack(&state->conv, weights, made);
+        conv_f32_pack(&conv, weights, made);
         packed = made;
     }
     if (state->winograd)
-        winograd_f32(&state->conv, x, packed, bias, y);
+        winograd_f32(&conv, x, packed, bias, y);
     else
-        conv_f32(&state->conv, x, packed, bias, y, scratch + state->kernel_at);
+        conv_f32(&conv, x, packed, bias, y, scratch + state->kernel_at);
+}
+
+/* All samples at once, except where the scratch holds cut copies of the prepared ones only. */
+static void conv_run(const Run *run)
+{
+    const ConvState *state = run->state;
+    const Tensor *x = run->inputs[0], *y = run->outputs[0];
+    int batch = (int)x->shape.dims[0], step = state->crop[0] || state->crop[1] ? state->conv.batch : batch;
+    for (int first = 0; first < batch; first += step)
+        run_samples(run, step, tensor_floats(x) + first * x->strides[0], tensor_floats(y) + first * y->strides[0]);
 }
 
 static void conv_cost(const Node *node, Cost *cost)
@@ -196,7 +208,7 @@ const Operator op_conv = {
     .prepare = conv_prepare,
     .release = conv_release,
     .run = conv_run,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED | OPERATOR_ANY_BATCH,
     .layout = LAYOUT_CONV,
     .pack = PACK_CONV,
     .fuses_relu = true,
