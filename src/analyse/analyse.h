@@ -49,7 +49,7 @@ typedef struct AnalyseOptions {
     Measure measure;
     int steps;           /* 8: batches 0 … steps are read, steps + 1 of them (QUANT §12) */
     bool exact;          /* onnx_exact_ops, as the plan that is judged */
-    size_t memory_limit; /* bytes for the cache of float values; 0: 32 MB, at least one sample */
+    size_t memory_limit; /* bytes for the cache of float values; 0: 80 MB, at least one sample */
 } AnalyseOptions;
 
 bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *options, AnalyseTable *table, Error *error);
