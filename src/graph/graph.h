@@ -63,7 +63,7 @@ struct Value {
     bool shaped;                /* shape is known */
     Shape shape;
     Tensor *constant;           /* a parameter's contents, NULL for an activation */
-    Tensor *unbaked;            /* what baking put `constant` in place of: float runs read it; NULL where nothing was baked */
+    Tensor *unbaked;            /* what baking, or a corrected bias, put `constant` in place of: float runs read it; NULL: nothing */
     Node *producer;             /* NULL: graph input or parameter */
     int producer_index;
     Use *uses;                  /* consumer edges, in the order they were made */

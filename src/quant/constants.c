@@ -108,9 +108,10 @@ static Tensor *rounded_constant(const Tensor *constant, Slot *slot, Error *error
 static bool bake_input(Graph *graph, Node *node, int index, Error *error)
 {
     Slot *slot = node->input_slots[index];
-    Tensor *exact = node->inputs[index]->constant, *rounded = rounded_constant(exact, slot, error);
+    Value *value = node->inputs[index];
+    Tensor *rounded = rounded_constant(value->constant, slot, error);
     if (!rounded) return false;
-    tensor_retain(exact);
+    Tensor *exact = tensor_retain(value->unbaked ? value->unbaked : value->constant); /* a corrected bias: as it was before */
     bool ok;
     if (node->inputs[index]->use_count > 1) {
         Value *own = graph_add_constant(graph, NULL, rounded, error);

@@ -92,6 +92,8 @@
     SWITCH(convtranspose_exact, "true", "false", "QUANT D21", "decomposed ConvTranspose keeps dilations and output_padding") \
     SWITCH(link_passive_inputs, "false", "false", "QUANT D23", "operators that only move numbers share the graph input's slot") \
     SWITCH(dead_channels_follow, "true", "false", "CASES C18", "what is all zero has no exponent of its own: channels of weights take that of the others, tensors the one of values up to 1") \
+    SWITCH(equalize_group_order, "false", "false", "OPTIM O4", "equalization sees the channels of grouped convolutions in their order") \
+    SWITCH(equalize_live_activations, "false", "false", "OPTIM O5", "the activations that equalization looks at are scaled along with the weights") \
     SWITCH(requantize_inputs, "true", "false", "EXPORT E3", "requantize graph inputs where consumers differ") \
     SWITCH(requantize_exact, "true", "false", "EXPORT E4", "requantize wherever exponents differ, also small ones") \
     SWITCH(exact_shapes, "true", "false", "EXPORT E5, E20", "describe the shapes that are computed") \

@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "base/text.h"
+#include "optim/optim.h"
 
 static const Pass own_steps[] = {
     {.name = "load", .help = "read the ONNX file, end opset differences"},
@@ -52,24 +53,37 @@ static const struct {
     Pass pass;
 } optimizations[] = {
     {"dispatch",
-     {.name = "weight_split", .help = "split weights that span too wide a range", .when_text = "weight_split", .when = when_weight_split}},
+     {.name = "weight_split",
+      .help = "split weights that span too wide a range",
+      .when_text = "weight_split",
+      .when = when_weight_split,
+      .run = pass_weight_split}},
     {"weight_split",
      {.name = "channel_split",
       .help = "split channels that span too wide a range",
       .when_text = "channel_split",
-      .when = when_channel_split}},
+      .when = when_channel_split,
+      .run = pass_channel_split}},
     {"channel_split",
      {.name = "equalization",
       .help = "even out the ranges of neighbouring layers",
       .when_text = "equalization",
-      .when = when_equalization}},
+      .when = when_equalization,
+      .run = pass_equalization}},
     {"slots",
      {.name = "ssd_equalization",
       .help = "equalization that is kept where it helps",
       .when_text = "ssd_equalization",
-      .when = when_ssd_equalization}},
+      .when = when_ssd_equalization,
+      .run = pass_ssd_equalization,
+      .after_slots = true}},
     {"passive",
-     {.name = "bias_correct", .help = "take the mean error out of biases", .when_text = "bias_correct", .when = when_bias_correct}},
+     {.name = "bias_correct",
+      .help = "take the mean error out of biases",
+      .when_text = "bias_correct",
+      .when = when_bias_correct,
+      .run = pass_bias_correct,
+      .after_slots = true}},
     {"bias_correct",
      {.name = "lsq", .help = "train weights and scales, block by block", .when_text = "lsq_optimization", .when = when_lsq}},
     {"lsq", {.name = "tqt", .help = "train thresholds", .when_text = "tqt_optimization", .when = when_tqt}},
