@@ -29,6 +29,11 @@ static inline Floats v_swish(Floats x)
     return v_div(x, v_add(v_all(1.0f), v_exponential(v_minus(x))));
 }
 
+static inline Floats v_relu(Floats x)
+{
+    return v_at_least(x, v_zero());
+}
+
 static inline Floats v_tanh(Floats x)
 {
     Floats magnitude = v_abs(x), square = v_mul(x, x), one = v_all(1.0f);
@@ -66,3 +71,4 @@ ELEMENTWISE_DEFINE(sigmoid)
 ELEMENTWISE_DEFINE(swish)
 ELEMENTWISE_DEFINE(tanh)
 ELEMENTWISE_DEFINE(erf)
+ELEMENTWISE_DEFINE(relu)

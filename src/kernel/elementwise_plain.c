@@ -61,6 +61,11 @@ static float error_function(float x)
     return copysignf(1.0f - exponential(-polynomial(erfc_terms, ERFC_TERMS, magnitude - ERF_MIDDLE)), x);
 }
 
+static float relu(float x)
+{
+    return x < 0 ? 0 : x;
+}
+
 static void each(const float *x, float *y, int64_t count, float (*function)(float))
 {
     for (int64_t i = 0; i < count; i++)
@@ -90,4 +95,9 @@ void plain_tanh(const float *x, float *y, int64_t count)
 void plain_erf(const float *x, float *y, int64_t count)
 {
     each(x, y, count, error_function);
+}
+
+void plain_relu(const float *x, float *y, int64_t count)
+{
+    each(x, y, count, relu);
 }

@@ -57,5 +57,6 @@ const Kernels kernels_avx2 = {
     swish_run,
     tanh_run,
     erf_run,
+    relu_run,
 };
 #endif

@@ -63,5 +63,6 @@ const Kernels kernels_avx512 = {
     swish_run,
     tanh_run,
     erf_run,
+    relu_run,
 };
 #endif

@@ -60,4 +60,5 @@ const Kernels kernels_plain = {
     plain_swish,
     plain_tanh,
     plain_erf,
+    plain_relu,
 };

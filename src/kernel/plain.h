@@ -28,5 +28,6 @@ void plain_sigmoid(const float *x, float *y, int64_t count);
 void plain_swish(const float *x, float *y, int64_t count);
 void plain_tanh(const float *x, float *y, int64_t count);
 void plain_erf(const float *x, float *y, int64_t count);
+void plain_relu(const float *x, float *y, int64_t count);
 
 #endif

@@ -244,3 +244,8 @@ void erf_f32(const float *x, float *y, int64_t count)
 {
     elementwise(x, y, count, kernels()->erf);
 }
+
+void relu_f32(const float *x, float *y, int64_t count)
+{
+    elementwise(x, y, count, kernels()->relu);
+}

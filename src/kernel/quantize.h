@@ -32,5 +32,6 @@ void sigmoid_f32(const float *x, float *y, int64_t count);
 void swish_f32(const float *x, float *y, int64_t count);
 void tanh_f32(const float *x, float *y, int64_t count);
 void erf_f32(const float *x, float *y, int64_t count);
+void relu_f32(const float *x, float *y, int64_t count); /* 0 where x < 0; -0 stays */
 
 #endif

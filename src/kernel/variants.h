@@ -39,6 +39,7 @@ typedef struct Kernels {
     void (*swish)(const float *x, float *y, int64_t count);
     void (*tanh)(const float *x, float *y, int64_t count);
     void (*erf)(const float *x, float *y, int64_t count);
+    void (*relu)(const float *x, float *y, int64_t count);
 } Kernels;
 
 const Kernels *kernels_of(KernelVariant variant); /* NULL when this processor or this build lacks it */

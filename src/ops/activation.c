@@ -40,7 +40,7 @@ static int64_t relu_integer(int64_t x)
     return x > 0 ? x : 0;
 }
 
-FLOAT_KERNEL(relu_floats, v < 0 ? 0 : v)
+VECTOR_KERNEL(relu_floats, relu_f32)
 ELEMENT(relu_element, v > 0 ? v : v == v ? 0 : v)
 static const UnaryKernel relu_kernel = {relu_floats, relu_element, relu_integer};
 COLUMNS(relu, "", 0, "", 0)

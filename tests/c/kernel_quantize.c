@@ -267,6 +267,11 @@ static long double exact_swish(long double x)
     return x / (1.0L + expl(-x));
 }
 
+static long double exact_relu(long double x)
+{
+    return x < 0 ? 0 : x;
+}
+
 static const struct {
     const char *name;
     void (*function)(const float *x, float *y, int64_t count);
@@ -275,7 +280,8 @@ static const struct {
                  {"sigmoid", sigmoid_f32, exact_sigmoid},
                  {"swish", swish_f32, exact_swish},
                  {"tanh", tanh_f32, tanhl},
-                 {"erf", erf_f32, erfl}};
+                 {"erf", erf_f32, erfl},
+                 {"relu", relu_f32, exact_relu}};
 
 /* Promise: elementwise functions have the same bits on every variant, at any place of an array. */
 TEST(elementwise_functions_are_the_same_on_every_variant)
@@ -322,6 +328,8 @@ TEST(elementwise_functions_at_the_ends)
 {
     const float x[6] = {INFINITY, -INFINITY, 0.0f, -0.0f, 89.0f, -110.0f};
     float y[6];
+    relu_f32(x, y, 6);
+    CHECK(isinf(y[0]) && y[1] == 0.0f && !signbit(y[1]) && !signbit(y[2]) && signbit(y[3]), "relu: %g %g %g %g", y[0], y[1], y[2], y[3]);
     exp_f32(x, y, 6);
     CHECK(isinf(y[0]) && y[1] == 0.0f && y[2] == 1.0f && isinf(y[4]) && y[5] == 0.0f, "exp: %g %g %g %g %g", y[0], y[1], y[2], y[4], y[5]);
     sigmoid_f32(x, y, 6);
