@@ -27,12 +27,18 @@ static int64_t place(const Filter *f, const Packing *packing, int64_t o, int64_t
 static void move(const Filter *f, const Packing *packing, size_t bytes, const char *from, const int64_t strides[4], char *to)
 {
     for (int64_t o = 0; o < f->outputs; o++)
-        for (int64_t i = 0; i < f->inputs; i++)
-            for (int64_t y = 0; y < f->rows; y++)
-                for (int64_t x = 0; x < f->columns; x++) {
-                    int64_t at = o * strides[0] + i * strides[1] + y * strides[2] + x * strides[3];
-                    memcpy(to + (size_t)place(f, packing, o, i, y, x) * bytes, from + (size_t)at * bytes, bytes);
+        for (int64_t y = 0; y < f->rows; y++)
+            for (int64_t x = 0; x < f->columns; x++) {
+                int64_t first = place(f, packing, o, 0, y, x), step = place(f, packing, o, 1, y, x) - first; /* places are linear in i */
+                const char *source = from + (size_t)(o * strides[0] + y * strides[2] + x * strides[3]) * bytes;
+                char *target = to + (size_t)first * bytes;
+                for (int64_t i = 0; i < f->inputs; i++) {
+                    if (bytes == 1)
+                        target[i * step] = source[i * strides[1]];
+                    else
+                        memcpy(target + (size_t)(i * step) * bytes, source + (size_t)(i * strides[1]) * bytes, bytes);
                 }
+            }
 }
 
 static const char *layout_name(Lowering *lowering, const Filter *f, const Packing *packing, bool has_rows)

@@ -118,7 +118,12 @@ Tensor *tensor_pad(Tensor *a, const int64_t *before, const int64_t *after, doubl
     }
     Tensor *out = tensor_full(&shape, a->dtype, value, error), *rows = out ? tensor_contiguous(a, error) : NULL;
     size_t item = dtype_bytes(a->dtype);
-    int64_t width = shape.rank ? a->shape.dims[shape.rank - 1] : 1; /* what lies in one piece */
+    int64_t width = 1; /* what lies in one piece: the last axis that is padded, and those behind it */
+    int inner = shape.rank - 1;
+    while (inner > 0 && !before[inner] && !after[inner])
+        inner--;
+    for (int d = inner < 0 ? 0 : inner; d < shape.rank; d++)
+        width *= a->shape.dims[d];
     for (int64_t i = 0, count = rows ? tensor_count(rows) : 0; i < count; i += width) {
         int64_t rest = i, at = 0;
         for (int d = shape.rank - 1; d >= 0; d--) {
