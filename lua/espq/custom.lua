@@ -58,6 +58,12 @@ local function snapshot(graph)
    return seen
 end
 
+-- Where a pass's settings are not called after it.
+local groups = {
+   ssd_equalization = "ssd_setting", lsq = "lsq_optimization_setting", tqt = "tqt_optimization_setting",
+   blockwise = "blockwise_reconstruction_setting",
+}
+
 --- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted.
 ---    espq.apply { graph =, pass = "align", setting = (an espq.setting, or a table of the pass's own settings), dataloader =, target =, num_of_bits = }
 ---@param options table
@@ -71,7 +77,7 @@ function custom.apply(options)
    if options.setting and setting_tree.is(options.setting) then
       setting = options.setting:copy()
    elseif options.setting then
-      local group = options.pass .. "_setting"
+      local group = groups[options.pass] or options.pass .. "_setting"
       for _, key in ipairs(check.keys(options.setting)) do setting_tree.set_value(setting, group .. "." .. key, options.setting[key]) end
    end
    local road = quantize.road_options({ target = options.target or about.target, num_of_bits = options.num_of_bits or about.bits,
