@@ -315,7 +315,7 @@ bool file_check_writable(const char *path, Error *error)
         slash[slash == folder] = 0;
     } while (stat(folder, &status) != 0 && errno == ENOENT && strcmp(folder, "/") != 0);
     if (stat(folder, &status) != 0) return fail_file(error, folder, "write in the folder", errno);
-    if (!S_ISDIR(status.st_mode)) return fail_as(error, ERROR_FILE, folder, "name a path in a folder", "this is a file, not a folder");
+    if (!S_ISDIR(status.st_mode)) return fail_as(error, ERROR_FILE, folder, "choose another folder", "this is a file, not a folder");
     if (faccessat(AT_FDCWD, folder, W_OK | X_OK, AT_EACCESS) != 0) return fail_file(error, folder, "write in the folder", errno);
     return true;
 }
