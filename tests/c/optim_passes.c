@@ -106,7 +106,7 @@ static float largest(const Value *value)
     "p = MaxPool(r) kernel_shape=[2,2] strides=[2,2]; d = Conv:depth(p, #u[4,1,3,3], #c[4]) group=4 pads=[1,1,1,1]; "                      \
     "q = PRelu(d, #slope[4,1,1]); y = Conv:last(q, #v[3,4,1,1], #e[3]); > y"
 
-/* Promise: equalization changes weights and leaves the network's function as it is; one step makes both keys of a pair equal. */
+/* Promise: equalization changes weights and leaves the network's function as it is. */
 TEST(optim_equalization_keeps_the_function)
 {
     static const char *const levels[] = {"1", "2"}, *const activations[] = {"false", "true"};
@@ -124,6 +124,24 @@ TEST(optim_equalization_keeps_the_function)
             CHECK(bench.graph->notes.data && strstr(bench.graph->notes.data, "2 pairs"), "no note: %s", bench.graph->notes.data);
             bench_end(&bench);
         }
+    }
+}
+
+/* Promise: groups, transposed convolutions and dense layers keep the function too, whichever order of a group's channels is looked at. */
+TEST(optim_equalization_of_all_kinds_of_layers)
+{
+    static const char *const orders[] = {"false", "true"};
+    for (int i = 0; i < 2; i++) {
+        Bench bench;
+        bench_begin(&bench, "x[1,2,6,6]; a = Conv:one(x, #w[6,2,1,1], #b[6]); r = Relu(a); c = Conv:two(r, #u[6,2,3,3], #k[6]) group=3; "
+                            "s = LeakyRelu(c); t = ConvTranspose:three(s, #v[6,2,2,2], #e[4]) group=2; q = Relu(t); "
+                            "d = Conv:four(q, #m[2,4,1,1]); f = Flatten(d); g = Gemm:five(f, #n[50,5], #o[5]); h = Relu(g); "
+                            "y = Gemm:six(h, #p[3,5]) transB=1; > y");
+        bench_set(&bench, "switches.equalize_group_order", orders[i]);
+        REQUIRE(bench_run(&bench, pass_equalization), "%s", bench.error.what);
+        CHECK(bench.graph->notes.data && strstr(bench.graph->notes.data, "4 pairs"), "%s", bench.graph->notes.data);
+        CHECK(float_difference(&bench) < 1e-5, "the outputs differ by %g", float_difference(&bench));
+        bench_end(&bench);
     }
 }
 
