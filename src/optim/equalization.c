@@ -1,4 +1,5 @@
-/* Layerwise equalization (OPTIM §1): channels of neighbouring layers are scaled against each other until their weights reach equally far. */
+/* Layerwise equalization (OPTIM §1): channels of neighbouring layers are scaled against each other until their weights reach equally
+ * far. */
 #include <math.h>
 
 #include "base/cancel.h"

@@ -1,5 +1,5 @@
-/* SSD equalization (OPTIM §4): four rules of scaling two neighbouring layers are tried, and the one whose quantized path errs least is kept
- * when it errs clearly less than before. */
+/* SSD equalization (OPTIM §4): four rules of scaling two neighbouring layers are tried, and the one whose quantized path errs least is
+ * kept when it errs clearly less than before. */
 #include <math.h>
 #include <string.h>
 
