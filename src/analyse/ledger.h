@@ -2,8 +2,8 @@
 #ifndef ESPQ_ANALYSE_LEDGER_H
 #define ESPQ_ANALYSE_LEDGER_H
 
-#include "exec/feed.h"
 #include "analyse/measure.h"
+#include "exec/feed.h"
 
 typedef struct Ledger {
     Node **nodes; /* measured, in graph order */

@@ -1,11 +1,11 @@
 /* Statistical analysis (QUANT §12.6): moments of all ends of quantized nodes, in float, quantized, and of the difference. */
 #include <string.h>
 
-#include "exec/feed.h"
 #include "analyse/measure.h"
 #include "analyse/moments.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "exec/feed.h"
 #include "exec/plan.h"
 #include "graph/operator.h"
 

@@ -1,7 +1,7 @@
 #include "base/arena.h"
 
-#include <stdarg.h>
 #include <stdalign.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -56,7 +56,10 @@ char *arena_text_length(Arena *arena, const char *text, size_t length)
     return copy;
 }
 
-char *arena_text(Arena *arena, const char *text) { return arena_text_length(arena, text, strlen(text)); }
+char *arena_text(Arena *arena, const char *text)
+{
+    return arena_text_length(arena, text, strlen(text));
+}
 
 char *arena_format(Arena *arena, const char *format, ...)
 {

@@ -7,11 +7,11 @@
 typedef struct ArenaBlock ArenaBlock;
 typedef struct Arena {
     ArenaBlock *blocks;
-    size_t bytes;   /* handed out so far */
-} Arena;            /* all zero: empty */
+    size_t bytes; /* handed out so far */
+} Arena;          /* all zero: empty */
 
-void *arena_new(Arena *arena, size_t bytes);                       /* zeroed, 16-byte aligned; NULL when memory ends */
-char *arena_text(Arena *arena, const char *text);                  /* a copy */
+void *arena_new(Arena *arena, size_t bytes);      /* zeroed, 16-byte aligned; NULL when memory ends */
+char *arena_text(Arena *arena, const char *text); /* a copy */
 char *arena_text_length(Arena *arena, const char *text, size_t length);
 char *arena_format(Arena *arena, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void *arena_copy(Arena *arena, const void *data, size_t bytes);

@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 
-void cancel_request(void);               /* safe in a signal handler */
+void cancel_request(void); /* safe in a signal handler */
 void cancel_clear(void);
 bool cancel_requested(void);
-bool cancel_check(Error *error);         /* false (ERROR_INTERRUPTED) once requested: `if (!cancel_check(error)) return false;` */
+bool cancel_check(Error *error); /* false (ERROR_INTERRUPTED) once requested: `if (!cancel_check(error)) return false;` */
 
 #endif

@@ -29,7 +29,10 @@ void error_fill(Error *error, ErrorCode code, const char *where, const char *cur
     __attribute__((format(printf, 5, 6)));
 
 /* Macros, so that the compiler sees the `false`: it then knows which variables are set behind a call that succeeded. */
-static inline bool error_false(void) { return false; }
+static inline bool error_false(void)
+{
+    return false;
+}
 #define fail(error, where, cure, ...) (error_fill(error, ERROR_INPUT, where, cure, __VA_ARGS__), error_false())
 #define fail_as(error, code, where, cure, ...) (error_fill(error, code, where, cure, __VA_ARGS__), error_false())
 bool fail_memory(Error *error, size_t bytes);

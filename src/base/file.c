@@ -308,7 +308,8 @@ bool file_check_writable(const char *path, Error *error)
 {
     char folder[4096];
     struct stat status;
-    if (strlen(path) + 3 > sizeof folder) return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 3);
+    if (strlen(path) + 3 > sizeof folder)
+        return fail_as(error, ERROR_FILE, NULL, "use a shorter path", "the path has more than %zu bytes", sizeof folder - 3);
     snprintf(folder, sizeof folder, "%s%s", path[0] == '/' ? "" : "./", path);
     do {
         char *slash = strrchr(folder, '/');

@@ -16,17 +16,17 @@ bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error);
  * the program ends early. */
 typedef struct FileSet FileSet;
 FileSet *fileset_new(Error *error);
-bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error);   /* writes and syncs the temporary */
-const char *fileset_temporary(const FileSet *set, const char *path);                              /* where it lies until commit */
+bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error); /* writes and syncs the temporary */
+const char *fileset_temporary(const FileSet *set, const char *path);                            /* where it lies until commit */
 bool fileset_commit(FileSet *set, Error *error);
 void fileset_free(FileSet *set);
-void file_remove_temporaries(void);       /* safe in a signal handler that ends the program */
+void file_remove_temporaries(void); /* safe in a signal handler that ends the program */
 
-bool file_write(const char *path, const void *data, size_t bytes, Error *error);   /* one file, whole or not at all */
+bool file_write(const char *path, const void *data, size_t bytes, Error *error); /* one file, whole or not at all */
 bool file_exists(const char *path);
-bool file_same(const char *a, const char *b);                                      /* the same file, links followed */
+bool file_same(const char *a, const char *b); /* the same file, links followed */
 /* Could a file be written here? Asks the folder, or the nearest one above it that exists; makes nothing. For refusing before long work. */
 bool file_check_writable(const char *path, Error *error);
-bool file_make_folder_of(const char *path, Error *error);                          /* makes the missing folders above path */
+bool file_make_folder_of(const char *path, Error *error); /* makes the missing folders above path */
 
 #endif

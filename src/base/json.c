@@ -42,10 +42,22 @@ static void end(Json *json, const char *bracket)
     json->first = false;
 }
 
-void json_begin_object(Json *json) { begin(json, "{"); }
-void json_end_object(Json *json) { end(json, "}"); }
-void json_begin_array(Json *json) { begin(json, "["); }
-void json_end_array(Json *json) { end(json, "]"); }
+void json_begin_object(Json *json)
+{
+    begin(json, "{");
+}
+void json_end_object(Json *json)
+{
+    end(json, "}");
+}
+void json_begin_array(Json *json)
+{
+    begin(json, "[");
+}
+void json_end_array(Json *json)
+{
+    end(json, "]");
+}
 
 static void quoted(Text *text, const char *value)
 {

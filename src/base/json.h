@@ -10,7 +10,7 @@
 
 typedef struct Json {
     Text text;
-    int depth, indent;   /* indent: blanks a level, 0: one line */
+    int depth, indent; /* indent: blanks a level, 0: one line */
     bool first, after_key;
 } Json;
 
@@ -21,7 +21,7 @@ void json_end_array(Json *json);
 void json_key(Json *json, const char *key);
 void json_string(Json *json, const char *value);
 void json_integer(Json *json, int64_t value);
-void json_number(Json *json, double value);         /* always with a point or an exponent; nan and inf as null */
+void json_number(Json *json, double value); /* always with a point or an exponent; nan and inf as null */
 void json_boolean(Json *json, bool value);
 void json_null(Json *json);
 

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 
 struct MapEntry {
-    const char *key;   /* NULL: free; a removed entry keeps its place (removed) so that later ones are found */
+    const char *key; /* NULL: free; a removed entry keeps its place (removed) so that later ones are found */
     void *value;
     bool removed;
 };
@@ -75,7 +75,10 @@ void *map_get(const Map *map, const char *key)
     return entry ? entry->value : NULL;
 }
 
-bool map_has(const Map *map, const char *key) { return find(map, key) != NULL; }
+bool map_has(const Map *map, const char *key)
+{
+    return find(map, key) != NULL;
+}
 
 void map_remove(Map *map, const char *key)
 {

@@ -10,10 +10,10 @@ typedef struct MapEntry MapEntry;
 typedef struct Map {
     MapEntry *entries;
     size_t capacity, used;
-} Map;   /* all zero: empty */
+} Map; /* all zero: empty */
 
-bool map_set(Map *map, const char *key, void *value);   /* false when memory ends; replaces an equal key */
-void *map_get(const Map *map, const char *key);         /* NULL when absent */
+bool map_set(Map *map, const char *key, void *value); /* false when memory ends; replaces an equal key */
+void *map_get(const Map *map, const char *key);       /* NULL when absent */
 bool map_has(const Map *map, const char *key);
 void map_remove(Map *map, const char *key);
 void map_free(Map *map);

@@ -19,7 +19,7 @@ float espq_sigmoidf(float x);
 float espq_erff(float x);
 
 /* Exponents of scales, by frexp and exact comparison: no rounding of a logarithm decides (QUANT §8). s > 0. */
-int ceil_log2(double s);      /* smallest e with s <= 2^e */
-int nearest_log2(double s);   /* floor(log2(s) + 0.5) */
+int ceil_log2(double s);    /* smallest e with s <= 2^e */
+int nearest_log2(double s); /* floor(log2(s) + 0.5) */
 
 #endif

@@ -9,7 +9,10 @@
 
 static atomic_long blocks;
 
-long fault_blocks(void) { return atomic_load(&blocks); }
+long fault_blocks(void)
+{
+    return atomic_load(&blocks);
+}
 
 static void *counted(void *block)
 {

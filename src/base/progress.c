@@ -53,7 +53,8 @@ static void draw(void)
     for (int i = 0; i < width; i++)
         fputc(i < filled ? '#' : '.', stderr);
     fprintf(stderr, "] %lld/%lld", (long long)stage_done, (long long)stage_total);
-    if (stage_done > 0 && stage_done < stage_total && spent > 0.5) fprintf(stderr, "  %.0f s left", spent / (double)stage_done * (double)(stage_total - stage_done));
+    if (stage_done > 0 && stage_done < stage_total && spent > 0.5)
+        fprintf(stderr, "  %.0f s left", spent / (double)stage_done * (double)(stage_total - stage_done));
     fprintf(stderr, "\033[K");
     fflush(stderr);
     drawn = true;

@@ -5,8 +5,8 @@
 #include <math.h>
 
 typedef enum {
-    ROUND_HALF_EVEN,          /* esp32p4, esp32s31 */
-    ROUND_HALF_UP,            /* floor(x + 0.5): esp32s3 and the C targets */
+    ROUND_HALF_EVEN, /* esp32p4, esp32s31 */
+    ROUND_HALF_UP,   /* floor(x + 0.5): esp32s3 and the C targets */
     ROUND_HALF_DOWN,
     ROUND_HALF_TOWARDS_ZERO,
     ROUND_HALF_FAR_FROM_ZERO,

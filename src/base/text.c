@@ -36,7 +36,10 @@ void text_add_bytes(Text *text, const void *bytes, size_t count)
     text->data[text->length] = 0;
 }
 
-void text_add(Text *text, const char *string) { text_add_bytes(text, string, strlen(string)); }
+void text_add(Text *text, const char *string)
+{
+    text_add_bytes(text, string, strlen(string));
+}
 
 void text_format_list(Text *text, const char *format, va_list arguments)
 {
@@ -77,7 +80,10 @@ static void point(char *out)
     memmove(at + 1, at + length, strlen(at + length) + 1);
 }
 
-static void special(char out[32], double value) { snprintf(out, 32, "%s", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf"); }
+static void special(char out[32], double value)
+{
+    snprintf(out, 32, "%s", isnan(value) ? "nan" : value > 0 ? "inf" : "-inf");
+}
 
 /* Files repeat a few numbers (scales) thousands of times: those last written are remembered, each thread its own. */
 static _Thread_local struct {
@@ -196,7 +202,7 @@ const char *text_escape(char *out, size_t size, const char *text)
         size_t length = strlen(piece);
         if (used + length + 4 > size) {
             if (size > used + 3) {
-                memcpy(out + used, "\xe2\x80\xa6", 3);   /* … */
+                memcpy(out + used, "\xe2\x80\xa6", 3); /* … */
                 used += 3;
             }
             break;

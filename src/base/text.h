@@ -7,10 +7,10 @@
 #include <stddef.h>
 
 typedef struct Text {
-    char *data;      /* NUL-terminated once something was added; NULL before */
+    char *data; /* NUL-terminated once something was added; NULL before */
     size_t length, capacity;
-    bool failed;     /* an addition found no memory: the text is cut, the caller asks once at the end */
-} Text;              /* all zero: empty */
+    bool failed; /* an addition found no memory: the text is cut, the caller asks once at the end */
+} Text;          /* all zero: empty */
 
 void text_add(Text *text, const char *string);
 void text_add_bytes(Text *text, const void *bytes, size_t count);

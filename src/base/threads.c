@@ -14,12 +14,12 @@ static struct {
     pthread_mutex_t lock;
     pthread_cond_t work, done;
     pthread_t threads[ESPQ_MAX_THREADS];
-    uint64_t started_at[ESPQ_MAX_THREADS];   /* the generation when the worker was made: it waits for the next */
-    int running;                    /* workers started: threads_count() - 1 */
+    uint64_t started_at[ESPQ_MAX_THREADS]; /* the generation when the worker was made: it waits for the next */
+    int running;                           /* workers started: threads_count() - 1 */
     bool stopping;
-    _Atomic uint64_t generation;    /* counts the jobs */
-    bool open;                      /* workers may still join this job */
-    atomic_int busy;                /* workers that have joined and not finished */
+    _Atomic uint64_t generation; /* counts the jobs */
+    bool open;                   /* workers may still join this job */
+    atomic_int busy;             /* workers that have joined and not finished */
     void (*body)(void *, int64_t, int64_t, int);
     void *context;
     int64_t count, grain;
@@ -27,7 +27,7 @@ static struct {
 } pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .done = PTHREAD_COND_INITIALIZER};
 
 static int wanted_count;
-static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER;   /* one job at a time */
+static pthread_mutex_t owner = PTHREAD_MUTEX_INITIALIZER; /* one job at a time */
 static _Thread_local bool inside;
 
 static int processors(void)

@@ -10,7 +10,7 @@
 /* Run body(context, begin, end, thread) over [0, count) in pieces of at least `grain`; thread is 0 … threads_count()-1.
  * A call from inside a body runs in that thread alone, as thread 0. */
 void threads_for(int64_t count, int64_t grain, void (*body)(void *context, int64_t begin, int64_t end, int thread), void *context);
-int threads_count(void);           /* default: the processors this process may use */
+int threads_count(void); /* default: the processors this process may use */
 void threads_set_count(int count);
 void threads_stop(void);
 

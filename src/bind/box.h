@@ -59,7 +59,7 @@ bool field_boolean(lua_State *L, int table, const char *name, bool otherwise);
 int64_t field_integer(lua_State *L, int table, const char *name, int64_t otherwise);
 double field_number(lua_State *L, int table, const char *name, double otherwise);
 const char *field_text(lua_State *L, int table, const char *name, const char *otherwise); /* lives as long as the table's field does */
-void push_shape(lua_State *L, const Shape *shape); /* a list that prints as [1, 3, 224, 224] */
+void push_shape(lua_State *L, const Shape *shape);                                        /* a list that prints as [1, 3, 224, 224] */
 
 /* ---- the collector ---- */
 

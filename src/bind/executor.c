@@ -181,7 +181,8 @@ static void check_given(lua_State *L, const Value *input, const Shape *given)
         fits = input->shape.dims[i] < 0 || given->dims[i] == input->shape.dims[i];
     if (!fits)
         raise_text(L, input->name, "the first axis counts the samples, the others must be the graph's",
-                   "the batch has shape %s, input '%s' has shape %s", shape_text(given, have), input->name, shape_text(&input->shape, want));
+                   "the batch has shape %s, input '%s' has shape %s", shape_text(given, have), input->name,
+                   shape_text(&input->shape, want));
 }
 
 /* run(executor, {tensor, …} in the graph's order): the list of outputs. */

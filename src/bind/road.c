@@ -193,7 +193,7 @@ static int road_passes(lua_State *L)
         lua_setfield(L, -2, "help");
         lua_pushstring(L, pass->when_text);
         lua_setfield(L, -2, "when");
-        lua_pushboolean(L, pass->when && !pass->run);   /* rows of the reference that espq does not have */
+        lua_pushboolean(L, pass->when && !pass->run); /* rows of the reference that espq does not have */
         lua_setfield(L, -2, "missing");
         lua_rawseti(L, -2, i + 1);
     }

@@ -318,10 +318,10 @@ static int is_tensor(lua_State *L)
 void add_tensor_functions(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"tensor", tensor_lua}, {"zeros", zeros_lua},   {"ones", ones_lua},         {"full", full_lua},         {"arange", arange_lua},
-        {"randn", randn_lua},   {"rand", rand_lua},     {"from_npy", from_npy_lua}, {"from_npz", from_npz_lua}, {"save_npz", save_npz_lua},
-        {"image", image_lua},   {"resize", resize_lua}, {"planes", planes_lua},     {"seed", seed_lua},         {"is_tensor", is_tensor},
-        {NULL, NULL}};
+        {"tensor", tensor_lua},     {"zeros", zeros_lua},       {"ones", ones_lua},       {"full", full_lua},
+        {"arange", arange_lua},     {"randn", randn_lua},       {"rand", rand_lua},       {"from_npy", from_npy_lua},
+        {"from_npz", from_npz_lua}, {"save_npz", save_npz_lua}, {"image", image_lua},     {"resize", resize_lua},
+        {"planes", planes_lua},     {"seed", seed_lua},         {"is_tensor", is_tensor}, {NULL, NULL}};
     luaL_newmetatable(L, ENTRIES_TYPE);
     lua_pushcfunction(L, entries_release);
     lua_setfield(L, -2, "__gc");

@@ -133,7 +133,7 @@ static bool fill_node(Arena *arena, EspdlNode *to, const Node *node)
     to->input_count = node->input_count;
     to->output_count = node->output_count;
     for (int i = 0; i < node->attribute_count; i++) {
-        to->attribute_count++;   /* first: a tensor that was taken is released with the model, whatever fails */
+        to->attribute_count++; /* first: a tensor that was taken is released with the model, whatever fails */
         if (!fill_attribute(arena, &to->attributes[i], &node->attributes[i])) return false;
     }
     if (to->attribute_count) qsort(to->attributes, (size_t)to->attribute_count, sizeof *to->attributes, by_name);

@@ -16,7 +16,10 @@ static const Attribute *find_kind(const Node *node, const char *name, AttributeK
     return attribute && attribute->kind == kind ? attribute : NULL;
 }
 
-const Attribute *node_attribute(const Node *node, const char *name) { return find(node, name); }
+const Attribute *node_attribute(const Node *node, const char *name)
+{
+    return find(node, name);
+}
 
 int64_t node_integer(const Node *node, const char *name, int64_t otherwise)
 {
@@ -51,7 +54,8 @@ bool node_set_attribute(Graph *graph, Node *node, const Attribute *attribute)
     Arena *arena = &graph->arena;
     Attribute copy = *attribute;
     Attribute *place = find(node, attribute->name);
-    if (!place && !graph_reserve(graph, &node->attributes, node->attribute_count, &node->attribute_capacity, sizeof(Attribute))) return false;
+    if (!place && !graph_reserve(graph, &node->attributes, node->attribute_count, &node->attribute_capacity, sizeof(Attribute)))
+        return false;
     if (!(copy.name = arena_text(arena, attribute->name))) return false;
     size_t count = (size_t)attribute->count;
     switch (attribute->kind) {
@@ -97,7 +101,8 @@ bool node_set_string(Graph *graph, Node *node, const char *name, const char *val
 
 bool node_set_integers(Graph *graph, Node *node, const char *name, const int64_t *values, int count)
 {
-    return node_set_attribute(graph, node, &(Attribute){.name = name, .kind = ATTRIBUTE_INTS, .integers = (int64_t *)values, .count = count});
+    return node_set_attribute(graph, node,
+                              &(Attribute){.name = name, .kind = ATTRIBUTE_INTS, .integers = (int64_t *)values, .count = count});
 }
 
 void node_remove_attribute(Node *node, const char *name)

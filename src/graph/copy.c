@@ -27,7 +27,10 @@ static void pairs_set(Pairs *pairs, const void *key, void *value)
     pairs->values[i] = value;
 }
 
-static void *pairs_get(const Pairs *pairs, const void *key) { return key ? pairs->values[place_of(pairs, key)] : NULL; }
+static void *pairs_get(const Pairs *pairs, const void *key)
+{
+    return key ? pairs->values[place_of(pairs, key)] : NULL;
+}
 
 /* Slots are copied with all they follow, also those of nodes that are gone. */
 static size_t slot_chain(const Slot *slot)
@@ -44,8 +47,7 @@ static Slot *copy_slot(Graph *graph, Pairs *pairs, const Slot *slot)
     if (copy) return copy;
     if (!(copy = arena_copy(&graph->arena, slot, sizeof *slot))) return NULL;
     pairs_set(pairs, slot, copy);
-    if (slot->exponent_count &&
-        !(copy->exponents = arena_copy(&graph->arena, slot->exponents, (size_t)slot->exponent_count * sizeof(int))))
+    if (slot->exponent_count && !(copy->exponents = arena_copy(&graph->arena, slot->exponents, (size_t)slot->exponent_count * sizeof(int))))
         return NULL;
     copy->node = pairs_get(pairs, slot->node);
     copy->parent = slot->parent == slot ? copy : copy_slot(graph, pairs, slot->parent);

@@ -142,13 +142,20 @@ bool graph_add_input(Graph *graph, Value *value, Error *error)
 
 bool graph_add_output(Graph *graph, Value *value, Error *error)
 {
-    if (!graph_reserve(graph, &graph->outputs, graph->output_count, &graph->output_capacity, sizeof(Value *))) return fail_memory(error, 64);
+    if (!graph_reserve(graph, &graph->outputs, graph->output_count, &graph->output_capacity, sizeof(Value *)))
+        return fail_memory(error, 64);
     graph->outputs[graph->output_count++] = value;
     return true;
 }
 
-Node *graph_node(const Graph *graph, const char *name) { return map_get(&graph->node_names, name); }
-Value *graph_value(const Graph *graph, const char *name) { return map_get(&graph->value_names, name); }
+Node *graph_node(const Graph *graph, const char *name)
+{
+    return map_get(&graph->node_names, name);
+}
+Value *graph_value(const Graph *graph, const char *name)
+{
+    return map_get(&graph->value_names, name);
+}
 
 static bool rename_in(Graph *graph, Map *names, const char **field, void *object, const char *name, Error *error)
 {
@@ -240,14 +247,21 @@ void graph_remove_unused(Graph *graph)
     }
     for (int i = graph->value_count - 1; i >= 0; i--) {
         Value *value = graph->values[i];
-        if (!value->producer && !value->use_count && !value_is_input(graph, value) && !value_is_output(graph, value)) graph_remove_value(graph, value);
+        if (!value->producer && !value->use_count && !value_is_input(graph, value) && !value_is_output(graph, value))
+            graph_remove_value(graph, value);
     }
 }
 
 /* ---- asking ---- */
 
-bool value_is_input(const Graph *graph, const Value *value) { return position_of((void *const *)graph->inputs, graph->input_count, value) >= 0; }
-bool value_is_output(const Graph *graph, const Value *value) { return position_of((void *const *)graph->outputs, graph->output_count, value) >= 0; }
+bool value_is_input(const Graph *graph, const Value *value)
+{
+    return position_of((void *const *)graph->inputs, graph->input_count, value) >= 0;
+}
+bool value_is_output(const Graph *graph, const Value *value)
+{
+    return position_of((void *const *)graph->outputs, graph->output_count, value) >= 0;
+}
 
 int value_use_index(const Value *value, const Node *node)
 {

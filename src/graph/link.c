@@ -19,7 +19,8 @@ void link_drop_use(Node *node, int index)
 
 static bool reserve_use(Graph *graph, Value *value, Error *error)
 {
-    if (value && !graph_reserve(graph, &value->uses, value->use_count, &value->use_capacity, sizeof(Use))) return fail_memory(error, sizeof(Use));
+    if (value && !graph_reserve(graph, &value->uses, value->use_count, &value->use_capacity, sizeof(Use)))
+        return fail_memory(error, sizeof(Use));
     return true;
 }
 
@@ -33,7 +34,9 @@ static void take_use(Value *value, Node *node, int index)
 static Slot *new_slot(Graph *graph, Node *node, bool is_output, int index, const Value *value)
 {
     Slot *slot = arena_new(&graph->arena, sizeof *slot);
-    const Slot *like = node->input_count && node->input_slots ? node->input_slots[0] : node->output_count && node->output_slots ? node->output_slots[0] : NULL;
+    const Slot *like = node->input_count && node->input_slots     ? node->input_slots[0]
+                       : node->output_count && node->output_slots ? node->output_slots[0]
+                                                                  : NULL;
     if (!slot) return NULL;
     if (like) {
         slot->bits = like->bits;

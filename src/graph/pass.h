@@ -4,26 +4,26 @@
 
 #include "graph/graph.h"
 
-struct Setting;    /* quant/setting.h */
-struct Target;     /* quant/target.h */
-struct Batches;    /* exec/batches.h */
+struct Setting; /* quant/setting.h */
+struct Target;  /* quant/target.h */
+struct Batches; /* exec/batches.h */
 
 typedef struct PassContext {
     const struct Setting *setting;
     const struct Target *target;
     int bits;
     bool hi_precision;
-    struct Batches *batches;        /* calibration data; NULL where there are none */
-    void *lua;                      /* a Lua pass's function, known to the binding */
+    struct Batches *batches; /* calibration data; NULL where there are none */
+    void *lua;               /* a Lua pass's function, known to the binding */
 } PassContext;
 
 typedef struct Pass {
-    const char *name;               /* "calibrate": used by dump --after, espq.pass{after=}, espq.apply */
-    const char *help;               /* one line */
-    const char *when_text;          /* the setting that switches it, for `espq passes`; NULL: always */
-    bool (*when)(const struct Setting *setting);          /* NULL: always */
+    const char *name;                            /* "calibrate": used by dump --after, espq.pass{after=}, espq.apply */
+    const char *help;                            /* one line */
+    const char *when_text;                       /* the setting that switches it, for `espq passes`; NULL: always */
+    bool (*when)(const struct Setting *setting); /* NULL: always */
     bool (*run)(Graph *graph, PassContext *context, Error *error);
-    bool after_slots;               /* belongs behind `slots`: needs quantized nodes */
+    bool after_slots; /* belongs behind `slots`: needs quantized nodes */
 } Pass;
 
 #endif

@@ -7,7 +7,7 @@ Slot *slot_root(Slot *slot)
     Slot *root = slot;
     while (root->parent != root)
         root = root->parent;
-    while (slot != root) {   /* path compression */
+    while (slot != root) { /* path compression */
         Slot *next = slot->parent;
         slot->parent = root;
         slot = next;
@@ -29,7 +29,10 @@ bool slot_quantizes(const Slot *slot)
     return slot->exponent_count > 0;
 }
 
-int slot_exponent_count(Slot *slot) { return slot_root(slot)->exponent_count; }
+int slot_exponent_count(Slot *slot)
+{
+    return slot_root(slot)->exponent_count;
+}
 
 int slot_exponent(Slot *slot, int channel)
 {

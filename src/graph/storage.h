@@ -6,6 +6,6 @@
 
 /* Room for one more item in *(void **)array; false when memory ends. */
 bool graph_reserve(Graph *graph, void *array, int count, int *capacity, size_t item_bytes);
-void link_drop_use(Node *node, int index);   /* node no longer reads its input `index` (the entry becomes NULL) */
+void link_drop_use(Node *node, int index); /* node no longer reads its input `index` (the entry becomes NULL) */
 
 #endif

@@ -63,7 +63,8 @@ bool graph_sort(const Graph *graph, Node ***order, Error *error)
 
 static bool illegal(Error *error, const char *name, const char *what)
 {
-    return fail_as(error, ERROR_INTERNAL, name, "this is a fault of espq or of a Lua pass: please report it", "the graph is broken: %s", what);
+    return fail_as(error, ERROR_INTERNAL, name, "this is a fault of espq or of a Lua pass: please report it", "the graph is broken: %s",
+                   what);
 }
 
 static bool check_node(const Graph *graph, const Node *node, Error *error)
@@ -74,7 +75,8 @@ static bool check_node(const Graph *graph, const Node *node, Error *error)
         const Value *value = node->inputs[i];
         int found = 0;
         if (!value) continue;
-        if (value->removed || graph_value(graph, value->name) != value) return illegal(error, node->name, "an input is no value of the graph");
+        if (value->removed || graph_value(graph, value->name) != value)
+            return illegal(error, node->name, "an input is no value of the graph");
         for (int k = 0; k < value->use_count; k++)
             found += value->uses[k].node == node && value->uses[k].index == i;
         if (found != 1) return illegal(error, node->name, "an input does not know this consumer once");
@@ -82,7 +84,8 @@ static bool check_node(const Graph *graph, const Node *node, Error *error)
     for (int i = 0; i < node->output_count; i++) {
         const Value *value = node->outputs[i];
         if (!value) continue;
-        if (value->removed || graph_value(graph, value->name) != value) return illegal(error, node->name, "an output is no value of the graph");
+        if (value->removed || graph_value(graph, value->name) != value)
+            return illegal(error, node->name, "an output is no value of the graph");
         if (value->producer != node || value->producer_index != i) return illegal(error, node->name, "an output has another producer");
         if (value->constant) return illegal(error, value->name, "a constant has a producer");
     }

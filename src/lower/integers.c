@@ -73,7 +73,8 @@ static void note_lost(Lowering *lowering)
     graph_note(lowering->graph,
                "%s: %" PRId64 " of %" PRId64 " numbers of %s do not fit into %d bits and were cut to the largest (up to %.3g times the "
                "range)%s; quantize_parameter_setting.calib_algorithm = \"minmax\", or 16 bits, keeps them",
-               worst->node->name, worst->lost, tensor_count(worst->value->constant), worst->value->name, worst->bits, worst->farthest, more);
+               worst->node->name, worst->lost, tensor_count(worst->value->constant), worst->value->name, worst->bits, worst->farthest,
+               more);
 }
 
 /* A parameter's numbers as integers, computed in float64 where the platform asks for it (hi_precision). */

@@ -24,7 +24,7 @@ const ObserverRow observer_minmax = {.name = "minmax",
                                      .walks = 1,
                                      .per_channel = true,
                                      .parallel = true,
-    .any_order = true,
+                                     .any_order = true,
                                      .exponents = minmax_exponents};
 
 /* ---- percentile ---- */

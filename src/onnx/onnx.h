@@ -5,8 +5,8 @@
 
 #include "graph/graph.h"
 
-typedef struct InputShape {        /* fixes symbolic dimensions */
-    const char *name;              /* NULL: by position */
+typedef struct InputShape { /* fixes symbolic dimensions */
+    const char *name;       /* NULL: by position */
     Shape shape;
 } InputShape;
 
@@ -19,9 +19,10 @@ typedef struct OnnxOptions {
  * be seen here (operators with subgraphs, several unknown domains …) comes in one error. Unknown operator types stay as nodes without a row:
  * check_supported names them all at once after simplification. */
 Graph *onnx_load(const char *path, const OnnxOptions *options, Error *error);
-Graph *onnx_load_bytes(const uint8_t *bytes, size_t count, const char *path, const OnnxOptions *options, Error *error);   /* path: for external data and messages */
+Graph *onnx_load_bytes(const uint8_t *bytes, size_t count, const char *path, const OnnxOptions *options,
+                       Error *error); /* path: for external data and messages */
 /* Put graph->values of a graph as it was loaded into the order of the reference's dictionary (EXPORT §11.4): switch reference_order. */
 bool onnx_reference_order(Graph *graph, Error *error);
-bool onnx_save(const Graph *graph, const char *path, Error *error);    /* a float graph; atomically */
+bool onnx_save(const Graph *graph, const char *path, Error *error); /* a float graph; atomically */
 
 #endif

@@ -282,7 +282,7 @@ static double prelu_table(const Node *node, double x, const double *parameters, 
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}
 /* Of QUANT §4.4, with a runtime module, and on EXPORT's activation list (§4.8). */
 #define ACTIVATION                                                                                                                         \
-    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true,             \
+    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true,       \
     .cost = cost_elementwise
 #define FLOAT_ONLY                                                                                                                         \
     .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise,                                                         \

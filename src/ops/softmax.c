@@ -77,7 +77,7 @@ static void softmax_row(const SoftmaxState *state, const float *x, float *y)
         sum += y[i];
     float divisor = (float)sum;
     if (!state->logarithm) {
-        const float inverse = 1.0f / divisor;   /* a product, as the reference's kernel has it: the last bit of its test outputs shows it */
+        const float inverse = 1.0f / divisor; /* a product, as the reference's kernel has it: the last bit of its test outputs shows it */
         for (int64_t i = 0; i < length; i++)
             y[i] *= inverse;
     } else if (state->of_softmax) {

@@ -6,7 +6,10 @@
 
 #include "base/math.h"
 
-static bool is_comparison(BinaryKind kind) { return kind >= BINARY_EQUAL; }
+static bool is_comparison(BinaryKind kind)
+{
+    return kind >= BINARY_EQUAL;
+}
 
 static Dtype promote(Dtype a, Dtype b)
 {
@@ -61,6 +64,7 @@ static double modulo_f64(double a, double b)
     return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
 
+/* clang-format off */
 /* One loop a kind; `a` or `b` of one element stays where it is (step 0). */
 #define LOOP(expression)                                                    \
     for (int64_t i = 0; i < count; i++) {                                   \
@@ -125,6 +129,8 @@ static void loop_i64(BinaryKind kind, const int64_t *a, int64_t step_a, const in
 }
 #undef CTYPE
 
+/* clang-format on */
+
 /* In the type of the computation and, unless it is one number, expanded to the shape. */
 static Tensor *operand(Tensor *a, Dtype dtype, const Shape *shape, Error *error)
 {
@@ -151,8 +157,8 @@ static Tensor *binary_as(BinaryKind kind, Tensor *a, Tensor *b, Dtype result, Er
     Shape shape;
     char left[160], right[160];
     if (!shape_broadcast(&a->shape, &b->shape, &shape)) {
-        fail(error, NULL, "reshape one of them; sizes must be equal or 1, counted from the last axis", "shapes %s and %s do not go together",
-             shape_text(&a->shape, left), shape_text(&b->shape, right));
+        fail(error, NULL, "reshape one of them; sizes must be equal or 1, counted from the last axis",
+             "shapes %s and %s do not go together", shape_text(&a->shape, left), shape_text(&b->shape, right));
         return NULL;
     }
     Dtype compute = computed_in(kind, result);
@@ -163,9 +169,11 @@ static Tensor *binary_as(BinaryKind kind, Tensor *a, Tensor *b, Dtype result, Er
         if (compute == DTYPE_FLOAT32)
             loop_f32(kind, tensor_floats(x), step_x, tensor_floats(y), step_y, tensor_floats(out), out->data, count);
         else if (compute == DTYPE_FLOAT64)
-            loop_f64(kind, (double *)(void *)x->data, step_x, (double *)(void *)y->data, step_y, (double *)(void *)out->data, out->data, count);
+            loop_f64(kind, (double *)(void *)x->data, step_x, (double *)(void *)y->data, step_y, (double *)(void *)out->data, out->data,
+                     count);
         else
-            loop_i64(kind, (int64_t *)(void *)x->data, step_x, (int64_t *)(void *)y->data, step_y, (int64_t *)(void *)out->data, out->data, count);
+            loop_i64(kind, (int64_t *)(void *)x->data, step_x, (int64_t *)(void *)y->data, step_y, (int64_t *)(void *)out->data, out->data,
+                     count);
     }
     tensor_release(x);
     tensor_release(y);
@@ -178,7 +186,10 @@ static Tensor *binary_as(BinaryKind kind, Tensor *a, Tensor *b, Dtype result, Er
     return out;
 }
 
-Tensor *tensor_binary(BinaryKind kind, Tensor *a, Tensor *b, Error *error) { return binary_as(kind, a, b, promote(a->dtype, b->dtype), error); }
+Tensor *tensor_binary(BinaryKind kind, Tensor *a, Tensor *b, Error *error)
+{
+    return binary_as(kind, a, b, promote(a->dtype, b->dtype), error);
+}
 
 Tensor *tensor_binary_number(BinaryKind kind, Tensor *a, double number, bool number_first, Error *error)
 {
@@ -242,7 +253,8 @@ Tensor *tensor_where(Tensor *condition, Tensor *a, Tensor *b, Error *error)
     Shape shape;
     Dtype dtype = promote(a->dtype, b->dtype);
     if (!shape_broadcast(&a->shape, &b->shape, &shape) || !shape_broadcast(&condition->shape, &shape, &shape)) {
-        fail(error, NULL, "reshape them; sizes must be equal or 1, counted from the last axis", "the shapes of condition and values do not go together");
+        fail(error, NULL, "reshape them; sizes must be equal or 1, counted from the last axis",
+             "the shapes of condition and values do not go together");
         return NULL;
     }
     Tensor *truth = operand(condition, DTYPE_BOOL, &shape, error), *x = truth ? operand(a, dtype, &shape, error) : NULL;
@@ -251,7 +263,8 @@ Tensor *tensor_where(Tensor *condition, Tensor *a, Tensor *b, Error *error)
         size_t item = dtype_bytes(dtype);
         int64_t step_t = tensor_count(truth) == 1 ? 0 : 1, step_x = tensor_count(x) == 1 ? 0 : 1, step_y = tensor_count(y) == 1 ? 0 : 1;
         for (int64_t i = 0, count = tensor_count(out); i < count; i++)
-            memcpy(out->data + (size_t)i * item, truth->data[i * step_t] ? x->data + (size_t)(i * step_x) * item : y->data + (size_t)(i * step_y) * item, item);
+            memcpy(out->data + (size_t)i * item,
+                   truth->data[i * step_t] ? x->data + (size_t)(i * step_x) * item : y->data + (size_t)(i * step_y) * item, item);
     }
     tensor_release(truth);
     tensor_release(x);
@@ -274,7 +287,8 @@ Tensor *tensor_arange(double start, double stop, double step, Dtype dtype, Error
 {
     double length = step != 0 ? ceil((stop - start) / step) : -1;
     if (!(length >= 0 && length < 0x1p40)) {
-        if (step != 0 && length < 0) length = 0;
+        if (step != 0 && length < 0)
+            length = 0;
         else {
             fail(error, NULL, NULL, "a range from %g to %g in steps of %g is not possible", start, stop, step);
             return NULL;

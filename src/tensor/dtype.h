@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 typedef enum {
-    DTYPE_NONE,   /* not known yet */
+    DTYPE_NONE, /* not known yet */
     DTYPE_FLOAT32,
     DTYPE_FLOAT64,
     DTYPE_FLOAT16,
@@ -23,20 +23,26 @@ typedef enum {
 } Dtype;
 
 typedef struct DtypeRow {
-    const char *name;    /* as in NumPy: "float32" */
+    const char *name; /* as in NumPy: "float32" */
     size_t bytes;
     bool is_float, is_integer, is_signed;
-    int onnx;            /* TensorProto.DataType */
-    int espdl;           /* TensorDataType of the .espdl schema: the same numbers as ONNX's for these types */
-    const char *label;   /* as in .info: "FLOAT", "INT8" */
-    const char *npy;     /* as in .npy headers: "<f4" */
+    int onnx;          /* TensorProto.DataType */
+    int espdl;         /* TensorDataType of the .espdl schema: the same numbers as ONNX's for these types */
+    const char *label; /* as in .info: "FLOAT", "INT8" */
+    const char *npy;   /* as in .npy headers: "<f4" */
 } DtypeRow;
 
 extern const DtypeRow dtype_rows[DTYPE_COUNT];
 
-static inline size_t dtype_bytes(Dtype dtype) { return dtype_rows[dtype].bytes; }
-static inline const char *dtype_name(Dtype dtype) { return dtype_rows[dtype].name; }
-Dtype dtype_from_name(const char *name);   /* DTYPE_NONE when unknown */
+static inline size_t dtype_bytes(Dtype dtype)
+{
+    return dtype_rows[dtype].bytes;
+}
+static inline const char *dtype_name(Dtype dtype)
+{
+    return dtype_rows[dtype].name;
+}
+Dtype dtype_from_name(const char *name); /* DTYPE_NONE when unknown */
 Dtype dtype_from_onnx(int number);
 
 #endif

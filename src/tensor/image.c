@@ -30,7 +30,10 @@ bool image_mode_from_name(const char *name, ImageMode *mode, Error *error)
 }
 
 /* Grey of a colour, as ITU-R 601 in 16-bit fixed point (what PIL's mode L holds). */
-static uint8_t grey_of(const uint8_t *rgb) { return (uint8_t)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16); }
+static uint8_t grey_of(const uint8_t *rgb)
+{
+    return (uint8_t)((rgb[0] * 19595u + rgb[1] * 38470u + rgb[2] * 7471u + 0x8000u) >> 16);
+}
 
 /* Rows of `from_channels` (1 grey, 3 RGB, 4 RGBA) to the mode asked for. */
 static Tensor *to_mode(const uint8_t *pixels, int64_t height, int64_t width, int from_channels, ImageMode mode, Error *error)
@@ -81,7 +84,8 @@ static void jpeg_warn(j_common_ptr info, int level)
 }
 
 /* Pixels in *out (memory_free), 1 or 3 channels. Everything that must live over the jump is reached through `out`. */
-static bool decode_jpeg(const uint8_t *bytes, size_t count, uint8_t **out, int *height, int *width, int *channels, const char *path, Error *error)
+static bool decode_jpeg(const uint8_t *bytes, size_t count, uint8_t **out, int *height, int *width, int *channels, const char *path,
+                        Error *error)
 {
     struct jpeg_decompress_struct decoder;
     JpegErrors errors;
@@ -113,7 +117,7 @@ static bool decode_jpeg(const uint8_t *bytes, size_t count, uint8_t **out, int *
     }
     jpeg_finish_decompress(&decoder);
     jpeg_destroy_decompress(&decoder);
-    if (four) {   /* Adobe's inverted CMYK: colour = ink complement × black complement */
+    if (four) { /* Adobe's inverted CMYK: colour = ink complement × black complement */
         for (size_t i = 0; i < (size_t)*height * (size_t)*width; i++)
             for (int c = 0; c < 3; c++)
                 (*out)[i * 3 + (size_t)c] = (uint8_t)((*out)[i * 4 + (size_t)c] * (*out)[i * 4 + 3] / 255);
@@ -122,14 +126,17 @@ static bool decode_jpeg(const uint8_t *bytes, size_t count, uint8_t **out, int *
     return true;
 }
 
-static bool decode_png(const uint8_t *bytes, size_t count, uint8_t **out, int *height, int *width, int *channels, const char *path, Error *error)
+static bool decode_png(const uint8_t *bytes, size_t count, uint8_t **out, int *height, int *width, int *channels, const char *path,
+                       Error *error)
 {
     png_image image = {.version = PNG_IMAGE_VERSION};
     const char *cure = "save the picture again, or remove it from the folder";
-    if (!png_image_begin_read_from_memory(&image, bytes, count)) return fail(error, path, cure, "the PNG cannot be decoded: %s", image.message);
+    if (!png_image_begin_read_from_memory(&image, bytes, count))
+        return fail(error, path, cure, "the PNG cannot be decoded: %s", image.message);
     if (image.width > MAXIMAL_SIDE || image.height > MAXIMAL_SIDE) {
         png_image_free(&image);
-        return fail(error, path, cure, "the PNG has %u x %u pixels, at most %d are possible on a side", image.width, image.height, MAXIMAL_SIDE);
+        return fail(error, path, cure, "the PNG has %u x %u pixels, at most %d are possible on a side", image.width, image.height,
+                    MAXIMAL_SIDE);
     }
     bool grey = !(image.format & PNG_FORMAT_FLAG_COLOR) && !(image.format & PNG_FORMAT_FLAG_ALPHA);
     image.format = grey ? PNG_FORMAT_GRAY : PNG_FORMAT_RGBA;

@@ -7,8 +7,8 @@
 typedef enum { IMAGE_RGB, IMAGE_BGR, IMAGE_GRAY } ImageMode;
 typedef enum { FILTER_NEAREST, FILTER_BOX, FILTER_BILINEAR, FILTER_HAMMING, FILTER_BICUBIC, FILTER_LANCZOS } ImageFilter;
 
-bool image_mode_from_name(const char *name, ImageMode *mode, Error *error);        /* RGB, BGR, GRAY (also L), any case */
-bool image_filter_from_name(const char *name, ImageFilter *filter, Error *error);  /* as PIL's Image.Resampling, any case */
+bool image_mode_from_name(const char *name, ImageMode *mode, Error *error);       /* RGB, BGR, GRAY (also L), any case */
+bool image_filter_from_name(const char *name, ImageFilter *filter, Error *error); /* as PIL's Image.Resampling, any case */
 
 /* uint8 [height, width, channels]; channels 3, or 1 for IMAGE_GRAY. Alpha is dropped, 16 bits become 8. */
 Tensor *image_read(const char *path, ImageMode mode, Error *error);

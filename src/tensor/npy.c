@@ -71,9 +71,11 @@ static bool read_header(const char *text, const char *where, NpyHeader *header, 
     const char *descr = field(text, "descr"), *order = field(text, "fortran_order"), *shape = field(text, "shape");
     if (!descr || !order || !shape) return fail(error, where, "save the array again with numpy.save", "the .npy header is damaged");
     if (!read_dtype(descr, header))
-        return fail(error, where, "convert the array, for example with array.astype('float32')", "elements of type %.12s are not supported", descr);
+        return fail(error, where, "convert the array, for example with array.astype('float32')", "elements of type %.12s are not supported",
+                    descr);
     if (!read_shape(shape, &header->shape))
-        return fail(error, where, "save the array again with numpy.save", "the shape in the .npy header is damaged or has more than %d dimensions", ESPQ_MAX_RANK);
+        return fail(error, where, "save the array again with numpy.save",
+                    "the shape in the .npy header is damaged or has more than %d dimensions", ESPQ_MAX_RANK);
     header->column_order = strncmp(order, "True", 4) == 0;
     return true;
 }
@@ -119,8 +121,10 @@ Tensor *npy_parse(const uint8_t *bytes, size_t count, const char *where, Error *
     char shape[160];
     for (int i = 0; i < header.shape.rank; i++) {
         size_t dim = (size_t)header.shape.dims[i];
-        if (dim && wanted > SIZE_MAX / 2 / dim) wanted = SIZE_MAX / 2;
-        else wanted *= dim;
+        if (dim && wanted > SIZE_MAX / 2 / dim)
+            wanted = SIZE_MAX / 2;
+        else
+            wanted *= dim;
     }
     if (left < wanted) {
         fail(error, where, again, "the file holds %zu bytes of data, shape %s needs %zu", left, shape_text(&header.shape, shape), wanted);
@@ -186,8 +190,14 @@ bool npy_write(const char *path, Tensor *tensor, Error *error)
 
 /* ---- .npz: zip, stored or deflated ---- */
 
-static uint32_t get16(const uint8_t *p) { return (uint32_t)p[0] | (uint32_t)p[1] << 8; }
-static uint32_t get32(const uint8_t *p) { return get16(p) | get16(p + 2) << 16; }
+static uint32_t get16(const uint8_t *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8;
+}
+static uint32_t get32(const uint8_t *p)
+{
+    return get16(p) | get16(p + 2) << 16;
+}
 
 static bool inflate_raw(const uint8_t *from, size_t from_bytes, uint8_t *to, size_t to_bytes)
 {
@@ -256,7 +266,8 @@ static bool read_directory(const uint8_t *bytes, size_t count, const char *path,
     size_t rows = get16(bytes + end + 10), at = get32(bytes + end + 16), packed = 0;
     if (!(*entries = memory_new_array(rows + 1, sizeof **entries))) return fail_memory(error, rows * sizeof **entries);
     for (size_t i = 0; i < rows; i++) {
-        if (at > end || end - at < 46 || memcmp(bytes + at, "PK\1\2", 4) != 0) return fail(error, path, again, "the list of arrays is damaged");
+        if (at > end || end - at < 46 || memcmp(bytes + at, "PK\1\2", 4) != 0)
+            return fail(error, path, again, "the list of arrays is damaged");
         size_t length = (size_t)46 + get16(bytes + at + 28) + get16(bytes + at + 30) + get16(bytes + at + 32);
         packed += length > end - at ? 0 : get32(bytes + at + 20); /* arrays that share their bytes could ask for any amount of memory */
         if (length > end - at || packed > count) return fail(error, path, again, "the list of arrays is damaged");
@@ -328,7 +339,8 @@ static bool format_npz(const NpzEntry *entries, int count, Text *out, Text *dire
         Text member = {0};
         size_t at = out->length;
         bool ok = format_npy(entries[i].tensor, &member, error);
-        if (ok && member.length > UINT32_MAX - 1) ok = fail(error, entries[i].name, "save it as .npy", "an array in a .npz file is limited to 4 GB");
+        if (ok && member.length > UINT32_MAX - 1)
+            ok = fail(error, entries[i].name, "save it as .npy", "an array in a .npz file is limited to 4 GB");
         if (ok) {
             uint32_t check = (uint32_t)crc32(0, (const Bytef *)member.data, (uInt)member.length);
             text_add_bytes(out, "PK\3\4", 4);

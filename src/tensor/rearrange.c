@@ -8,7 +8,8 @@
 static bool normal_axis(int axis, int rank, int *out, Error *error)
 {
     if (axis < -rank || axis >= rank)
-        return fail(error, NULL, "axes count from 0, negative ones from the end", "axis %d is outside a tensor of %d dimensions", axis, rank);
+        return fail(error, NULL, "axes count from 0, negative ones from the end", "axis %d is outside a tensor of %d dimensions", axis,
+                    rank);
     *out = axis < 0 ? axis + rank : axis;
     return true;
 }
@@ -29,8 +30,9 @@ Tensor *tensor_cat(Tensor *const *tensors, int count, int axis, Error *error)
         for (int d = 0; fits && d < shape.rank; d++)
             fits = d == at || tensors[i]->shape.dims[d] == tensors[0]->shape.dims[d];
         if (!fits) {
-            fail(error, NULL, "all sizes but that of the axis must be equal, and the types too", "%s %s and %s %s cannot be joined on axis %d",
-                 dtype_name(tensors[0]->dtype), shape_text(&tensors[0]->shape, first), dtype_name(tensors[i]->dtype), shape_text(&tensors[i]->shape, other), axis);
+            fail(error, NULL, "all sizes but that of the axis must be equal, and the types too",
+                 "%s %s and %s %s cannot be joined on axis %d", dtype_name(tensors[0]->dtype), shape_text(&tensors[0]->shape, first),
+                 dtype_name(tensors[i]->dtype), shape_text(&tensors[i]->shape, other), axis);
             return NULL;
         }
         shape.dims[at] += tensors[i]->shape.dims[at];
@@ -68,7 +70,8 @@ Tensor *tensor_stack(Tensor *const *tensors, int count, int axis, Error *error)
     }
     for (int i = 1; i < count; i++)
         if (!shape_equal(&tensors[i]->shape, &tensors[0]->shape)) {
-            fail(error, NULL, NULL, "%s and %s cannot be stacked", shape_text(&tensors[0]->shape, first), shape_text(&tensors[i]->shape, other));
+            fail(error, NULL, NULL, "%s and %s cannot be stacked", shape_text(&tensors[0]->shape, first),
+                 shape_text(&tensors[i]->shape, other));
             return NULL;
         }
     int rank = tensors[0]->shape.rank + 1;
@@ -184,7 +187,8 @@ Tensor *tensor_select(Tensor *a, int axis, int64_t index, Error *error)
     if (!normal_axis(axis, a->shape.rank, &at, error)) return NULL;
     int64_t length = a->shape.dims[at], place = index < 0 ? index + length : index;
     if (place < 0 || place >= length) {
-        fail(error, NULL, "positions inside a tensor count from 0", "position %lld is outside an axis of %lld", (long long)index, (long long)length);
+        fail(error, NULL, "positions inside a tensor count from 0", "position %lld is outside an axis of %lld", (long long)index,
+             (long long)length);
         return NULL;
     }
     Shape shape = {.rank = a->shape.rank - 1};
@@ -203,7 +207,7 @@ enum { EDGE = 3, SUMMARIZE_ABOVE = 1000, LINE = 75 };
 typedef struct Printer {
     Tensor *tensor;
     Text *text;
-    int width, digits;       /* of a number; digits behind the point */
+    int width, digits; /* of a number; digits behind the point */
     bool exponent, summarize;
 } Printer;
 
@@ -222,7 +226,10 @@ static void number(const Printer *printer, double value, char out[48])
         snprintf(out, 48, "%.*f", printer->digits, value);
 }
 
-static bool left_out(const Printer *printer, int64_t i, int64_t length) { return printer->summarize && length > 2 * EDGE && i >= EDGE && i < length - EDGE; }
+static bool left_out(const Printer *printer, int64_t i, int64_t length)
+{
+    return printer->summarize && length > 2 * EDGE && i >= EDGE && i < length - EDGE;
+}
 
 /* Widths over the numbers that will be shown. */
 static void measure(Printer *printer, int axis, int64_t offset)

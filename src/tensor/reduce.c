@@ -18,7 +18,8 @@ static bool along(const Tensor *a, int axis, Along *out, Error *error)
     int rank = a->shape.rank;
     char shape[160];
     if (axis < -rank || axis >= rank)
-        return fail(error, NULL, "axes count from 0, negative ones from the end", "axis %d is outside a tensor of shape %s", axis, shape_text(&a->shape, shape));
+        return fail(error, NULL, "axes count from 0, negative ones from the end", "axis %d is outside a tensor of shape %s", axis,
+                    shape_text(&a->shape, shape));
     *out = (Along){axis < 0 ? axis + rank : axis, 1, 0, 1};
     for (int i = 0; i < rank; i++) {
         if (i < out->axis) out->outer *= a->shape.dims[i];
@@ -61,7 +62,7 @@ static double reduce_line(ReduceKind kind, const Tensor *a, int64_t start, int64
         for (int64_t i = 0; i < length; i++) {
             double x = tensor_get(a, start + i * step);
             bool better = kind == REDUCE_MINIMUM || kind == REDUCE_ARGMIN ? x < best : x > best;
-            if (i == 0 || better || (x != x && best == best)) {   /* a NaN wins, as in NumPy */
+            if (i == 0 || better || (x != x && best == best)) { /* a NaN wins, as in NumPy */
                 if (i && best != best) break;
                 best = x;
                 place = i;
@@ -96,7 +97,10 @@ Tensor *tensor_reduce(ReduceKind kind, Tensor *a, bool all, int axis, bool keepd
                 if (i != line.axis || keepdims) shape.dims[shape.rank++] = i == line.axis ? 1 : a->shape.dims[i];
         }
         bool place = kind == REDUCE_ARGMIN || kind == REDUCE_ARGMAX, keeps = kind == REDUCE_MINIMUM || kind == REDUCE_MAXIMUM;
-        Dtype dtype = place ? DTYPE_INT64 : keeps || dtype_rows[a->dtype].is_float ? a->dtype : kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? DTYPE_INT64 : DTYPE_FLOAT32;
+        Dtype dtype = place                                          ? DTYPE_INT64
+                      : keeps || dtype_rows[a->dtype].is_float       ? a->dtype
+                      : kind == REDUCE_SUM || kind == REDUCE_PRODUCT ? DTYPE_INT64
+                                                                     : DTYPE_FLOAT32;
         out = tensor_new(dtype, &shape, error);
     }
     for (int64_t i = 0; out && i < line.outer * line.inner; i++)
@@ -109,7 +113,8 @@ Tensor *tensor_softmax(Tensor *a, int axis, Error *error)
 {
     Along line;
     if (!along(a, axis, &line, error)) return NULL;
-    Tensor *x = tensor_contiguous(a, error), *out = x ? tensor_new(a->dtype == DTYPE_FLOAT64 ? DTYPE_FLOAT64 : DTYPE_FLOAT32, &a->shape, error) : NULL;
+    Tensor *x = tensor_contiguous(a, error),
+           *out = x ? tensor_new(a->dtype == DTYPE_FLOAT64 ? DTYPE_FLOAT64 : DTYPE_FLOAT32, &a->shape, error) : NULL;
     for (int64_t i = 0; out && i < line.outer * line.inner; i++) {
         int64_t start = i / line.inner * line.length * line.inner + i % line.inner;
         double most = reduce_line(REDUCE_MAXIMUM, x, start, line.inner, line.length), sum = 0;
@@ -152,7 +157,8 @@ static bool sort_first(Tensor *a, int axis, int64_t keep, bool descending, Tenso
     if (values) *values = NULL;
     if (indices) *indices = NULL;
     if (!along(a, axis, &line, error)) return false;
-    if (keep < 0 || keep > line.length) return fail(error, NULL, NULL, "the axis has %lld elements, %lld are asked for", (long long)line.length, (long long)keep);
+    if (keep < 0 || keep > line.length)
+        return fail(error, NULL, NULL, "the axis has %lld elements, %lld are asked for", (long long)line.length, (long long)keep);
     Shape shape = a->shape;
     shape.dims[line.axis] = keep;
     Tensor *x = tensor_contiguous(a, error);
@@ -162,13 +168,15 @@ static bool sort_first(Tensor *a, int axis, int64_t keep, bool descending, Tenso
     if (ok && indices) ok = (*indices = tensor_new(DTYPE_INT64, &shape, error)) != NULL;
     size_t item = dtype_bytes(a->dtype);
     for (int64_t i = 0; ok && i < line.outer * line.inner; i++) {
-        int64_t start = i / line.inner * line.length * line.inner + i % line.inner, out = i / line.inner * keep * line.inner + i % line.inner;
+        int64_t start = i / line.inner * line.length * line.inner + i % line.inner,
+                out = i / line.inner * keep * line.inner + i % line.inner;
         for (int64_t k = 0; k < line.length; k++)
             ranked[k] = (Ranked){tensor_get(x, start + k * line.inner), k};
         qsort(ranked, (size_t)line.length, sizeof *ranked, descending ? descending_order : ascending);
         for (int64_t k = 0; k < keep; k++) {
             if (values)
-                memcpy((*values)->data + (size_t)(out + k * line.inner) * item, x->data + (size_t)(start + ranked[k].place * line.inner) * item, item);
+                memcpy((*values)->data + (size_t)(out + k * line.inner) * item,
+                       x->data + (size_t)(start + ranked[k].place * line.inner) * item, item);
             if (indices) ((int64_t *)(void *)(*indices)->data)[out + k * line.inner] = ranked[k].place;
         }
     }
@@ -251,16 +259,19 @@ Tensor *tensor_matmul(Tensor *a, Tensor *b, Error *error)
                         step_y *= batch_b.dims[dy];
                     }
                 }
-                product((double *)(void *)x->data + at_x * m * k, (double *)(void *)y->data + at_y * k * n, (double *)(void *)out->data + i * m * n, m, k, n);
+                product((double *)(void *)x->data + at_x * m * k, (double *)(void *)y->data + at_y * k * n,
+                        (double *)(void *)out->data + i * m * n, m, k, n);
             }
         }
     }
     if (out) {
         Shape final = {0};
         for (int i = 0; i < out->shape.rank; i++)
-            if (!(i == out->shape.rank - 2 && a->shape.rank == 1) && !(i == out->shape.rank - 1 && b->shape.rank == 1)) final.dims[final.rank++] = out->shape.dims[i];
+            if (!(i == out->shape.rank - 2 && a->shape.rank == 1) && !(i == out->shape.rank - 1 && b->shape.rank == 1))
+                final.dims[final.rank++] = out->shape.dims[i];
         Tensor *shaped = tensor_view(out, &final, error);
-        bool wide = a->dtype == DTYPE_FLOAT64 || b->dtype == DTYPE_FLOAT64, whole = !dtype_rows[a->dtype].is_float && !dtype_rows[b->dtype].is_float;
+        bool wide = a->dtype == DTYPE_FLOAT64 || b->dtype == DTYPE_FLOAT64,
+             whole = !dtype_rows[a->dtype].is_float && !dtype_rows[b->dtype].is_float;
         result = shaped ? tensor_convert(shaped, wide ? DTYPE_FLOAT64 : whole ? DTYPE_INT64 : DTYPE_FLOAT32, error) : NULL;
         tensor_release(shaped);
     }

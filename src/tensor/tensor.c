@@ -251,14 +251,14 @@ Tensor *tensor_transpose(Tensor *tensor, const int *permutation, Error *error)
 
 /* ---- elements ---- */
 
-#define EACH_INTEGER_TYPE(X)                                                                                        \
-    X(DTYPE_INT8, int8_t, -0x1p7, 0x1p7 - 1)                                                                        \
-    X(DTYPE_UINT8, uint8_t, 0, 0x1p8 - 1)                                                                           \
-    X(DTYPE_INT16, int16_t, -0x1p15, 0x1p15 - 1)                                                                    \
-    X(DTYPE_UINT16, uint16_t, 0, 0x1p16 - 1)                                                                        \
-    X(DTYPE_INT32, int32_t, -0x1p31, 0x1p31 - 1)                                                                    \
-    X(DTYPE_UINT32, uint32_t, 0, 0x1p32 - 1)                                                                        \
-    X(DTYPE_INT64, int64_t, -0x1p63, 0x1p63)                                                                        \
+#define EACH_INTEGER_TYPE(X)                                                                                                               \
+    X(DTYPE_INT8, int8_t, -0x1p7, 0x1p7 - 1)                                                                                               \
+    X(DTYPE_UINT8, uint8_t, 0, 0x1p8 - 1)                                                                                                  \
+    X(DTYPE_INT16, int16_t, -0x1p15, 0x1p15 - 1)                                                                                           \
+    X(DTYPE_UINT16, uint16_t, 0, 0x1p16 - 1)                                                                                               \
+    X(DTYPE_INT32, int32_t, -0x1p31, 0x1p31 - 1)                                                                                           \
+    X(DTYPE_UINT32, uint32_t, 0, 0x1p32 - 1)                                                                                               \
+    X(DTYPE_INT64, int64_t, -0x1p63, 0x1p63)                                                                                               \
     X(DTYPE_UINT64, uint64_t, 0, 0x1p64)
 
 double tensor_get(const Tensor *tensor, int64_t flat)
@@ -268,7 +268,7 @@ double tensor_get(const Tensor *tensor, int64_t flat)
     case DTYPE_FLOAT64: return ((const double *)(void *)tensor->data)[flat];
     case DTYPE_FLOAT16: return (double)half_to_float(((const uint16_t *)(void *)tensor->data)[flat]);
     case DTYPE_BOOL: return tensor->data[flat] != 0;
-#define GET(dtype, type, low, high) \
+#define GET(dtype, type, low, high)                                                                                                        \
     case dtype: return (double)((const type *)(void *)tensor->data)[flat];
         EACH_INTEGER_TYPE(GET)
 #undef GET
@@ -280,7 +280,7 @@ int64_t tensor_get_integer(const Tensor *tensor, int64_t flat)
 {
     switch (tensor->dtype) {
     case DTYPE_BOOL: return tensor->data[flat] != 0;
-#define GET(dtype, type, low, high) \
+#define GET(dtype, type, low, high)                                                                                                        \
     case dtype: return (int64_t)((const type *)(void *)tensor->data)[flat];
         EACH_INTEGER_TYPE(GET)
 #undef GET
@@ -298,12 +298,12 @@ void tensor_set(Tensor *tensor, int64_t flat, double value)
     case DTYPE_FLOAT64: ((double *)(void *)tensor->data)[flat] = value; return;
     case DTYPE_FLOAT16: ((uint16_t *)(void *)tensor->data)[flat] = float_to_half((float)value); return;
     case DTYPE_BOOL: tensor->data[flat] = value != 0; return;
-#define SET(dtype, type, low, high)                                                                                          \
-    case dtype: {                                                                                                            \
-        type *out = &((type *)(void *)tensor->data)[flat];                                                                   \
-        type least = (type)(low), most = (type)(sizeof(type) == 8 ? ((type)-1 > 0 ? (type)-1 : (type)INT64_MAX) : (type)(high)); \
-        *out = isnan(value) ? 0 : value <= (low) ? least : value >= (high) ? most : (type)value;                             \
-        return;                                                                                                              \
+#define SET(dtype, type, low, high)                                                                                                        \
+    case dtype: {                                                                                                                          \
+        type *out = &((type *)(void *)tensor->data)[flat];                                                                                 \
+        type least = (type)(low), most = (type)(sizeof(type) == 8 ? ((type)-1 > 0 ? (type)-1 : (type)INT64_MAX) : (type)(high));           \
+        *out = isnan(value) ? 0 : value <= (low) ? least : value >= (high) ? most : (type)value;                                           \
+        return;                                                                                                                            \
     }
         EACH_INTEGER_TYPE(SET)
 #undef SET
@@ -358,7 +358,7 @@ uint16_t float_to_half(float value)
     if (magnitude >= 65520.0f) return sign | 0x7c00;
     if (magnitude < 0x1p-14f) return (uint16_t)(sign | (uint16_t)rintf(ldexpf(magnitude, 24)));
     int exponent;
-    float fraction = frexpf(magnitude, &exponent);              /* 0.5 … 1 */
-    int mantissa = (int)rintf(ldexpf(fraction, 11));            /* 1024 … 2048 */
+    float fraction = frexpf(magnitude, &exponent);   /* 0.5 … 1 */
+    int mantissa = (int)rintf(ldexpf(fraction, 11)); /* 1024 … 2048 */
     return (uint16_t)(sign | (uint16_t)(((exponent + 13) << 10) + mantissa));
 }

@@ -14,7 +14,7 @@ enum { MOST_COMMANDS = 16, MOST_RUNS = 101 };
 
 typedef struct Bench {
     const char *name;
-    char **command;   /* NULL at its end */
+    char **command; /* NULL at its end */
     double wall[MOST_RUNS], processor;
     long kilobytes;
     int failures;
@@ -43,7 +43,8 @@ static void run_once(Bench *bench, int run)
     if (child < 0 || wait4(child, &status, 0, &usage) != child) status = -1;
     bench->wall[run] = now() - start;
     if (status != 0) bench->failures++;
-    bench->processor = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6 + (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec * 1e-6;
+    bench->processor = (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec * 1e-6 + (double)usage.ru_stime.tv_sec +
+                       (double)usage.ru_stime.tv_usec * 1e-6;
     if (usage.ru_maxrss > bench->kilobytes) bench->kilobytes = usage.ru_maxrss;
 }
 
@@ -64,22 +65,26 @@ int main(int count, char **arguments)
     for (int i = 3; i + 1 < count && made < MOST_COMMANDS; made++) {
         benches[made].name = arguments[i];
         benches[made].command = &arguments[i + 1];
-        while (i < count && strcmp(arguments[i], "--") != 0) i++;
+        while (i < count && strcmp(arguments[i], "--") != 0)
+            i++;
         arguments[i++] = NULL;
     }
     for (int run = 0; run < runs; run++)
-        for (int i = 0; i < made; i++) run_once(&benches[i], run);
+        for (int i = 0; i < made; i++)
+            run_once(&benches[i], run);
 
     FILE *out = fopen(arguments[1], "w");
     if (out) fprintf(out, "[");
     for (int i = 0; i < made; i++) {
         Bench *b = &benches[i];
         qsort(b->wall, (size_t)runs, sizeof b->wall[0], ascending);
-        printf("%-24s median %7.3f s   least %7.3f s   processor %7.3f s   memory %5ld MB%s\n", b->name, b->wall[runs / 2], b->wall[0], b->processor,
-               b->kilobytes / 1024, b->failures ? "   FAILED" : "");
+        printf("%-24s median %7.3f s   least %7.3f s   processor %7.3f s   memory %5ld MB%s\n", b->name, b->wall[runs / 2], b->wall[0],
+               b->processor, b->kilobytes / 1024, b->failures ? "   FAILED" : "");
         if (out)
-            fprintf(out, "%s\n {\"name\": \"%s\", \"median_s\": %.4f, \"least_s\": %.4f, \"processor_s\": %.4f, \"memory_kB\": %ld, \"runs\": %d, \"failures\": %d}", i ? "," : "",
-                    b->name, b->wall[runs / 2], b->wall[0], b->processor, b->kilobytes, runs, b->failures);
+            fprintf(out,
+                    "%s\n {\"name\": \"%s\", \"median_s\": %.4f, \"least_s\": %.4f, \"processor_s\": %.4f, \"memory_kB\": %ld, \"runs\": "
+                    "%d, \"failures\": %d}",
+                    i ? "," : "", b->name, b->wall[runs / 2], b->wall[0], b->processor, b->kilobytes, runs, b->failures);
         failed += b->failures;
     }
     if (out) fprintf(out, "\n]\n");

@@ -31,7 +31,8 @@ TEST(files_appear_whole_or_not_at_all)
             long blocks = fault_blocks();
             fault_arm((FaultKind)kind, FAULT_FROM, n);
             FileSet *set = fileset_new(&error);
-            bool ok = fileset_add(set, first, "one", 3, &error) && fileset_add(set, second, "two", 3, &error) && fileset_commit(set, &error);
+            bool ok =
+                fileset_add(set, first, "one", 3, &error) && fileset_add(set, second, "two", 3, &error) && fileset_commit(set, &error);
             fileset_free(set);
             CHECK(fault_disarm() && !ok, "fault %d at %d was not reported", kind, n);
             CHECK(error.code == ERROR_FILE && error.where[0] && error.cure[0] + 1, "the error says where");

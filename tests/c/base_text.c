@@ -10,8 +10,10 @@
 TEST(nearest_name_is_the_one_that_was_meant)
 {
     const char *const names[] = {"calib_steps", "calib_dataloader", "equalization", "esp32p4", "esp32s3"};
-    const struct { const char *wanted; int index; } cases[] = {
-        {"calib_step", 0}, {"equalisation", 2}, {"esp32-p4", 3}, {"ESP32S3", 4}, {"calib_setps", 0}, {"frobnicate", -1}};
+    const struct {
+        const char *wanted;
+        int index;
+    } cases[] = {{"calib_step", 0}, {"equalisation", 2}, {"esp32-p4", 3}, {"ESP32S3", 4}, {"calib_setps", 0}, {"frobnicate", -1}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         CHECK(text_nearest(cases[i].wanted, names, 5) == cases[i].index, "%s", cases[i].wanted);
 }
@@ -20,7 +22,10 @@ TEST(nearest_name_is_the_one_that_was_meant)
 TEST(numbers_are_shortest_that_read_back)
 {
     char out[32];
-    const struct { float value; const char *text; } cases[] = {{0.1f, "0.1"}, {1.0f, "1"}, {1e-5f, "1e-05"}, {16777216.0f, "16777216"}, {0x1p-26f, "1.4901161e-08"}};
+    const struct {
+        float value;
+        const char *text;
+    } cases[] = {{0.1f, "0.1"}, {1.0f, "1"}, {1e-5f, "1e-05"}, {16777216.0f, "16777216"}, {0x1p-26f, "1.4901161e-08"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         text_from_float(out, cases[i].value);
         CHECK(strcmp(out, cases[i].text) == 0, "%s instead of %s", out, cases[i].text);

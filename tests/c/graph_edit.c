@@ -18,8 +18,9 @@ static Graph *small(Error *error)
     Node *n2 = n1 ? graph_add_node(graph, "Add", "n2", error) : NULL;
     if (!n2 || !node_add_input(graph, n0, values[0], error) || !node_add_output(graph, n0, values[1], error) ||
         !node_add_input(graph, n1, values[1], error) || !node_add_output(graph, n1, values[2], error) ||
-        !node_add_input(graph, n2, values[1], error) || !node_add_input(graph, n2, values[1], error) || !node_add_output(graph, n2, values[3], error) ||
-        !graph_add_input(graph, values[0], error) || !graph_add_output(graph, values[2], error) || !graph_add_output(graph, values[3], error))
+        !node_add_input(graph, n2, values[1], error) || !node_add_input(graph, n2, values[1], error) ||
+        !node_add_output(graph, n2, values[3], error) || !graph_add_input(graph, values[0], error) ||
+        !graph_add_output(graph, values[2], error) || !graph_add_output(graph, values[3], error))
         goto failed;
     return graph;
 failed:
@@ -43,7 +44,8 @@ TEST(edits_keep_links_true)
     node_remove_input(graph, n2, 0);
     CHECK(n2->input_count == 1 && n2->inputs[0] == fresh && graph_check(graph, &error), "%s", error.what);
     CHECK(node_insert_input(graph, n2, 0, b, &error) && graph_check(graph, &error), "%s", error.what);
-    CHECK(value_replace_uses(graph, b, graph_value(graph, "a"), &error) && b->use_count == 0 && graph_check(graph, &error), "%s", error.what);
+    CHECK(value_replace_uses(graph, b, graph_value(graph, "a"), &error) && b->use_count == 0 && graph_check(graph, &error), "%s",
+          error.what);
     graph_remove_node(graph, n1);
     CHECK(n1->removed && !graph_node(graph, "n1") && graph_check(graph, &error), "%s", error.what);
     graph_remove_unused(graph);
@@ -60,7 +62,8 @@ TEST(names_are_unique)
     CHECK(!graph_add_node(graph, "Relu", "n0", &error) && !graph_add_value(graph, "a", &error), "an equal name");
     graph_remove_node(graph, graph_node(graph, "n1"));
     CHECK(graph_add_node(graph, "Relu", "n1", &error) != NULL, "%s", error.what);
-    CHECK(graph_rename_value(graph, graph_value(graph, "c"), "e", &error) && graph_value(graph, "e") && !graph_value(graph, "c"), "renamed");
+    CHECK(graph_rename_value(graph, graph_value(graph, "c"), "e", &error) && graph_value(graph, "e") && !graph_value(graph, "c"),
+          "renamed");
     graph_free(graph);
 }
 
@@ -74,7 +77,8 @@ TEST(order_is_kahn_and_cycles_are_named)
     CHECK(strcmp(order[0]->name, "n0") == 0 && strcmp(order[1]->name, "n1") == 0 && strcmp(order[2]->name, "n2") == 0, "order");
     memory_free(order);
     node_set_input(graph, graph_node(graph, "n0"), 0, graph_value(graph, "c"), &error);
-    CHECK(!graph_sort(graph, &order, &error) && strstr(error.where, "n0") && strstr(error.what, "cycle"), "%s: %s", error.where, error.what);
+    CHECK(!graph_sort(graph, &order, &error) && strstr(error.where, "n0") && strstr(error.what, "cycle"), "%s: %s", error.where,
+          error.what);
     graph_free(graph);
 }
 

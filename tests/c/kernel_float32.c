@@ -6,8 +6,8 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/threads.h"
-#include "kernel/float32.h"
 #include "check.h"
+#include "kernel/float32.h"
 
 static int below(Random *random, int n)
 {

@@ -7,9 +7,9 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "check.h"
 #include "kernel/float32.h"
 #include "kernel/quantize.h"
-#include "check.h"
 
 enum { COUNT = 70000 };
 
@@ -276,12 +276,9 @@ static const struct {
     const char *name;
     void (*function)(const float *x, float *y, int64_t count);
     long double (*exact)(long double x);
-} functions[] = {{"exp", exp_f32, expl},
-                 {"sigmoid", sigmoid_f32, exact_sigmoid},
-                 {"swish", swish_f32, exact_swish},
-                 {"tanh", tanh_f32, tanhl},
-                 {"erf", erf_f32, erfl},
-                 {"relu", relu_f32, exact_relu}};
+} functions[] = {
+    {"exp", exp_f32, expl}, {"sigmoid", sigmoid_f32, exact_sigmoid}, {"swish", swish_f32, exact_swish}, {"tanh", tanh_f32, tanhl},
+    {"erf", erf_f32, erfl}, {"relu", relu_f32, exact_relu}};
 
 /* Promise: elementwise functions have the same bits on every variant, at any place of an array. */
 TEST(elementwise_functions_are_the_same_on_every_variant)

@@ -15,7 +15,8 @@ static Tensor *floats(int rank, const int64_t *dims, const float *values)
 TEST(binary_broadcasts_as_numpy)
 {
     Error error = {0};
-    Tensor *a = floats(2, (int64_t[]){2, 1}, (float[]){1, 10}), *b = floats(1, (int64_t[]){3}, (float[]){1, 2, 3}), *c = floats(1, (int64_t[]){2}, (float[]){1, 2});
+    Tensor *a = floats(2, (int64_t[]){2, 1}, (float[]){1, 10}), *b = floats(1, (int64_t[]){3}, (float[]){1, 2, 3}),
+           *c = floats(1, (int64_t[]){2}, (float[]){1, 2});
     Tensor *sum = tensor_binary(BINARY_ADD, a, b, &error);
     REQUIRE(sum, "%s", error.what);
     const float wanted[] = {2, 3, 4, 11, 12, 13};
@@ -34,7 +35,8 @@ TEST(integers_divide_as_python)
     Error error = {0};
     Tensor *a = tensor_from_integers((int64_t[]){7, -7, 7, -7}, 4, &error), *b = tensor_from_integers((int64_t[]){2, 2, -2, -2}, 4, &error);
     const int64_t quotient[] = {3, -4, -4, 3}, rest[] = {1, 1, -1, -1};
-    Tensor *q = tensor_binary(BINARY_FLOOR_DIVIDE, a, b, &error), *r = tensor_binary(BINARY_MODULO, a, b, &error), *d = tensor_binary(BINARY_DIVIDE, a, b, &error);
+    Tensor *q = tensor_binary(BINARY_FLOOR_DIVIDE, a, b, &error), *r = tensor_binary(BINARY_MODULO, a, b, &error),
+           *d = tensor_binary(BINARY_DIVIDE, a, b, &error);
     CHECK(q && memcmp(q->data, quotient, sizeof quotient) == 0, "floor division");
     CHECK(r && memcmp(r->data, rest, sizeof rest) == 0, "remainder");
     CHECK(d && d->dtype == DTYPE_FLOAT32 && tensor_floats(d)[1] == -3.5f, "division");
@@ -93,7 +95,8 @@ TEST(half_round_trip)
 TEST(matmul_shapes)
 {
     Error error = {0};
-    Tensor *a = tensor_full(&(Shape){3, {2, 3, 4}}, DTYPE_FLOAT32, 1, &error), *b = tensor_full(&(Shape){2, {4, 5}}, DTYPE_FLOAT32, 2, &error);
+    Tensor *a = tensor_full(&(Shape){3, {2, 3, 4}}, DTYPE_FLOAT32, 1, &error),
+           *b = tensor_full(&(Shape){2, {4, 5}}, DTYPE_FLOAT32, 2, &error);
     Tensor *v = tensor_full(&(Shape){1, {4}}, DTYPE_FLOAT32, 3, &error), *c = tensor_matmul(a, b, &error), *d = tensor_matmul(a, v, &error);
     CHECK(c && c->shape.rank == 3 && c->shape.dims[2] == 5 && tensor_get(c, 29) == 8, "batch");
     CHECK(d && d->shape.rank == 2 && tensor_get(d, 5) == 12, "vector");

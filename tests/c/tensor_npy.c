@@ -55,8 +55,11 @@ TEST(npy_damage_is_refused)
                                    "9223372036854775807, 9223372036854775807, 9223372036854775807, 9223372036854775807, "
                                    "9223372036854775807, 9223372036854775807), }\n",
                                    "{'descr': '<f4', 'fortran_order': False, 'shape': (9999999999, 9999999999), }\n",
-                                   "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }\n", "{'descr': '<f4', 'shape': (1,), }\n", "{'fortran_order': False, 'shape': (1,), 'descr': '",
-                                   "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (1, }\n"};
+                                   "{'descr': '<c8', 'fortran_order': False, 'shape': (1,), }\n",
+                                   "{'descr': '<f4', 'shape': (1,), }\n",
+                                   "{'fortran_order': False, 'shape': (1,), 'descr': '",
+                                   "{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }\n",
+                                   "{'descr': '<f4', 'fortran_order': False, 'shape': (1, }\n"};
     for (size_t i = 0; i < sizeof headers / sizeof *headers; i++) {
         count = make_npy(file, headers[i], data, sizeof data);
         CHECK(!npy_parse(file, count, "test", &error) && error.what[0] && error.cure + 1, "%s", headers[i]);
@@ -74,7 +77,8 @@ TEST(npz_round_trip)
     Error error = {0};
     const float x[3] = {1.5f, -2, 0x1p-30f};
     const int64_t y[2] = {-1, INT64_MAX};
-    Tensor *a = tensor_from_data(DTYPE_FLOAT32, &(Shape){2, {3, 1}}, x, &error), *b = tensor_from_data(DTYPE_INT64, &(Shape){1, {2}}, y, &error);
+    Tensor *a = tensor_from_data(DTYPE_FLOAT32, &(Shape){2, {3, 1}}, x, &error),
+           *b = tensor_from_data(DTYPE_INT64, &(Shape){1, {2}}, y, &error);
     NpzEntry entries[] = {{"x", a}, {"labels/y", b}}, *read;
     int count;
     REQUIRE(npz_write(path, entries, 2, &error) && npz_read(path, &read, &count, &error), "%s", error.what);
