@@ -8,7 +8,7 @@
 #include "base/threads.h"
 #include "exec/frame.h"
 
-#define TOGETHER 4 /* more pieces side by side would leave the caches */
+#define TOGETHER 5 /* more pieces side by side would leave the caches */
 
 /* Memory in which one thread replays: its own values behind a layer, kept ones elsewhere. */
 typedef struct Stage {

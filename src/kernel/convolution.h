@@ -296,6 +296,7 @@ static void pixels_panel(const ConvTask *task, int64_t image, int64_t group, int
         }
         for (int64_t t = tile; t < tile_end; t++) {
             call.a = weights + (t * task->depth + k) * TILE_ROWS;
+            call.next = t + 1 < tiles ? call.a + task->depth * TILE_ROWS : call.a;
             call.c = y + t * TILE_ROWS * task->pixels;
             call.bias = task->bias ? task->bias + channel + t * TILE_ROWS : no_bias;
             tile_run(tiles_packed, &call, (int)least(TILE_ROWS, conv->channels_out - t * TILE_ROWS), columns);
@@ -323,6 +324,7 @@ static void pixels_group(const ConvTask *task, int64_t image, int64_t group, int
     TileCall call = {.depth = task->depth, .start = START_ROWS, .c_row = task->pixels, .b_step = PANEL};
     for (int64_t t = tile; t < tile_end; t++) {
         call.a = weights + t * task->depth * TILE_ROWS;
+        call.next = t + 1 < tiles ? call.a + task->depth * TILE_ROWS : call.a;
         call.bias = task->bias ? task->bias + channel + t * TILE_ROWS : no_bias;
         for (int64_t p = 0; p < panel_end - panel; p++) {
             call.b = panels + p * task->depth * PANEL;
@@ -393,7 +395,8 @@ static void channels_block(const ConvTask *task, int64_t group, int64_t row, int
     _Alignas(64) float packed_rows[ROWS_FLOATS];
     _Alignas(64) float sums[ROW_BLOCK * PANEL];
     pack_rows(task, group, row, rows, packed_rows);
-    const float *weights = task->packed + group * (int64_t)matmul_packed_floats(task->depth, conv->channels_out);
+    const int64_t whole = (int64_t)matmul_packed_floats(task->depth, conv->channels_out);
+    const float *weights = task->packed + group * whole;
     for (; panel < panel_end; panel++) {
         int64_t first = panel * PANEL, columns = least(PANEL, conv->channels_out - first);
         float copy[PANEL];
@@ -404,6 +407,8 @@ static void channels_block(const ConvTask *task, int64_t group, int64_t row, int
             call.b = weights + (panel * task->depth + k) * PANEL;
             for (int64_t r = 0; r < rows; r += TILE_ROWS) {
                 call.a = packed_rows + r * task->depth + k * TILE_ROWS;
+                int64_t next = (panel * task->depth + k + TILE_DEPTH) * PANEL + r * TILE_DEPTH; /* a share of the next panel */
+                call.next = next + TILE_DEPTH * TILE_ROWS <= whole ? weights + next : call.a;
                 call.c = sums + r * PANEL;
                 tiles_packed[least(TILE_ROWS, rows - r) - 1][vectors_of(columns) - 1](&call);
             }

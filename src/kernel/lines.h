@@ -83,6 +83,7 @@ static void lines_panel(const LinesTask *task, int64_t group, const float *lines
             for (int64_t t = first; t < end; t++) {
                 int rows = (int)least(TILE_ROWS, conv->channels_out - t * TILE_ROWS);
                 call.a = weights + (t * task->depth + k) * TILE_ROWS;
+                call.next = t + 1 < tiles ? call.a + task->depth * TILE_ROWS : call.a;
                 call.c = direct ? to + (t - first) * TILE_ROWS * pixels + place : sums + (t - first) * TILE_ROWS * PANEL;
                 call.bias = task->bias ? task->bias + group * conv->channels_out + t * TILE_ROWS : no_bias;
                 tiles_spread[rows - 1][vectors_of(columns) - 1](&call);

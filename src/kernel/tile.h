@@ -12,6 +12,7 @@ typedef enum {
 typedef struct TileCall {
     int64_t depth;
     const float *a;
+    const float *next; /* packed and spread tiles: what a later one reads, as much as a is, fetched meanwhile; or a itself */
     int64_t a_row; /* between rows of a; only for tiles of rows, packed ones have 1 */
     const float *b;
     int64_t b_step;      /* between steps of k in b */
@@ -44,8 +45,13 @@ static inline __attribute__((always_inline)) void tile(const TileCall *call, con
     const float *a = call->a, *b = call->b;
     const int64_t b_step = call->b_step;
     const int32_t *b_at = call->b_at;
+    const float *next = call->next;
     for (int64_t k = call->depth; k > 0; k--) {
         Floats right[TILE_VECTORS];
+        if (a_step == TILE_ROWS) {
+            __builtin_prefetch(next, 0, 2);
+            next += TILE_ROWS;
+        }
         const float *from = spread ? b + *b_at++ : b;
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++)

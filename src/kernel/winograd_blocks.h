@@ -6,6 +6,8 @@
  * one vector a column, and back, by shuffles within quarters. */
 
 #define WINOGRAD_INPUTS (WINOGRAD_SUMS * WINOGRAD_CHANNELS * LANES)
+#define WINOGRAD_PART 64 /* input channels transformed at a time where the sums of all output channels are kept meanwhile */
+#define WINOGRAD_ROWS 64 /* so many output channels at most */
 #define WINOGRAD_LINE (WINOGRAD_TILE * PANEL + 2 * LANES)
 
 /* A vector of columns of x for tiles that lie side by side. */
@@ -37,7 +39,7 @@ typedef struct WinogradBlock {
     WinogradRun runs[2 * PANEL];
     float lines[WINOGRAD_POINTS][WINOGRAD_LINE];  /* columns 0 to 3 of each tile, rows transformed */
     float behind[WINOGRAD_POINTS][WINOGRAD_LINE]; /* columns 4 and 5, and two that nobody reads */
-    float sums[WINOGRAD_SUMS * TILE_ROWS * PANEL];
+    float sums[WINOGRAD_SUMS * WINOGRAD_ROWS * PANEL]; /* [tile of output channels][36][TILE_ROWS] */
 } WinogradBlock;
 
 static void winograd_transpose(const Floats from[4], Floats to[4])
@@ -195,30 +197,49 @@ static void winograd_outputs(const ConvF32 *conv, const WinogradBlock *block, co
     }
 }
 
+/* Input channels to transform at a time: all, or parts, when all would leave room for few tiles and the weights pass by for each few. */
+static int64_t winograd_part(const ConvF32 *conv)
+{
+    int64_t depth = conv->channels_in, parts = (depth + WINOGRAD_PART - 1) / WINOGRAD_PART;
+    return conv->channels_out > WINOGRAD_ROWS ? depth : (depth + parts - 1) / parts;
+}
+
+/* Steps [k, k + count) of the 36 sums of the output channels from `channel` on, TILE_ROWS at most. */
+static void winograd_products(const WinogradTask *task, int64_t width, int64_t channel, int64_t k, int64_t count, const float *inputs,
+                              float *sums)
+{
+    int64_t depth = task->conv->channels_in, rows = least(TILE_ROWS, task->conv->channels_out - channel);
+    TileCall call = {.depth = count, .start = k ? START_SUM : START_ROWS, .bias = no_bias, .b_step = width, .c_row = width};
+    Tile *run = tiles_packed[rows - 1][width / LANES - 1];
+    for (int64_t s = 0; s < WINOGRAD_SUMS; s++) {
+        call.a = task->packed + (channel * WINOGRAD_SUMS + s * TILE_ROWS) * depth + k * TILE_ROWS;
+        call.b = inputs + s * count * width;
+        call.c = sums + s * TILE_ROWS * width;
+        call.next = s + 1 < WINOGRAD_SUMS || channel + TILE_ROWS < task->conv->channels_out ? call.a + depth * TILE_ROWS : call.a;
+        run(&call);
+    }
+}
+
 static void winograd_block(const WinogradTask *task, int64_t first, int64_t count, WinogradBlock *block, float *inputs)
 {
     const ConvF32 *conv = task->conv;
     int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], out_plane = (int64_t)conv->out[0] * conv->out[1], depth = conv->channels_in;
     winograd_places(task, block, first, count);
-    int64_t width = block->width;
-    for (int64_t k = 0; k < depth; k++) {
-        winograd_columns(conv, block, task->x + k * in_plane);
-        winograd_rows(block, inputs + k * width, depth * width);
-    }
-    TileCall call = {.depth = depth, .start = START_ROWS, .bias = no_bias, .b_step = width, .c_row = width};
-    Tile *const *tiles = NULL;
-    for (int64_t channel = 0; channel < conv->channels_out; channel += TILE_ROWS) {
-        int rows = (int)least(TILE_ROWS, conv->channels_out - channel);
-        tiles = tiles_packed[rows - 1];
-        for (int64_t s = 0; s < WINOGRAD_SUMS; s++) {
-            call.a = task->packed + (channel * WINOGRAD_SUMS + s * TILE_ROWS) * depth;
-            call.b = inputs + s * depth * width;
-            call.c = block->sums + s * TILE_ROWS * width;
-            tiles[width / LANES - 1](&call);
+    int64_t width = block->width, part = winograd_part(conv);
+    for (int64_t k = 0; k < depth; k += part) {
+        int64_t steps = least(part, depth - k);
+        for (int64_t i = 0; i < steps; i++) {
+            winograd_columns(conv, block, task->x + (k + i) * in_plane);
+            winograd_rows(block, inputs + i * width, steps * width);
         }
-        for (int r = 0; r < rows; r++)
-            winograd_outputs(conv, block, block->sums + r * width, task->bias ? task->bias[channel + r] : 0.0f,
-                             task->y + (channel + r) * out_plane);
+        for (int64_t channel = 0; channel < conv->channels_out; channel += TILE_ROWS) {
+            float *sums = block->sums + (part < depth ? channel * WINOGRAD_SUMS * width : 0);
+            winograd_products(task, width, channel, k, steps, inputs, sums);
+            if (k + steps < depth) continue;
+            for (int64_t r = 0; r < least(TILE_ROWS, conv->channels_out - channel); r++)
+                winograd_outputs(conv, block, sums + r * width, task->bias ? task->bias[channel + r] : 0.0f,
+                                 task->y + (channel + r) * out_plane);
+        }
     }
 }
 
@@ -241,7 +262,7 @@ static void winograd_run(const ConvF32 *conv, const float *x, const float *packe
     task.across = (conv->out[1] + WINOGRAD_TILE - 1) / WINOGRAD_TILE;
     task.image_tiles = task.across * ((conv->out[0] + WINOGRAD_TILE - 1) / WINOGRAD_TILE);
     task.vectors = (task.image_tiles * conv->batch + LANES - 1) / LANES;
-    int64_t together = least(TILE_VECTORS, WINOGRAD_INPUTS / (WINOGRAD_SUMS * LANES * (int64_t)conv->channels_in));
+    int64_t together = least(TILE_VECTORS, WINOGRAD_INPUTS / (WINOGRAD_SUMS * LANES * winograd_part(conv)));
     task.blocks = (task.vectors + together - 1) / together;
     double work = (double)task.vectors * LANES * WINOGRAD_SUMS * conv->channels_in * conv->channels_out;
     threads_for(task.blocks, grain_of(task.blocks, work), winograd_body, &task);
