@@ -13,7 +13,7 @@ typedef struct TileCall {
     int64_t depth;
     const float *a;
     const float *next; /* packed and spread tiles: what a later one reads, as much as a is, fetched meanwhile; or a itself */
-    int64_t a_row; /* between rows of a; only for tiles of rows, packed ones have 1 */
+    int64_t a_row;     /* between rows of a; only for tiles of rows, packed ones have 1 */
     const float *b;
     int64_t b_step;      /* between steps of k in b */
     const int32_t *b_at; /* or where in b each step is; only for spread tiles */

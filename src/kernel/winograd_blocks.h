@@ -37,8 +37,8 @@ typedef struct WinogradBlock {
     int strip_count, runs_end[TILE_VECTORS];
     WinogradStrip strips[2 * PANEL];
     WinogradRun runs[2 * PANEL];
-    float lines[WINOGRAD_POINTS][WINOGRAD_LINE];  /* columns 0 to 3 of each tile, rows transformed */
-    float behind[WINOGRAD_POINTS][WINOGRAD_LINE]; /* columns 4 and 5, and two that nobody reads */
+    float lines[WINOGRAD_POINTS][WINOGRAD_LINE];       /* columns 0 to 3 of each tile, rows transformed */
+    float behind[WINOGRAD_POINTS][WINOGRAD_LINE];      /* columns 4 and 5, and two that nobody reads */
     float sums[WINOGRAD_SUMS * WINOGRAD_ROWS * PANEL]; /* [tile of output channels][36][TILE_ROWS] */
 } WinogradBlock;
 

@@ -83,8 +83,8 @@ static void check_variants(Random *random, const ConvF32 *conv, int threads)
  * tiles of several images in one block, pads before and behind; and it is the convolution, to float32's rounding. */
 TEST(winograd_is_the_same_on_every_variant)
 {
-    static const int sizes[][5] = {{9, 64, 64, 10, 10}, {2, 20, 9, 20, 20}, {1, 16, 8, 80, 80},
-                                   {3, 256, 5, 5, 4},   {1, 7, 3, 3, 200},  {70, 3, 2, 4, 4},   {2, 130, 20, 6, 5},  {1, 70, 66, 4, 4}};
+    static const int sizes[][5] = {{9, 64, 64, 10, 10}, {2, 20, 9, 20, 20}, {1, 16, 8, 80, 80}, {3, 256, 5, 5, 4},
+                                   {1, 7, 3, 3, 200},   {70, 3, 2, 4, 4},   {2, 130, 20, 6, 5}, {1, 70, 66, 4, 4}};
     KernelVariant variant = kernel_variant();
     int threads = threads_count();
     Random random;
