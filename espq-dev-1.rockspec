@@ -1,7 +1,7 @@
 rockspec_format = "3.0"
 package = "espq"
 version = "dev-1"
-source = { url = "git+https://github.com/espq/espq.git" }
+source = { url = "git+file://." }   -- built from a checkout: luarocks make
 description = {
    summary = "A scriptable quantizer: ONNX models to .espdl files for ESP32 chips",
    detailed = [[

@@ -89,7 +89,7 @@ static void *worker(void *argument)
     }
 }
 
-/* Kernels keep their panels on the stack (up to half a megabyte); some C libraries give a thread far less unasked. */
+/* Kernels keep their panels on the stack (more than a megabyte); some C libraries give a thread far less unasked. */
 enum { STACK_BYTES = 4 << 20 };
 
 static void start_workers(void)
