@@ -56,7 +56,7 @@ static AnalyseOptions check_options(lua_State *L, int table)
     AnalyseOptions options = {.steps = (int)field_integer(L, table, "steps", 8), .exact = field_boolean(L, table, "exact", true)};
     Error error;
     error_begin(&error);
-    if (!measure_from_name(field_text(L, table, "method", "snr"), &options.measure, &error)) raise(L, &error);
+    if (!measure_from_name(field_text(L, table, "method", "snr"), &options.measure, &error)) raise_error(L, &error);
     return options;
 }
 
@@ -73,7 +73,7 @@ static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const Analys
     error_begin(&error);
     bool done = analyse(holder->graph, batches, &options, &results->table, &error);
     if (callback_failed(&error)) done = false;
-    if (!done) return raise(L, &error);
+    if (!done) return raise_error(L, &error);
     lua_createtable(L, results->table.count, 0);
     for (int i = 0; i < results->table.count; i++) {
         const AnalyseRow *row = &results->table.rows[i];
@@ -127,7 +127,7 @@ static int statistical_lua(lua_State *L)
     error_begin(&error);
     bool done = analyse_statistical(holder->graph, batches, &options, &results->statistical, &error);
     if (callback_failed(&error)) done = false;
-    if (!done) return raise(L, &error);
+    if (!done) return raise_error(L, &error);
     lua_createtable(L, results->statistical.count, 0);
     for (int i = 0; i < results->statistical.count; i++) {
         const StatisticalRow *row = &results->statistical.rows[i];
@@ -156,7 +156,7 @@ static int parameters_lua(lua_State *L)
     Results *results = push_results(L);
     Error error;
     error_begin(&error);
-    if (!analyse_parameters(holder->graph, &results->parameters, &error)) return raise(L, &error);
+    if (!analyse_parameters(holder->graph, &results->parameters, &error)) return raise_error(L, &error);
     lua_createtable(L, results->parameters.count, 0);
     for (int i = 0; i < results->parameters.count; i++) {
         const ParameterRow *row = &results->parameters.rows[i];

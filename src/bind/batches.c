@@ -60,7 +60,7 @@ static int next_body(lua_State *L)
         lua_rawgeti(L, -1, i + 1);
         Tensor *tensor = check_tensor(L, lua_gettop(L));
         lua->staged[i] = tensor_contiguous(tensor, &error); /* exec/batches.c judges shape, type and numbers */
-        if (!lua->staged[i]) return raise(L, &error);
+        if (!lua->staged[i]) return raise_error(L, &error);
         lua_pop(L, 1);
     }
     return 0;

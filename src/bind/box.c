@@ -73,7 +73,7 @@ int finish_text(lua_State *L, Text *text)
         Error error;
         error_begin(&error);
         fail_memory(&error, text->capacity);
-        return raise(L, &error);
+        return raise_error(L, &error);
     }
     lua_pushlstring(L, text->data ? text->data : "", text->length);
     text_free(text);

@@ -40,7 +40,7 @@ static inline void error_begin(Error *error)
     error->code = ERROR_NONE;
     error->what[0] = error->where[0] = error->cure[0] = '\0';
 }
-int raise(lua_State *L, const Error *error); /* as an error object; the user's own one when a callback raised it */
+int raise_error(lua_State *L, const Error *error); /* as an error object; the user's own one when a callback raised it */
 int raise_text(lua_State *L, const char *where, const char *cure, const char *format, ...) __attribute__((format(printf, 4, 5)));
 int raise_argument(lua_State *L, int index, const char *wanted); /* "…: a tensor is wanted as argument 1, this is a string" */
 void open_error(lua_State *L);                                   /* leaves the table of its functions */

@@ -75,7 +75,7 @@ static int write_lua(lua_State *L)
     const char *text = lua_tolstring(L, 2, &length);
     Error error;
     error_begin(&error);
-    if (!file_write(path, text, length, &error)) return raise(L, &error);
+    if (!file_write(path, text, length, &error)) return raise_error(L, &error);
     return 0;
 }
 
@@ -95,7 +95,7 @@ static int check_writable_lua(lua_State *L)
 {
     Error error;
     error_begin(&error);
-    if (!file_check_writable(check_text(L, 1, "a path"), &error)) return raise(L, &error);
+    if (!file_check_writable(check_text(L, 1, "a path"), &error)) return raise_error(L, &error);
     return 0;
 }
 
@@ -103,7 +103,7 @@ static int check_cancel_lua(lua_State *L)
 {
     Error error;
     error_begin(&error);
-    if (!cancel_check(&error)) return raise(L, &error);
+    if (!cancel_check(&error)) return raise_error(L, &error);
     return 0;
 }
 

@@ -30,7 +30,7 @@ static void push_error(lua_State *L, const char *code, const char *what, const c
     luaL_setmetatable(L, ERROR_TYPE);
 }
 
-int raise(lua_State *L, const Error *error)
+int raise_error(lua_State *L, const Error *error)
 {
     luaL_checkstack(L, 8, "raising an error");
     if (error->code == ERROR_CALLBACK) {
@@ -55,7 +55,7 @@ int raise_text(lua_State *L, const char *where, const char *cure, const char *fo
     va_end(arguments);
     if (where) snprintf(error.where, sizeof error.where, "%s", where);
     if (cure) snprintf(error.cure, sizeof error.cure, "%s", cure);
-    return raise(L, &error);
+    return raise_error(L, &error);
 }
 
 int raise_argument(lua_State *L, int index, const char *wanted)
@@ -81,7 +81,7 @@ void bind_raise_interrupted(lua_State *L)
         error.code = ERROR_INTERRUPTED;
         snprintf(error.what, sizeof error.what, "interrupted");
     }
-    raise(L, &error);
+    raise_error(L, &error);
 }
 
 static int error_text(lua_State *L)

@@ -32,7 +32,7 @@ static int load_lua(lua_State *L)
     error_begin(&error);
     Box *box = push_box(L, MODEL_TYPE);
     EspdlModel *model = espdl_load(path, &error);
-    if (!model) return raise(L, &error);
+    if (!model) return raise_error(L, &error);
     box->object = model;
     account(L, model->arena.bytes);
     return 1;
@@ -44,7 +44,7 @@ static int text_lua(lua_State *L)
     Error error;
     error_begin(&error);
     Text *text = push_text(L);
-    if (!espdl_info_text(model, text, &error)) return raise(L, &error);
+    if (!espdl_info_text(model, text, &error)) return raise_error(L, &error);
     return finish_text(L, text);
 }
 
@@ -57,7 +57,7 @@ static int verify_lua(lua_State *L)
     Findings *findings = lua_newuserdatauv(L, sizeof *findings, 0);
     memset(findings, 0, sizeof *findings);
     luaL_setmetatable(L, FINDINGS_TYPE);
-    if (!espdl_verify(model, target, findings, &error)) return raise(L, &error);
+    if (!espdl_verify(model, target, findings, &error)) return raise_error(L, &error);
     lua_createtable(L, findings->count, 0);
     for (int i = 0; i < findings->count; i++) {
         const Finding *finding = &findings->rows[i];

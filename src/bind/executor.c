@@ -209,9 +209,9 @@ static int executor_run(lua_State *L)
         Box *box = push_tensor_box(L);
         Box *converted = push_tensor_box(L);
         box->object = tensor_contiguous(given, &error);
-        if (!box->object) return raise(L, &error);
+        if (!box->object) return raise_error(L, &error);
         converted->object = tensor_convert(box->object, dtype, &error);
-        if (!converted->object) return raise(L, &error);
+        if (!converted->object) return raise_error(L, &error);
         inputs[i] = converted->object;
         shapes[i] = inputs[i]->shape;
         lua_remove(L, -2);
@@ -232,7 +232,7 @@ static int executor_run(lua_State *L)
         if (results[i]) bytes += tensor_bytes(results[i]);
     }
     if (callback_failed(&error)) done = false;
-    if (!done) return raise(L, &error);
+    if (!done) return raise_error(L, &error);
     account(L, bytes);
     lua_settop(L, list);
     return 1;

@@ -26,7 +26,7 @@ GraphHolder *push_graph(lua_State *L)
         Error error;
         error_begin(&error);
         fail_memory(&error, sizeof *holder);
-        raise(L, &error);
+        raise_error(L, &error);
     }
     box->object = holder;
     note_graph(L, -1);
@@ -112,7 +112,7 @@ bool holder_restore(GraphHolder *holder, Graph *copy, Error *error)
 static int graph_done(lua_State *L, GraphHolder *holder, bool done, const Error *error)
 {
     holder->revision++;
-    return done ? 0 : raise(L, error);
+    return done ? 0 : raise_error(L, error);
 }
 
 /* load(path, {{name=, shape=}, …}): an ONNX file in canonical form, nothing rewritten. */
@@ -137,7 +137,7 @@ static int graph_load(lua_State *L)
     enter(L);
     GraphHolder *holder = push_graph(L);
     holder->graph = onnx_load(path, &options, &error);
-    if (!holder->graph) return raise(L, &error);
+    if (!holder->graph) return raise_error(L, &error);
     /* Shapes for whoever looks. Behind arithmetic on shapes they are known after simplification only: that is no fault of the file. */
     graph_infer(holder->graph, &error);
     account(L, holder->graph->arena.bytes);
@@ -149,7 +149,7 @@ static int graph_save(lua_State *L)
     GraphHolder *holder = check_graph(L, 1);
     Error error;
     error_begin(&error);
-    if (!onnx_save(holder->graph, check_text(L, 2, "a path"), &error)) return raise(L, &error);
+    if (!onnx_save(holder->graph, check_text(L, 2, "a path"), &error)) return raise_error(L, &error);
     return 0;
 }
 
@@ -160,7 +160,7 @@ static int graph_make(lua_State *L)
     error_begin(&error);
     GraphHolder *holder = push_graph(L);
     holder->graph = graph_new(name, &error);
-    if (!holder->graph) return raise(L, &error);
+    if (!holder->graph) return raise_error(L, &error);
     holder->graph->ir_version = 8;
     holder->graph->opset = 18;
     return 1;
@@ -173,7 +173,7 @@ static int graph_copy_lua(lua_State *L)
     error_begin(&error);
     GraphHolder *holder = push_graph(L);
     holder->graph = graph_copy(from->graph, &error);
-    if (!holder->graph) return raise(L, &error);
+    if (!holder->graph) return raise_error(L, &error);
     lua_getiuservalue(L, 1, 2);
     lua_getiuservalue(L, -2, 2);
     lua_pushnil(L);
@@ -201,7 +201,7 @@ static int graph_add_value_lua(lua_State *L)
     Error error;
     error_begin(&error);
     Value *value = graph_add_value(holder->graph, name, &error);
-    if (!value) return raise(L, &error);
+    if (!value) return raise_error(L, &error);
     value->dtype = dtype;
     value->shaped = shaped;
     value->shape = shape;
@@ -218,10 +218,10 @@ static int graph_add_constant_lua(lua_State *L)
     Error error;
     error_begin(&error);
     Tensor *copy = tensor_copy(tensor, &error);
-    if (!copy) return raise(L, &error);
+    if (!copy) return raise_error(L, &error);
     Value *value = graph_add_constant(holder->graph, name, copy, &error);
     tensor_release(copy);
-    if (!value) return raise(L, &error);
+    if (!value) return raise_error(L, &error);
     holder->revision++;
     push_value(L, 1, value);
     return 1;
@@ -234,7 +234,7 @@ static int graph_add_node_lua(lua_State *L)
     Error error;
     error_begin(&error);
     Node *node = graph_add_node(holder->graph, type, name, &error);
-    if (!node) return raise(L, &error);
+    if (!node) return raise_error(L, &error);
     holder->revision++;
     push_node(L, 1, node);
     return 1;
@@ -330,7 +330,7 @@ static int graph_check_lua(lua_State *L)
     GraphHolder *holder = check_graph(L, 1);
     Error error;
     error_begin(&error);
-    if (!graph_check(holder->graph, &error)) return raise(L, &error);
+    if (!graph_check(holder->graph, &error)) return raise_error(L, &error);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -365,7 +365,7 @@ static int graph_sorted(lua_State *L)
     error_begin(&error);
     Node **order = NULL;
     Node **kept = push_memory(L, sizeof *kept * (size_t)count);
-    if (!graph_sort(holder->graph, &order, &error)) return raise(L, &error);
+    if (!graph_sort(holder->graph, &order, &error)) return raise_error(L, &error);
     if (count) memcpy(kept, order, sizeof *kept * (size_t)count);
     memory_free(order);
     lua_createtable(L, count, 0);

@@ -202,7 +202,7 @@ void set_attribute(lua_State *L, Graph *graph, Node *node, const char *name, int
         Error error;
         error_begin(&error);
         fail_memory(&error, 0);
-        raise(L, &error);
+        raise_error(L, &error);
     }
     lua_settop(L, top);
 }
@@ -269,7 +269,7 @@ static int node_newindex(lua_State *L)
     Error error;
     error_begin(&error);
     if (strcmp(field, "name") == 0) {
-        if (!graph_rename_node(holder->graph, node, check_text(L, 3, "a name"), &error)) return raise(L, &error);
+        if (!graph_rename_node(holder->graph, node, check_text(L, 3, "a name"), &error)) return raise_error(L, &error);
     } else if (strcmp(field, "attributes") == 0) {
         luaL_checktype(L, 3, LUA_TTABLE);
         while (node->attribute_count)
@@ -323,7 +323,7 @@ static int node_edge(lua_State *L, bool output)
                     ? (output ? node_add_output(holder->graph, node, value, &error) : node_add_input(holder->graph, node, value, &error))
                 : output ? node_set_output(holder->graph, node, (int)position - 1, value, &error)
                          : node_set_input(holder->graph, node, (int)position - 1, value, &error);
-    if (!done) return raise(L, &error);
+    if (!done) return raise_error(L, &error);
     holder->revision++;
     return 0;
 }
@@ -420,18 +420,18 @@ static int value_newindex(lua_State *L)
                               shape_text(&value->constant->shape, wanted), shape_text(&tensor->shape, given));
         }
         Tensor *plain = tensor_copy(tensor, &error);
-        if (!plain) return raise(L, &error);
+        if (!plain) return raise_error(L, &error);
         Tensor *converted = value->constant ? tensor_convert(plain, value->constant->dtype, &error) : tensor_retain(plain);
         tensor_release(plain);
-        if (!converted) return raise(L, &error);
+        if (!converted) return raise_error(L, &error);
         bool done = value_set_constant(holder->graph, value, converted);
         tensor_release(converted);
         if (!done) {
             fail_memory(&error, 0);
-            return raise(L, &error);
+            return raise_error(L, &error);
         }
     } else if (strcmp(field, "name") == 0) {
-        if (!graph_rename_value(holder->graph, value, check_text(L, 3, "a name"), &error)) return raise(L, &error);
+        if (!graph_rename_value(holder->graph, value, check_text(L, 3, "a name"), &error)) return raise_error(L, &error);
     } else {
         return raise_text(L, NULL, NULL, "field '%s' of a tensor of a graph cannot be assigned; name and value can", field);
     }

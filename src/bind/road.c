@@ -77,7 +77,7 @@ static int road_load_lua(lua_State *L)
     error_begin(&error);
     GraphHolder *holder = push_graph(L);
     holder->graph = road_load(path, &onnx, &options, &error);
-    if (!holder->graph) return raise(L, &error);
+    if (!holder->graph) return raise_error(L, &error);
     account(L, holder->graph->arena.bytes);
     return 1;
 }
@@ -95,7 +95,7 @@ static int road_quantize_lua(lua_State *L)
     error_begin(&error);
     GraphHolder *backup = push_graph(L);
     backup->graph = graph_copy(holder->graph, &error);
-    if (!backup->graph) return raise(L, &error);
+    if (!backup->graph) return raise_error(L, &error);
     bool done = road_quantize(holder->graph, &options, &error);
     holder->revision++;
     if (callback_failed(&error)) done = false;
@@ -103,7 +103,7 @@ static int road_quantize_lua(lua_State *L)
         Error restoring;
         error_begin(&restoring);
         if (holder_restore(holder, backup->graph, &restoring)) backup->graph = NULL;
-        return raise(L, &error);
+        return raise_error(L, &error);
     }
     return 0;
 }
@@ -175,7 +175,7 @@ static int road_export_lua(lua_State *L)
     Error error;
     error_begin(&error);
     Text *warnings = push_text(L);
-    if (!road_export(holder->graph, &options, &wanted, warnings, &error)) return raise(L, &error);
+    if (!road_export(holder->graph, &options, &wanted, warnings, &error)) return raise_error(L, &error);
     return finish_text(L, warnings);
 }
 
@@ -249,7 +249,7 @@ static int road_pass_lua(lua_State *L)
     int function = keep(L, 4);
     if (!road_insert(&pass, texts[2], (void *)(intptr_t)function, &error)) {
         drop(L, function);
-        return raise(L, &error);
+        return raise_error(L, &error);
     }
     return 0;
 }
@@ -267,7 +267,7 @@ static int road_apply_lua(lua_State *L)
     error_begin(&error);
     GraphHolder *backup = push_graph(L);
     backup->graph = graph_copy(holder->graph, &error);
-    if (!backup->graph) return raise(L, &error);
+    if (!backup->graph) return raise_error(L, &error);
     bool done = road_apply(holder->graph, name, &options, &error);
     holder->revision++;
     if (callback_failed(&error)) done = false;
@@ -275,7 +275,7 @@ static int road_apply_lua(lua_State *L)
         Error restoring;
         error_begin(&restoring);
         if (holder_restore(holder, backup->graph, &restoring)) backup->graph = NULL;
-        return raise(L, &error);
+        return raise_error(L, &error);
     }
     return 0;
 }
@@ -290,7 +290,7 @@ static int simplify_lua(lua_State *L)
     bool done = road_simplify(holder->graph, &options, &error);
     holder->revision++;
     if (callback_failed(&error)) done = false;
-    return done ? 0 : raise(L, &error);
+    return done ? 0 : raise_error(L, &error);
 }
 
 /* platform(target, bits, hi_precision): { id, name }; platform("float"). */

@@ -53,13 +53,13 @@ static int setting_make(lua_State *L)
     error_begin(&error);
     Box *box = push_box(L, SETTING_TYPE);
     box->object = setting_new(SETTING_ESPDL, &error);
-    if (!box->object) return raise(L, &error);
+    if (!box->object) return raise_error(L, &error);
     return 1;
 }
 
 static int setting_done(lua_State *L, bool done, const Error *error)
 {
-    return done ? 0 : raise(L, error);
+    return done ? 0 : raise_error(L, error);
 }
 
 static int setting_set_lua(lua_State *L)

@@ -26,7 +26,7 @@ Box *push_tensor_box(lua_State *L)
 
 int finish_tensor(lua_State *L, Box *box, Tensor *made, const Error *error)
 {
-    if (!made) return raise(L, error);
+    if (!made) return raise_error(L, error);
     box->object = made;
     if (!made->base) account(L, tensor_bytes(made));
     return 1;
@@ -490,7 +490,7 @@ static int tensor_save(lua_State *L)
     Error error;
     error_begin(&error);
     Tensor *plain = push_contiguous(L, tensor);
-    if (!npy_write(path, plain, &error)) return raise(L, &error);
+    if (!npy_write(path, plain, &error)) return raise_error(L, &error);
     return 0;
 }
 

@@ -222,7 +222,7 @@ static int from_npz_lua(lua_State *L)
     Entries *entries = lua_newuserdatauv(L, sizeof *entries, 0);
     *entries = (Entries){NULL, 0};
     luaL_setmetatable(L, ENTRIES_TYPE);
-    if (!npz_read(path, &entries->entries, &entries->count, &error)) return raise(L, &error);
+    if (!npz_read(path, &entries->entries, &entries->count, &error)) return raise_error(L, &error);
     lua_createtable(L, 0, entries->count);
     lua_createtable(L, entries->count, 0);
     size_t bytes = 0;
@@ -257,7 +257,7 @@ static int save_npz_lua(lua_State *L)
     }
     Error error;
     error_begin(&error);
-    if (!npz_write(path, entries, count, &error)) return raise(L, &error);
+    if (!npz_write(path, entries, count, &error)) return raise_error(L, &error);
     return 0;
 }
 
@@ -272,7 +272,7 @@ static int image_lua(lua_State *L)
     ImageMode mode = IMAGE_RGB;
     check_option_names(L, 2, (const char *const[]){"mode", NULL});
     const char *name = lua_istable(L, 2) ? field_text(L, 2, "mode", NULL) : NULL;
-    if (name && !image_mode_from_name(name, &mode, &error)) return raise(L, &error);
+    if (name && !image_mode_from_name(name, &mode, &error)) return raise_error(L, &error);
     Box *box = push_tensor_box(L);
     return finish_tensor(L, box, image_read(path, mode, &error), &error);
 }
@@ -286,7 +286,7 @@ static int resize_lua(lua_State *L)
     Error error;
     error_begin(&error);
     if (!lua_isnoneornil(L, 4) && lua_type(L, 4) == LUA_TSTRING && !image_filter_from_name(lua_tostring(L, 4), &filter, &error))
-        return raise(L, &error);
+        return raise_error(L, &error);
     Box *box = push_tensor_box(L);
     return finish_tensor(L, box, image_resize(image, height, width, filter, &error), &error);
 }

@@ -214,7 +214,7 @@ static int topk_lua(lua_State *L)
     error_begin(&error);
     Box *values = push_tensor_box(L), *positions = push_tensor_box(L);
     Tensor *value = NULL, *position = NULL;
-    if (!tensor_topk(tensor, k, axis, &value, &position, &error)) return raise(L, &error);
+    if (!tensor_topk(tensor, k, axis, &value, &position, &error)) return raise_error(L, &error);
     values->object = value;
     positions->object = position;
     return 2;
@@ -230,7 +230,8 @@ static int sort(lua_State *L, bool want_values)
     error_begin(&error);
     Box *box = push_tensor_box(L);
     Tensor *made = NULL;
-    if (!tensor_sort(tensor, axis, descending, want_values ? &made : NULL, want_values ? NULL : &made, &error)) return raise(L, &error);
+    if (!tensor_sort(tensor, axis, descending, want_values ? &made : NULL, want_values ? NULL : &made, &error))
+        return raise_error(L, &error);
     return finish_tensor(L, box, made, &error);
 }
 
