@@ -1,0 +1,27 @@
+/* The runtime's modules, by type. */
+#include <string.h>
+
+#include "chip/module.h"
+
+static const ChipModule *const families[] = {
+    NULL,
+};
+
+const ChipModule *chip_module_at(int index)
+{
+    for (int family = 0; families[family]; family++) {
+        for (const ChipModule *module = families[family]; module->type; module++) {
+            if (index-- == 0) return module;
+        }
+    }
+    return NULL;
+}
+
+const ChipModule *chip_module_find(const char *type)
+{
+    const ChipModule *module;
+    for (int i = 0; (module = chip_module_at(i)); i++) {
+        if (strcmp(module->type, type) == 0) return module;
+    }
+    return NULL;
+}
