@@ -34,6 +34,19 @@ typedef struct Run {
     void *scratch; /* 64-byte aligned */
 } Run;
 
+/* gradient (OPTIM §13): what the loss gains by each input that is asked for, given what it gains by each output. Called behind a run of
+ * the same tensors with the same state. Allocates nothing, cannot fail. Sums over samples or pixels are made in the order that
+ * kernel/gradient.h defines, so that the result does not depend on threads. */
+typedef struct Gradient {
+    const Node *node;
+    Tensor *const *inputs;           /* as run saw them; NULL: absent */
+    Tensor *const *outputs;          /* as run left them, before they were quantized */
+    Tensor *const *output_gradients; /* NULL: the loss does not hang on this output; one at least is there */
+    Tensor *const *input_gradients;  /* NULL: not asked for; else every element is written (nothing is added to it) */
+    const void *state;               /* of prepare */
+    void *scratch;                   /* as many bytes as gradient_scratch says, 64-byte aligned */
+} Gradient;
+
 /* ---- quantization (QUANT §4, §6) ---- */
 
 typedef enum {
@@ -98,6 +111,8 @@ struct Operator {
     bool (*prepare)(Prepare *prepare, Error *error); /* NULL: nothing to prepare */
     void (*release)(void *state);                    /* NULL: memory_free */
     void (*run)(const Run *run);
+    void (*gradient)(const Gradient *gradient);         /* NULL: nothing is learnt through this operator */
+    size_t (*gradient_scratch)(const Prepare *prepare); /* after prepare; NULL: none */
 
     unsigned flags;
     uint32_t float_inputs; /* bit i: input i is never quantized (QUANT §4.5) */
