@@ -19,6 +19,8 @@ typedef struct Chip {
 
 /* version: of the runtime, "3.3.0"; NULL: the newest known. mended: without the runtime's defects, as its authors meant it. */
 bool chip_init(Chip *chip, const Target *target, const char *version, bool mended, Error *error);
+void chip_set(Chip *chip, ChipTrait trait, bool on); /* one trait by itself, for what a user asks by name */
+unsigned chip_family(const Target *target);          /* FAMILY_PLAIN, FAMILY_S3 or FAMILY_P4 */
 static inline bool chip_has(const Chip *chip, ChipTrait trait)
 {
     return chip->traits >> trait & 1;
@@ -28,8 +30,8 @@ typedef struct ChipPlan ChipPlan;
 
 /* One tensor on the way. Its memory is the plan's; it is read before anything overwrites it. */
 typedef struct ChipSeen {
-    const Node *node;
-    int output; /* of the node */
+    const Node *node; /* NULL: a graph input */
+    int output;       /* of the node; or which graph input */
     const Value *value;
     const Tensor *tensor;  /* raw integers (or floats) in the layout of the file */
     int64_t sample;        /* of the batch */
@@ -42,6 +44,9 @@ typedef struct ChipOptions {
     int wanted_count;
     bool (*watch)(void *context, const ChipSeen *seen, Error *error); /* NULL: nobody watches; else samples run in order, one at a time */
     void *watch_context;
+    /* The ends as a user of the float graph knows them: inputs and outputs in the original layout (DeviceValue.perm), outputs that have
+     * an exponent as float32. */
+    bool original;
 } ChipOptions;
 
 /* Prepares every node: shapes are computed as the modules do (recorded ones may be wrong: chip_plan_shape tells), constants are packed for
@@ -49,9 +54,9 @@ typedef struct ChipOptions {
 ChipPlan *chip_plan_new(Graph *device, const ChipOptions *options, Error *error);
 void chip_plan_free(ChipPlan *plan); /* NULL is fine */
 
-/* inputs: one a graph input, in the stored layout, raw integers of the input's type, or float32 and other types, which are converted as
- * the runtime assigns them (CHIP §2.18). Any number of samples along axis 0 (a whole multiple of the graph's own first dimension).
- * outputs[i] gets a new reference to wanted value i. State (StreamingCache, tables frozen at the first run) is kept from run to run. */
+/* inputs: one a graph input, in the stored layout, raw integers of the input's type, or floats, which are converted as the runtime
+ * assigns them (CHIP §2.18). Any number of samples along axis 0 (a whole multiple of the graph's own first dimension).
+ * outputs[i] gets a new reference to wanted value i; several samples are joined along its first axis. State (StreamingCache, tables frozen at the first run) is kept from run to run. */
 bool chip_plan_run(ChipPlan *plan, Tensor *const *inputs, Tensor **outputs, Error *error);
 void chip_plan_reset(ChipPlan *plan); /* state as after loading */
 

@@ -46,11 +46,15 @@ typedef struct ChipTraitRow {
     const char *help;          /* one line: what happens */
     const char *cure;          /* one line: what avoids it */
     unsigned families;         /* where it is */
-    const char *since, *until; /* versions of the runtime; NULL: from the first known, to this day */
+    const char *since, *until; /* versions of the runtime; NULL: from the first known, to this day. `until` is the first without it */
     bool defect;               /* taken away by `mended`; false: an arithmetic that is as it is */
+    unsigned older;            /* families that had it until `older_until`, and no longer */
+    const char *older_until;
+    bool asked; /* off unless somebody asks for it by name */
 } ChipTraitRow;
 
 const ChipTraitRow *chip_trait(ChipTrait trait);
+int chip_trait_find(const char *name);  /* its number, -1 when there is none */
 const char *const *chip_versions(void); /* known versions of the runtime, oldest first, NULL at the end */
 
 #endif
