@@ -43,9 +43,9 @@ function espq.threads(count) return core.executor.threads(count) end
 
 --- What the reader and the runtime would refuse or compute wrongly in a file: a list of findings, and true when none is an error.
 ---@param path string
----@param options? { target: string }
+---@param options? { target: string, model: string } model: which one of a package
 function espq.verify(path, options)
-   local findings = core.espdl.verify(core.espdl.load(path), options and options.target)
+   local findings = core.espdl.verify(core.espdl.load(path, options and options.model), options and options.target)
    local fine = true
    for _, finding in ipairs(findings) do fine = fine and finding.level ~= "error" end
    local rows = require("espq.report").rows(findings, { { key = "level" }, { key = "where" }, { key = "text" }, { key = "rule" } },
@@ -55,8 +55,9 @@ end
 
 --- What is in an .espdl file: a table; tostring gives the .info text.
 ---@param path string
-function espq.info(path)
-   local model = core.espdl.load(path)
+---@param options? { model: string } which one of a package
+function espq.info(path, options)
+   local model = core.espdl.load(path, options and options.model)
    return setmetatable(core.espdl.table(model), { __tostring = function() return core.espdl.text(model) end })
 end
 

@@ -1,16 +1,17 @@
 /* Files on the disk: what is in a .espdl, and what is wrong with it. */
 #include <string.h>
 
-#include "bind/box.h"
-#include "espdl/model.h"
+#include "base/memory.h"
+#include "bind/espdl.h"
+#include "espdl/pack.h"
 #include "espdl/verify.h"
 
-#define MODEL_TYPE "espq.espdl"
+#define PACK_TYPE "espq.pack"
 #define FINDINGS_TYPE "espq.findings"
 
 static int model_release(lua_State *L)
 {
-    Box *box = luaL_checkudata(L, 1, MODEL_TYPE);
+    Box *box = luaL_checkudata(L, 1, ESPDL_TYPE);
     EspdlModel *model = box->object;
     box->object = NULL;
     espdl_model_free(model);
@@ -25,22 +26,83 @@ static int findings_release(lua_State *L)
     return 0;
 }
 
+/* load(path [, model]): model names one of a package. */
 static int load_lua(lua_State *L)
 {
-    const char *path = check_text(L, 1, "a path");
+    const char *path = check_text(L, 1, "a path"), *name = lua_isnoneornil(L, 2) ? NULL : check_text(L, 2, "a model's name");
     Error error;
     error_begin(&error);
-    Box *box = push_box(L, MODEL_TYPE);
-    EspdlModel *model = espdl_load(path, &error);
+    Box *box = push_box(L, ESPDL_TYPE);
+    EspdlModel *model = espdl_load_model(path, name, &error);
     if (!model) return raise_error(L, &error);
     box->object = model;
     account(L, model->arena.bytes);
     return 1;
 }
 
+static int pack_release(lua_State *L)
+{
+    Box *box = luaL_checkudata(L, 1, PACK_TYPE);
+    EspdlPack *pack = box->object;
+    box->object = NULL;
+    espdl_pack_free(pack);
+    return 0;
+}
+
+/* pack(path): { container =, version =, models = names, packed = a package and no plain file }. */
+static int pack_lua(lua_State *L)
+{
+    const char *path = check_text(L, 1, "a path");
+    Error error;
+    error_begin(&error);
+    Box *box = push_box(L, PACK_TYPE);
+    EspdlPack *pack = espdl_pack_load(path, &error);
+    if (!pack) return raise_error(L, &error);
+    box->object = pack;
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, pack->container);
+    lua_setfield(L, -2, "container");
+    lua_pushboolean(L, pack->container[0] == 'P');
+    lua_setfield(L, -2, "packed");
+    if (pack->version) {
+        lua_pushstring(L, pack->version);
+        lua_setfield(L, -2, "version");
+    }
+    lua_createtable(L, pack->count, 0);
+    for (int i = 0; i < pack->count; i++) {
+        lua_pushstring(L, pack->entries[i].name);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_setfield(L, -2, "models");
+    return 1;
+}
+
+/* pack_bytes(paths, format): the bytes of a package. */
+static int pack_bytes_lua(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    const char *format = check_text(L, 2, "a format");
+    int count = (int)luaL_len(L, 1);
+    const char **paths = push_memory(L, (size_t)(count + 1) * sizeof *paths);
+    for (int i = 0; i < count; i++) {
+        lua_rawgeti(L, 1, i + 1); /* the table keeps the text */
+        paths[i] = check_text(L, -1, "a path");
+        lua_pop(L, 1);
+    }
+    Error error;
+    error_begin(&error);
+    Text *text = push_text(L);
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    if (!espdl_pack_write(paths, count, format, &bytes, &size, &error)) return raise_error(L, &error);
+    text_add_bytes(text, bytes, size);
+    memory_free(bytes);
+    return finish_text(L, text);
+}
+
 static int text_lua(lua_State *L)
 {
-    const EspdlModel *model = check_box(L, 1, MODEL_TYPE, "a model");
+    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
     Error error;
     error_begin(&error);
     Text *text = push_text(L);
@@ -50,7 +112,7 @@ static int text_lua(lua_State *L)
 
 static int verify_lua(lua_State *L)
 {
-    const EspdlModel *model = check_box(L, 1, MODEL_TYPE, "a model");
+    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
     const char *target = luaL_optstring(L, 2, NULL);
     Error error;
     error_begin(&error);
@@ -163,7 +225,7 @@ static void push_attributes(lua_State *L, const EspdlNode *node)
 /* data(model, "test_inputs" | "test_outputs" | "initializers", i): the numbers of one tensor, as a list. */
 static int data_lua(lua_State *L)
 {
-    const EspdlModel *model = check_box(L, 1, MODEL_TYPE, "a model");
+    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
     const char *kind = check_text(L, 2, "a kind of tensor");
     bool input = strcmp(kind, "test_inputs") == 0, output = strcmp(kind, "test_outputs") == 0;
     const EspdlTensor *list = input ? model->test_inputs : output ? model->test_outputs : model->initializers;
@@ -194,7 +256,7 @@ static int data_lua(lua_State *L)
 
 static int table_lua(lua_State *L)
 {
-    const EspdlModel *model = check_box(L, 1, MODEL_TYPE, "a model");
+    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
     lua_createtable(L, 0, 10);
     lua_pushstring(L, model->container);
     lua_setfield(L, -2, "container");
@@ -251,9 +313,10 @@ static int table_lua(lua_State *L)
 
 void open_espdl(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"load", load_lua},   {"text", text_lua}, {"verify", verify_lua},
-                                         {"table", table_lua}, {"data", data_lua}, {NULL, NULL}};
-    make_type(L, MODEL_TYPE, NULL, NULL, model_release);
+    static const luaL_Reg functions[] = {{"load", load_lua}, {"text", text_lua}, {"verify", verify_lua},         {"table", table_lua},
+                                         {"data", data_lua}, {"pack", pack_lua}, {"pack_bytes", pack_bytes_lua}, {NULL, NULL}};
+    make_type(L, PACK_TYPE, NULL, NULL, pack_release);
+    make_type(L, ESPDL_TYPE, NULL, NULL, model_release);
     make_type(L, FINDINGS_TYPE, NULL, NULL, findings_release);
     luaL_newlib(L, functions);
 }

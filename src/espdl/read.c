@@ -433,7 +433,7 @@ static size_t read_header(const uint8_t *bytes, size_t count, const char *where,
 {
     size_t header = count >= 12 && memcmp(bytes, "EDL2", 4) == 0 ? 16 : count >= 12 && memcmp(bytes, "EDL1", 4) == 0 ? 12 : 0;
     if (count >= 4 && memcmp(bytes, "PDL", 3) == 0)
-        return fail(error, where, "unpack it and give one of the .espdl files in it", "this is a package of several .espdl files");
+        return fail(error, where, "say which of its models is meant", "this is a package of several .espdl files");
     if (!header || count < header)
         return fail(error, where, "give a file that ESP-PPQ or espq exported", "this is not a .espdl file: it does not start with EDL2");
     uint32_t encrypted, length_word;

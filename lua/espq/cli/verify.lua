@@ -2,11 +2,13 @@
 local options = require "espq.cli.options"
 
 return function(arguments)
-   local words, given = options.parse({ usage = "verify M.espdl [--target T] [--json]",
+   local words, given = options.parse({ usage = "verify M.espdl [--target T] [--model NAME] [--json]",
          help = "what the chip would refuse or compute wrongly; exit code 1 when there is an error",
-                                        words = 1 }, { { "--target", value = "T", help = "judge for this chip" }, { "--json", help = "as JSON" } }, arguments)
+                                        words = 1 },
+                                      { { "--target", value = "T", help = "judge for this chip" }, { "--model", value = "NAME", help = "which one of a package" },
+                                        { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
-   local findings, fine = require("espq").verify(words[1], { target = given.target })
+   local findings, fine = require("espq").verify(words[1], { target = given.target, model = given.model })
    if given.json then
       local json = require "espq.json"
       io.stdout:write(json.encode(json.list(findings), 2), "\n")
