@@ -5,7 +5,8 @@ return function(arguments)
    local words, given = options.parse({ usage = "verify M.espdl [--target T] [--model NAME] [--json]",
          help = "what the chip would refuse or compute wrongly; exit code 1 when there is an error",
                                         words = 1 },
-                                      { { "--target", value = "T", help = "judge for this chip" }, { "--model", value = "NAME", help = "which one of a package" },
+                                      { { "--target", value = "T", help = "judge for this chip" },
+                                        { "--model", value = "NAME", help = "which one of a package" },
                                         { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
    local findings, fine = require("espq").verify(words[1], { target = given.target, model = given.model })
