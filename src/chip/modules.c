@@ -4,6 +4,8 @@
 #include "chip/module.h"
 
 static const ChipModule *const families[] = {
+    chip_conv_modules,
+    chip_pool_modules,
     NULL,
 };
 
