@@ -82,24 +82,112 @@ static size_t conv_packed_floats(const ConvF32 *given)
     }
 }
 
-static uint32_t conv_pack(const ConvF32 *given, const float *weights, float *packed)
+typedef struct ConvPackTask {
+    const ConvF32 *conv;
+    const float *weights;
+    const WeightSteps *steps;
+    float *packed;
+    int64_t tiles, depth;
+    bool dense; /* steps of the sum lie one behind the other */
+} ConvPackTask;
+
+/* Where the weights of each step of the sum are, one after the other. */
+typedef struct StepWalk {
+    const ConvF32 *conv;
+    const WeightSteps *steps;
+    const float *plane;
+    int i, j;
+} StepWalk;
+
+static inline const float *next_step(StepWalk *walk)
+{
+    const float *at = walk->plane + walk->i * walk->steps->row + walk->j * walk->steps->column;
+    if (++walk->j == walk->conv->kernel[1]) {
+        walk->j = 0;
+        if (++walk->i == walk->conv->kernel[0]) {
+            walk->i = 0;
+            walk->plane += walk->steps->in;
+        }
+    }
+    return at;
+}
+
+/* [tile of output channels][k][TILE_ROWS] */
+static void conv_pack_tiles(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ConvPackTask *task = context;
+    const ConvF32 *conv = task->conv;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t first = i % task->tiles * TILE_ROWS, rows = least(TILE_ROWS, conv->channels_out - first), out = task->steps->out;
+        const float *from = task->weights + i / task->tiles * task->steps->group + first * out;
+        float *to = task->packed + i * task->depth * TILE_ROWS;
+        int64_t k = 0;
+        if (rows < TILE_ROWS) memset(to, 0, (size_t)(task->depth * TILE_ROWS) * sizeof *to);
+        if (task->dense) {
+            if (TILE_ROWS == 8 && rows == 8)
+                for (; k + 8 <= task->depth; k += 8)
+                    transpose_8x8(from + k, out, to + k * TILE_ROWS, TILE_ROWS);
+            for (; k < task->depth; k++)
+                for (int64_t r = 0; r < rows; r++)
+                    to[k * TILE_ROWS + r] = from[k + r * out];
+            continue;
+        }
+        StepWalk walk = {conv, task->steps, from, 0, 0};
+        for (; k < task->depth; k++, to += TILE_ROWS) {
+            const float *step = next_step(&walk);
+            if (out == 1 && rows == TILE_ROWS)
+                memcpy(to, step, TILE_ROWS * sizeof *to);
+            else
+                for (int64_t r = 0; r < rows; r++)
+                    to[r] = step[r * out];
+        }
+    }
+}
+
+/* As a matrix [k][output channel], in panels, of a kernel whose steps do not lie at one distance. */
+static void conv_pack_panels(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ConvPackTask *task = context;
+    const ConvF32 *conv = task->conv;
+    int64_t panels = panels_of(conv->channels_out), out = task->steps->out;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t first = i % panels * PANEL, columns = least(PANEL, conv->channels_out - first);
+        const float *from = task->weights + i / panels * task->steps->group + first * out;
+        float *to = task->packed + i * task->depth * PANEL;
+        if (columns < PANEL) memset(to, 0, (size_t)(task->depth * PANEL) * sizeof *to);
+        StepWalk walk = {conv, task->steps, from, 0, 0};
+        for (int64_t k = 0; k < task->depth; k++, to += PANEL) {
+            const float *step = next_step(&walk);
+            for (int64_t j = 0; j < columns; j++)
+                to[j] = step[j * out];
+        }
+    }
+}
+
+static uint32_t conv_pack(const ConvF32 *given, const float *weights, const WeightSteps *steps, float *packed)
 {
     const ConvF32 form = conv_plainest(given), *conv = &form;
     ConvAlgorithm algorithm = conv_choose(conv);
-    int64_t depth = conv_depth(conv), channels = conv->channels_out;
-    if (algorithm == CONV_DEPTHWISE) memcpy(packed, weights, (size_t)(conv->groups * channels * depth) * sizeof *packed);
-    for (int group = 0; group < conv->groups && algorithm != CONV_DEPTHWISE; group++, weights += channels * depth) {
-        if (algorithm != CONV_PIXELS && algorithm != CONV_LINES) {
-            matmul_pack(depth, channels, weights, 1, depth, packed);
-            packed += matmul_packed_floats(depth, channels);
-            continue;
-        }
-        for (int64_t channel = 0; channel < channels; channel += TILE_ROWS) {
-            int64_t rows = least(TILE_ROWS, channels - channel);
+    int64_t depth = conv_depth(conv), channels = conv->channels_out, taps = (int64_t)conv->kernel[0] * conv->kernel[1];
+    /* Weights stand as they were given: rows and columns as before they changed places. */
+    ConvPackTask task = {.conv = given, .weights = weights, .steps = steps, .packed = packed, .depth = depth};
+    task.dense = (taps == 1 || (steps->column == 1 && steps->row == given->kernel[1])) && (conv->channels_in == 1 || steps->in == taps);
+    task.tiles = (channels + TILE_ROWS - 1) / TILE_ROWS;
+    if (algorithm == CONV_DEPTHWISE) {
+        for (int64_t channel = 0; channel < conv->groups * channels; channel++, packed += depth) {
+            StepWalk walk = {given, steps, weights + channel / channels * steps->group + channel % channels * steps->out, 0, 0};
             for (int64_t k = 0; k < depth; k++)
-                for (int64_t r = 0; r < TILE_ROWS; r++)
-                    *packed++ = r < rows ? weights[(channel + r) * depth + k] : 0.0f;
+                packed[k] = *next_step(&walk);
         }
+    } else if (algorithm == CONV_PIXELS || algorithm == CONV_LINES) {
+        threads_for(conv->groups * task.tiles, PACK_GRAIN / (depth * TILE_ROWS + 1) + 1, conv_pack_tiles, &task);
+    } else if (task.dense || taps == 1) {
+        for (int group = 0; group < conv->groups; group++, packed += matmul_packed_floats(depth, channels))
+            matmul_pack(depth, channels, weights + group * steps->group, task.dense ? 1 : steps->in, steps->out, packed);
+    } else {
+        threads_for(conv->groups * panels_of(channels), PACK_GRAIN / (depth * PANEL + 1) + 1, conv_pack_panels, &task);
     }
     return algorithm;
 }

@@ -79,9 +79,16 @@ size_t conv_f32_packed_bytes(const ConvF32 *conv)
     return (PACKED_HEADER_FLOATS + kernels()->conv_packed_floats(conv)) * sizeof(float);
 }
 
+WeightSteps dense_steps(const ConvF32 *conv)
+{
+    int64_t taps = (int64_t)conv->kernel[0] * conv->kernel[1], out = conv->channels_in * taps;
+    return (WeightSteps){conv->channels_out * out, out, taps, conv->kernel[1], 1};
+}
+
 void conv_f32_pack(const ConvF32 *conv, const float *weights, float *packed)
 {
-    uint32_t algorithm = kernels()->conv_pack(conv, weights, packed + PACKED_HEADER_FLOATS);
+    WeightSteps steps = dense_steps(conv);
+    uint32_t algorithm = kernels()->conv_pack(conv, weights, &steps, packed + PACKED_HEADER_FLOATS);
     set_packed_header(packed, kernel_variant(), algorithm);
 }
 

@@ -34,6 +34,8 @@
 #include "kernel/arithmetic_avx2.h"
 #include "kernel/elementwise.h"
 #include "kernel/statistics.h"
+#include "kernel/weight_gradient.h"
+#include "kernel/gradient_blocks.h"
 /* clang-format on */
 
 const Kernels kernels_avx2 = {
@@ -58,5 +60,9 @@ const Kernels kernels_avx2 = {
     tanh_run,
     erf_run,
     relu_run,
+    weight_gradient_run,
+    block_sum_run,
+    range_gradient_run,
+    fake_quantize_gradient_run,
 };
 #endif

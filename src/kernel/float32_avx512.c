@@ -40,6 +40,8 @@
 #include "kernel/arithmetic_avx512.h"
 #include "kernel/elementwise.h"
 #include "kernel/statistics.h"
+#include "kernel/weight_gradient.h"
+#include "kernel/gradient_blocks.h"
 /* clang-format on */
 
 const Kernels kernels_avx512 = {
@@ -64,5 +66,9 @@ const Kernels kernels_avx512 = {
     tanh_run,
     erf_run,
     relu_run,
+    weight_gradient_run,
+    block_sum_run,
+    range_gradient_run,
+    fake_quantize_gradient_run,
 };
 #endif

@@ -8,9 +8,15 @@ static size_t conv_packed_floats(const ConvF32 *conv)
     return (size_t)conv->groups * conv->channels_out * conv->channels_in * conv->kernel[0] * conv->kernel[1];
 }
 
-static uint32_t conv_pack(const ConvF32 *conv, const float *weights, float *packed)
+static uint32_t conv_pack(const ConvF32 *conv, const float *weights, const WeightSteps *steps, float *packed)
 {
-    memcpy(packed, weights, conv_packed_floats(conv) * sizeof *packed);
+    for (int64_t plane = 0; plane < (int64_t)conv->groups * conv->channels_out * conv->channels_in; plane++) {
+        int64_t in = plane % conv->channels_in, out = plane / conv->channels_in;
+        const float *from = weights + out / conv->channels_out * steps->group + out % conv->channels_out * steps->out + in * steps->in;
+        for (int i = 0; i < conv->kernel[0]; i++)
+            for (int j = 0; j < conv->kernel[1]; j++)
+                *packed++ = from[i * steps->row + j * steps->column];
+    }
     return 0;
 }
 
@@ -61,4 +67,8 @@ const Kernels kernels_plain = {
     plain_tanh,
     plain_erf,
     plain_relu,
+    conv_f32_weight_gradient_reference,
+    plain_block_sum,
+    plain_range_gradient,
+    plain_fake_quantize_gradient,
 };

@@ -2,6 +2,7 @@
 #ifndef ESPQ_KERNEL_PLAIN_H
 #define ESPQ_KERNEL_PLAIN_H
 
+#include "kernel/gradient.h"
 #include "kernel/variants.h"
 
 #define NOISE_BLOCK 4096
@@ -29,5 +30,17 @@ void plain_swish(const float *x, float *y, int64_t count);
 void plain_tanh(const float *x, float *y, int64_t count);
 void plain_erf(const float *x, float *y, int64_t count);
 void plain_relu(const float *x, float *y, int64_t count);
+
+#define GRADIENT_BLOCK 4096
+#define GRADIENT_LANES 16 /* element i of a block is added to lane i % 16; lanes are added in halves, as those of NOISE_BLOCK */
+
+float plain_lanes_sum(const float lanes[GRADIENT_LANES]);
+float plain_block_sum(const float *x, int64_t count);
+void plain_range_gradient(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
+float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
+                                   Rounding rounding);
+/* Adds elements 0 … to the lanes. */
+void plain_fake_quantize_lanes(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
+                               Rounding rounding, float lanes[GRADIENT_LANES]);
 
 #endif

@@ -14,23 +14,57 @@ static size_t matmul_packed_floats(int64_t k, int64_t n)
     return (size_t)(panels_of(n) * k * PANEL);
 }
 
+typedef struct PackTask {
+    const float *from;
+    float *packed;
+    int64_t depth, count, row_stride, column_stride; /* count: columns of b */
+} PackTask;
+
+/* to[i][j] = from[i * 1][j * column_stride]: columns that lie together, eight by eight. */
+static void pack_columns(const float *from, int64_t depth, int64_t columns, int64_t column_stride, float *to, int64_t to_row)
+{
+    int64_t whole_i = depth / 8 * 8, whole_j = columns / 8 * 8;
+    for (int64_t j = 0; j < whole_j; j += 8)
+        for (int64_t i = 0; i < whole_i; i += 8)
+            transpose_8x8(from + j * column_stride + i, column_stride, to + i * to_row + j, to_row);
+    for (int64_t j = 0; j < columns; j++)
+        for (int64_t i = j < whole_j ? whole_i : 0; i < depth; i++)
+            to[i * to_row + j] = from[j * column_stride + i];
+}
+
+static void pack_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const PackTask *task = context;
+    int64_t depth = task->depth;
+    for (int64_t panel = begin; panel < end; panel++) {
+        int64_t first = panel * PANEL, columns = least(PANEL, task->count - first);
+        const float *from = task->from + first * task->column_stride;
+        float *to = task->packed + panel * depth * PANEL;
+        if (task->column_stride == 1) {
+            for (int64_t i = 0; i < depth; i++) {
+                memcpy(to + i * PANEL, from + i * task->row_stride, (size_t)columns * sizeof *to);
+                memset(to + i * PANEL + columns, 0, (size_t)(PANEL - columns) * sizeof *to);
+            }
+            continue;
+        }
+        if (columns < PANEL) memset(to, 0, (size_t)(depth * PANEL) * sizeof *to);
+        if (task->row_stride == 1) {
+            pack_columns(from, depth, columns, task->column_stride, to, PANEL);
+            continue;
+        }
+        for (int64_t i = 0; i < depth; i++)
+            for (int64_t j = 0; j < columns; j++)
+                to[i * PANEL + j] = from[i * task->row_stride + j * task->column_stride];
+    }
+}
+
+#define PACK_GRAIN 65536 /* floats that are worth a thread */
+
 static void matmul_pack(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed)
 {
-    for (int64_t first = 0; first < n; first += PANEL, packed += k * PANEL) {
-        int64_t columns = least(PANEL, n - first);
-        const float *from = b + first * column_stride;
-        if (column_stride == 1) {
-            for (int64_t i = 0; i < k; i++) {
-                memcpy(packed + i * PANEL, from + i * row_stride, (size_t)columns * sizeof *packed);
-                memset(packed + i * PANEL + columns, 0, (size_t)(PANEL - columns) * sizeof *packed);
-            }
-        } else {
-            if (columns < PANEL) memset(packed, 0, (size_t)(k * PANEL) * sizeof *packed);
-            for (int64_t j = 0; j < columns; j++)
-                for (int64_t i = 0; i < k; i++)
-                    packed[i * PANEL + j] = from[i * row_stride + j * column_stride];
-        }
-    }
+    PackTask task = {b, packed, k, n, row_stride, column_stride};
+    threads_for(panels_of(n), PACK_GRAIN / (k * PANEL + 1) + 1, pack_body, &task);
 }
 
 typedef struct MatmulTask {

@@ -13,9 +13,17 @@ typedef struct PackedHeader {
     uint32_t algorithm; /* of that variant's own choosing */
 } PackedHeader;
 
+/* Where a convolution finds its weights: floats from one group, output channel, input channel, row, column of the kernel to the next.
+ * The gradient to the input is a convolution by weights that stand the other way round. */
+typedef struct WeightSteps {
+    int64_t group, out, in, row, column;
+} WeightSteps;
+WeightSteps dense_steps(const ConvF32 *conv);
+
 typedef struct Kernels {
-    size_t (*conv_packed_floats)(const ConvF32 *conv);                               /* without the header */
-    uint32_t (*conv_pack)(const ConvF32 *conv, const float *weights, float *packed); /* returns the algorithm */
+    size_t (*conv_packed_floats)(const ConvF32 *conv); /* without the header */
+    /* returns the algorithm */
+    uint32_t (*conv_pack)(const ConvF32 *conv, const float *weights, const WeightSteps *steps, float *packed);
     void (*conv)(const ConvF32 *conv, uint32_t algorithm, const float *x, const float *packed, const float *bias, float *y);
     size_t (*matmul_packed_floats)(int64_t k, int64_t n);
     void (*matmul_pack)(int64_t k, int64_t n, const float *b, int64_t row_stride, int64_t column_stride, float *packed);
@@ -40,6 +48,13 @@ typedef struct Kernels {
     void (*tanh)(const float *x, float *y, int64_t count);
     void (*erf)(const float *x, float *y, int64_t count);
     void (*relu)(const float *x, float *y, int64_t count);
+
+    /* gradient.h */
+    void (*weight_gradient)(const ConvF32 *conv, const float *x, const float *dy, float *dw);
+    float (*block_sum)(const float *x, int64_t count); /* of GRADIENT_BLOCK at most; one thread's share, as those below */
+    void (*range_gradient)(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
+    float (*fake_quantize_gradient)(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
+                                    Rounding rounding);
 } Kernels;
 
 const Kernels *kernels_of(KernelVariant variant); /* NULL when this processor or this build lacks it */

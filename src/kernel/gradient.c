@@ -1,0 +1,308 @@
+/* The public face of gradient.h: convolutions back to the input by the forward kernels, and shares of the rest for threads. */
+#include "kernel/gradient.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/threads.h"
+#include "kernel/plain.h"
+
+#define GRAIN 32768 /* elements a thread takes at least */
+
+/* ---- convolution to the input ---- */
+
+/* With strides, the inputs whose coordinate is `phase` modulo the stride are reached by every stride-th tap only: a convolution of dy by
+ * those taps, from the last to the first. `first` is the least of them, `every` the next one's distance. */
+typedef struct PhaseAxis {
+    int first, every, taps, count; /* count: inputs of the phase */
+    int dilation, pad;
+} PhaseAxis;
+
+static int greatest_divisor(int a, int b)
+{
+    return b ? greatest_divisor(b, a % b) : a;
+}
+
+static PhaseAxis phase_axis(const ConvF32 *conv, int axis, int phase)
+{
+    int stride = conv->stride[axis], dilation = conv->dilation[axis], divisor = greatest_divisor(stride, dilation);
+    PhaseAxis found = {.every = stride / divisor, .dilation = dilation / divisor};
+    found.count = conv->in[axis] > phase ? (conv->in[axis] - phase + stride - 1) / stride : 0;
+    while (found.first < conv->kernel[axis] && (phase + conv->pad[axis] - found.first * dilation) % stride != 0)
+        found.first++;
+    if (found.first >= conv->kernel[axis]) return found;
+    found.taps = (conv->kernel[axis] - 1 - found.first) / found.every + 1;
+    found.pad = (found.taps - 1) * found.dilation - (phase + conv->pad[axis] - found.first * dilation) / stride;
+    return found;
+}
+
+static ConvF32 phase_conv(const ConvF32 *conv, const PhaseAxis axes[2])
+{
+    ConvF32 back = {.batch = conv->batch, .groups = conv->groups, .channels_in = conv->channels_out, .channels_out = conv->channels_in};
+    for (int axis = 0; axis < 2; axis++) {
+        back.in[axis] = conv->out[axis];
+        back.out[axis] = axes[axis].count;
+        back.kernel[axis] = axes[axis].taps;
+        back.stride[axis] = 1;
+        back.dilation[axis] = axes[axis].dilation;
+        back.pad[axis] = axes[axis].pad;
+    }
+    return back;
+}
+
+/* More padding than the kernel reaches over: some of dy belongs to padding alone. Nothing real has it; the plain loops do it. */
+static bool reaches_less_than_padding(const ConvF32 *conv)
+{
+    for (int axis = 0; axis < 2; axis++)
+        for (int phase = 0; phase < conv->stride[axis]; phase++) {
+            PhaseAxis found = phase_axis(conv, axis, phase);
+            if (found.taps && found.count && found.pad < 0) return true;
+        }
+    return false;
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + 63) & ~(size_t)63;
+}
+
+static size_t phase_bytes(const ConvF32 *conv, const ConvF32 *back)
+{
+    bool strided = conv->stride[0] > 1 || conv->stride[1] > 1;
+    size_t floats = strided ? (size_t)back->batch * back->groups * back->channels_out * back->out[0] * back->out[1] : 0;
+    return round_up(conv_f32_packed_bytes(back)) + round_up(floats * sizeof(float));
+}
+
+size_t conv_f32_input_gradient_scratch_bytes(const ConvF32 *conv)
+{
+    size_t most = 64;
+    for (int i = 0; i < conv->stride[0]; i++)
+        for (int j = 0; j < conv->stride[1]; j++) {
+            PhaseAxis axes[2] = {phase_axis(conv, 0, i), phase_axis(conv, 1, j)};
+            if (!axes[0].taps || !axes[1].taps || !axes[0].count || !axes[1].count) continue;
+            ConvF32 back = phase_conv(conv, axes);
+            size_t bytes = phase_bytes(conv, &back);
+            if (bytes > most) most = bytes;
+        }
+    return most;
+}
+
+typedef struct SpreadTask {
+    const ConvF32 *conv, *back;
+    const float *from; /* NULL: zeros */
+    float *to;
+    int row, column, rows, columns; /* of the phase */
+} SpreadTask;
+
+/* Inputs of one phase to their places. */
+static void spread_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const SpreadTask *task = context;
+    const ConvF32 *conv = task->conv;
+    for (int64_t plane = begin; plane < end; plane++) {
+        const float *from = task->from ? task->from + plane * task->rows * task->columns : NULL;
+        for (int r = 0; r < task->rows; r++) {
+            float *to = task->to + (plane * conv->in[0] + task->row + (int64_t)r * conv->stride[0]) * conv->in[1] + task->column;
+            for (int c = 0; c < task->columns; c++)
+                to[(int64_t)c * conv->stride[1]] = from ? from[(int64_t)r * task->columns + c] : 0.0f;
+        }
+    }
+}
+
+static void input_gradient_phase(const ConvF32 *conv, int row, int column, const float *weights, const float *dy, float *dx, char *scratch)
+{
+    PhaseAxis axes[2] = {phase_axis(conv, 0, row), phase_axis(conv, 1, column)};
+    if (!axes[0].count || !axes[1].count) return;
+    ConvF32 back = phase_conv(conv, axes);
+    int64_t planes = (int64_t)conv->batch * conv->groups * conv->channels_in;
+    SpreadTask spread = {.conv = conv, .to = dx, .row = row, .column = column, .rows = axes[0].count, .columns = axes[1].count};
+    if (axes[0].taps && axes[1].taps) {
+        WeightSteps dense = dense_steps(conv);
+        WeightSteps steps = {dense.group, dense.in, dense.out, -axes[0].every * dense.row, -axes[1].every};
+        const float *last =
+            weights + (axes[0].first + axes[0].every * (axes[0].taps - 1)) * dense.row + axes[1].first + axes[1].every * (axes[1].taps - 1);
+        float *packed = (float *)(void *)scratch, *part = (float *)(void *)(scratch + round_up(conv_f32_packed_bytes(&back)));
+        bool strided = conv->stride[0] > 1 || conv->stride[1] > 1;
+        set_packed_header(packed, kernel_variant(), kernels()->conv_pack(&back, last, &steps, packed + PACKED_HEADER_FLOATS));
+        conv_f32(&back, dy, packed, NULL, strided ? part : dx, NULL);
+        if (!strided) return;
+        spread.from = part;
+    }
+    int64_t plane = (int64_t)spread.rows * spread.columns;
+    threads_for(planes, GRAIN / plane + 1, spread_body, &spread);
+}
+
+void conv_f32_input_gradient(const ConvF32 *conv, const float *weights, const float *dy, float *dx, void *scratch)
+{
+    if (reaches_less_than_padding(conv)) {
+        conv_f32_input_gradient_reference(conv, weights, dy, dx);
+        return;
+    }
+    for (int i = 0; i < conv->stride[0]; i++)
+        for (int j = 0; j < conv->stride[1]; j++)
+            input_gradient_phase(conv, i, j, weights, dy, dx, scratch);
+}
+
+void conv_f32_weight_gradient(const ConvF32 *conv, const float *x, const float *dy, float *dw)
+{
+    kernels()->weight_gradient(conv, x, dy, dw);
+}
+
+/* ---- sums ---- */
+
+typedef struct SumTask {
+    const Kernels *kernels;
+    const float *dy;
+    int64_t batch, channels, inner;
+    float *sums;
+} SumTask;
+
+static void sum_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const SumTask *task = context;
+    for (int64_t channel = begin; channel < end; channel++) {
+        float total = 0.0f;
+        for (int64_t image = 0; image < task->batch; image++) {
+            const float *plane = task->dy + (image * task->channels + channel) * task->inner;
+            for (int64_t i = 0; i < task->inner; i += GRADIENT_BLOCK) {
+                int64_t count = task->inner - i < GRADIENT_BLOCK ? task->inner - i : GRADIENT_BLOCK;
+                total += task->kernels->block_sum(plane + i, count);
+            }
+        }
+        task->sums[channel] = total;
+    }
+}
+
+void channel_sums_f32(const float *dy, int64_t batch, int64_t channels, int64_t inner, float *sums)
+{
+    SumTask task = {kernels(), dy, batch, channels, inner, sums};
+    threads_for(channels, GRAIN / (batch * inner + 1) + 1, sum_body, &task);
+}
+
+/* ---- matrix product ---- */
+
+size_t matmul_f32_gradient_scratch_bytes(int64_t m, int64_t n, int64_t k)
+{
+    size_t left = matmul_f32_packed_bytes(n, k), wide = matmul_f32_packed_bytes(m, n), tall = matmul_f32_packed_bytes(m, k);
+    size_t right = round_up(wide > tall ? wide : tall) + round_up((size_t)m * (size_t)(k > n ? k : n) * sizeof(float)) +
+                   round_up((size_t)k * (size_t)n * sizeof(float));
+    return left > right ? left : right;
+}
+
+void matmul_f32_left_gradient(int64_t m, int64_t n, int64_t k, const float *dy, const float *b, bool transposed, float *da, void *scratch)
+{
+    MatmulF32 product = {m, k, n, n, k, k};
+    matmul_f32_pack(n, k, b, transposed ? k : 1, transposed ? 1 : n, scratch);
+    matmul_f32_packed(&product, dy, scratch, NULL, da);
+}
+
+static void turn(const float *from, int64_t rows, int64_t columns, float *to)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            to[j * rows + i] = from[i * columns + j];
+}
+
+void matmul_f32_right_gradient(int64_t m, int64_t n, int64_t k, const float *a, const float *dy, bool transposed, float *db, void *scratch)
+{
+    /* db = a' * dy, or dy' * a when db is transposed: the left one is turned over, the right one packed. */
+    int64_t left = transposed ? n : k, right = transposed ? k : n;
+    const float *first = transposed ? dy : a, *second = transposed ? a : dy;
+    size_t wide = matmul_f32_packed_bytes(m, n), tall = matmul_f32_packed_bytes(m, k);
+    float *turned = (float *)(void *)((char *)scratch + round_up(wide > tall ? wide : tall));
+    float *part = (float *)(void *)((char *)turned + round_up((size_t)m * (size_t)(k > n ? k : n) * sizeof(float)));
+    for (int64_t row = 0; row < m || row == 0; row += GRADIENT_BLOCK) {
+        int64_t rows = m - row < GRADIENT_BLOCK ? m - row : GRADIENT_BLOCK;
+        MatmulF32 product = {left, right, rows, rows, right, right};
+        turn(first + row * left, rows, left, turned);
+        matmul_f32(&product, turned, second + row * right, NULL, row ? part : db, scratch);
+        for (int64_t i = 0; row && i < left * right; i++)
+            db[i] += part[i];
+    }
+}
+
+/* ---- elementwise ---- */
+
+typedef struct GradientTask {
+    const Kernels *kernels;
+    const float *x, *dy;
+    float *to;
+    int64_t count;
+    float inverse, scale, minimum, maximum;
+    Rounding rounding;
+    float *sums; /* one a block */
+} GradientTask;
+
+static void range_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const GradientTask *task = context;
+    task->kernels->range_gradient(task->x + begin, task->dy + begin, task->to + begin, end - begin, task->minimum, task->maximum);
+}
+
+void range_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float low, float high)
+{
+    GradientTask task = {.kernels = kernels(), .x = x, .dy = dy, .to = dx, .minimum = low, .maximum = high};
+    threads_for(count, GRAIN, range_body, &task);
+}
+
+static void scale_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const GradientTask *task = context;
+    task->kernels->fake_quantize(task->x + begin, task->to + begin, end - begin, task->inverse, task->scale, task->minimum, task->maximum,
+                                 task->rounding);
+}
+
+void fake_quantize_scale_f32(const float *x, float *y, int64_t count, float scale, int64_t minimum, int64_t maximum, Rounding rounding)
+{
+    GradientTask task = {.kernels = kernels(),
+                         .x = x,
+                         .to = y,
+                         .inverse = 1.0f / scale,
+                         .scale = scale,
+                         .minimum = (float)minimum,
+                         .maximum = (float)maximum,
+                         .rounding = rounding};
+    threads_for(count, GRAIN, scale_body, &task);
+}
+
+#define SUM_GROUP 256 /* blocks whose sums wait on the stack until they are added in order */
+
+static void fake_quantize_gradient_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const GradientTask *task = context;
+    for (int64_t block = begin; block < end; block++) {
+        int64_t first = block * GRADIENT_BLOCK, count = task->count - first < GRADIENT_BLOCK ? task->count - first : GRADIENT_BLOCK;
+        task->sums[block] = task->kernels->fake_quantize_gradient(task->x + first, task->dy + first, task->to ? task->to + first : NULL,
+                                                                  count, task->inverse, task->minimum, task->maximum, task->rounding);
+    }
+}
+
+double fake_quantize_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float scale, int64_t minimum, int64_t maximum,
+                                  Rounding rounding)
+{
+    float sums[SUM_GROUP];
+    double total = 0.0;
+    GradientTask task = {.kernels = kernels(),
+                         .inverse = 1.0f / scale,
+                         .minimum = (float)minimum,
+                         .maximum = (float)maximum,
+                         .rounding = rounding,
+                         .sums = sums};
+    for (int64_t first = 0; first < count; first += (int64_t)SUM_GROUP * GRADIENT_BLOCK) {
+        int64_t rest = count - first, most = (int64_t)SUM_GROUP * GRADIENT_BLOCK;
+        task.x = x + first;
+        task.dy = dy + first;
+        task.to = dx ? dx + first : NULL;
+        task.count = rest < most ? rest : most;
+        int64_t blocks = (task.count + GRADIENT_BLOCK - 1) / GRADIENT_BLOCK;
+        threads_for(blocks, GRAIN / GRADIENT_BLOCK, fake_quantize_gradient_body, &task);
+        for (int64_t block = 0; block < blocks; block++)
+            total += (double)sums[block];
+    }
+    return total;
+}

@@ -1,0 +1,257 @@
+/* Gradient of a convolution to its weights. A matrix product over pixels: rows are output channels (dy as it stands), columns are steps of
+ * the sum (input channel, row, column), for which x is gathered and turned into panels [pixel][PANEL] for TILE_DEPTH pixels at a time. With
+ * one input channel a group there is one column a tap, and vectors run along the pixels instead. A template, after convolution.h. */
+
+#define GRADIENT_ROWS 128 /* most output channels for which a panel of x is made once */
+
+typedef struct WeightGradientTask {
+    const ConvF32 *conv;
+    const float *x, *dy;
+    float *dw;
+    int64_t pixels, in_plane, depth, taps;
+    int64_t panels, chunks, chunk_rows;
+    bool pointwise;
+} WeightGradientTask;
+
+/* x under one tap for pixels [pixel, pixel + count). */
+static void gather_tap(const ConvF32 *conv, const float *plane, int i, int j, int64_t pixel, int64_t count, float *to)
+{
+    int row = (int)(pixel / conv->out[1]), column = (int)(pixel % conv->out[1]), stride = conv->stride[1];
+    while (count > 0) {
+        int length = (int)least(count, conv->out[1] - column);
+        int y = row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
+        int x = column * stride - conv->pad[1] + j * conv->dilation[1]; /* of the first */
+        int first = x >= 0 ? 0 : (-x + stride - 1) / stride, end = conv->in[1] <= x ? 0 : (conv->in[1] - x + stride - 1) / stride;
+        if (end > length) end = length;
+        if (y < 0 || y >= conv->in[0] || first >= end) first = end = 0;
+        const float *from = plane + (int64_t)y * conv->in[1] + x;
+        memset(to, 0, (size_t)first * sizeof *to);
+        if (stride == 1 && first < end)
+            memcpy(to + first, from + first, (size_t)(end - first) * sizeof *to);
+        else
+            for (int n = first; n < end; n++)
+                to[n] = from[(int64_t)n * stride];
+        memset(to + end, 0, (size_t)(length - end) * sizeof *to);
+        to += length;
+        count -= length;
+        row++;
+        column = 0;
+    }
+}
+
+/* Columns [first, first + columns) of x for `count` pixels; lines: room for PANEL lines of TILE_DEPTH. */
+static void gradient_panel(const WeightGradientTask *task, const float *x, int64_t first, int64_t columns, int64_t pixel, int64_t count,
+                           float *lines, float *panel)
+{
+    const ConvF32 *conv = task->conv;
+    int64_t width = (columns + 7) / 8 * 8, height = (count + 7) / 8 * 8;
+    if (task->pointwise && width == columns && height == count) {
+        const float *from = x + first * task->in_plane + pixel;
+        for (int64_t n = 0; n < width; n += 8)
+            for (int64_t p = 0; p < height; p += 8)
+                transpose_8x8(from + n * task->in_plane + p, task->in_plane, panel + p * PANEL + n, PANEL);
+        return;
+    }
+    for (int64_t n = 0; n < columns; n++) {
+        int64_t channel = (first + n) / task->taps, tap = (first + n) % task->taps;
+        const float *plane = x + channel * task->in_plane;
+        float *line = lines + n * TILE_DEPTH;
+        if (task->pointwise)
+            memcpy(line, plane + pixel, (size_t)count * sizeof *line);
+        else
+            gather_tap(conv, plane, (int)(tap / conv->kernel[1]), (int)(tap % conv->kernel[1]), pixel, count, line);
+        memset(line + count, 0, (size_t)(height - count) * sizeof *line);
+    }
+    memset(lines + columns * TILE_DEPTH, 0, (size_t)((width - columns) * TILE_DEPTH) * sizeof *lines);
+    for (int64_t n = 0; n < width; n += 8)
+        for (int64_t p = 0; p < height; p += 8)
+            transpose_8x8(lines + n * TILE_DEPTH + p, TILE_DEPTH, panel + p * PANEL + n, PANEL);
+}
+
+static void weight_gradient_piece(const WeightGradientTask *task, int64_t group, int64_t panel_index, int64_t row, int64_t rows)
+{
+    const ConvF32 *conv = task->conv;
+    _Alignas(64) float lines[PANEL * TILE_DEPTH];
+    _Alignas(64) float panel[PANEL * TILE_DEPTH];
+    _Alignas(64) float sums[GRADIENT_ROWS * PANEL];
+    _Alignas(64) float totals[GRADIENT_ROWS * PANEL];
+    int64_t first = panel_index * PANEL, columns = least(PANEL, task->depth - first), channel = group * conv->channels_out + row;
+    int vectors = vectors_of(columns);
+    memset(panel, 0, sizeof panel);
+    for (int64_t image = 0; image < conv->batch; image++) {
+        const float *x = task->x + (image * conv->groups + group) * conv->channels_in * task->in_plane;
+        const float *dy = task->dy + (image * conv->groups * conv->channels_out + channel) * task->pixels;
+        for (int64_t block = 0; block < task->pixels; block += GRADIENT_BLOCK) {
+            int64_t end = least(block + GRADIENT_BLOCK, task->pixels);
+            bool fresh = image == 0 && block == 0;
+            TileCall call = {.start = START_COLUMNS, .bias = no_bias, .a_row = task->pixels, .b = panel, .b_step = PANEL, .c_row = PANEL};
+            for (int64_t pixel = block; pixel < end; pixel += TILE_DEPTH) {
+                call.depth = least(TILE_DEPTH, end - pixel);
+                gradient_panel(task, x, first, columns, pixel, call.depth, lines, panel);
+                for (int64_t r = 0; r < rows; r += TILE_ROWS) {
+                    call.a = dy + r * task->pixels + pixel;
+                    call.c = (fresh ? totals : sums) + r * PANEL;
+                    tiles_rows[least(TILE_ROWS, rows - r) - 1][vectors - 1](&call);
+                }
+                call.start = START_SUM;
+            }
+            if (fresh) continue;
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t n = 0; n < columns; n++)
+                    totals[r * PANEL + n] += sums[r * PANEL + n];
+        }
+    }
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(task->dw + (channel + r) * task->depth + first, totals + r * PANEL, (size_t)columns * sizeof *totals);
+}
+
+static void weight_gradient_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const WeightGradientTask *task = context;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t chunk = i % task->chunks, panel = i / task->chunks % task->panels, group = i / task->chunks / task->panels;
+        int64_t row = chunk * task->chunk_rows;
+        weight_gradient_piece(task, group, panel, row, least(task->chunk_rows, task->conv->channels_out - row));
+    }
+}
+
+/* ---- one input channel a group ---- */
+
+#define TAP_VECTORS (GRADIENT_LANES / LANES) /* of the lanes of one tap */
+
+typedef struct DepthwiseGradientTask {
+    const ConvF32 *conv;
+    const float *x, *dy;
+    float *dw;
+    Band band;
+    int32_t distance[DEPTHWISE_TAPS];
+} DepthwiseGradientTask;
+
+/* Lanes of `taps` taps (a constant) over the rows of a band. */
+static inline __attribute__((always_inline)) void tap_lanes(const int taps, const DepthwiseGradientTask *task, const int32_t *distance,
+                                                            const float *band, const float *dy, int rows, float *lanes)
+{
+    int width = task->conv->out[1], whole = width / GRADIENT_LANES * GRADIENT_LANES;
+    Floats sum[9][TAP_VECTORS];
+#pragma GCC unroll 9
+    for (int t = 0; t < taps; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < TAP_VECTORS; v++)
+            sum[t][v] = v_zero();
+    for (int r = 0; r < rows; r++, dy += width, band += task->band.pitch) {
+        for (int column = 0; column < width; column += GRADIENT_LANES) {
+            Floats right[TAP_VECTORS];
+#pragma GCC unroll 2
+            for (int v = 0; v < TAP_VECTORS; v++) {
+                int64_t rest = width - column - v * LANES;
+                right[v] = column < whole ? v_load(dy + column + v * LANES)
+                           : rest <= 0    ? v_zero()
+                                          : v_load_masked(dy + column + v * LANES, (uint32_t)((1ull << least(rest, LANES)) - 1), v_zero());
+            }
+#pragma GCC unroll 9
+            for (int t = 0; t < taps; t++)
+#pragma GCC unroll 2
+                for (int v = 0; v < TAP_VECTORS; v++)
+                    sum[t][v] = v_fma(right[v], v_load(band + distance[t] + column + v * LANES), sum[t][v]);
+        }
+    }
+#pragma GCC unroll 9
+    for (int t = 0; t < taps; t++)
+#pragma GCC unroll 2
+        for (int v = 0; v < TAP_VECTORS; v++)
+            v_store(lanes + t * GRADIENT_LANES + v * LANES, sum[t][v]);
+}
+
+static void all_taps(const DepthwiseGradientTask *task, const float *band, const float *dy, int rows, float *lanes)
+{
+    int taps = task->conv->kernel[0] * task->conv->kernel[1];
+    const int32_t *distance = task->distance;
+    while (taps > 0) {
+        int done = taps >= 9 && TAP_VECTORS == 1 ? 9 : taps >= 5 ? 5 : taps >= 3 ? 3 : 1;
+        if (done == 9)
+            tap_lanes(9, task, distance, band, dy, rows, lanes);
+        else if (done == 5)
+            tap_lanes(5, task, distance, band, dy, rows, lanes);
+        else if (done == 3)
+            tap_lanes(3, task, distance, band, dy, rows, lanes);
+        else
+            tap_lanes(1, task, distance, band, dy, rows, lanes);
+        taps -= done;
+        distance += done;
+        lanes += done * GRADIENT_LANES;
+    }
+}
+
+static void depthwise_gradient_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const DepthwiseGradientTask *task = context;
+    const ConvF32 *conv = task->conv;
+    const Band *shape = &task->band;
+    int taps = conv->kernel[0] * conv->kernel[1];
+    int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], out_plane = (int64_t)conv->out[0] * conv->out[1];
+    int64_t channels = (int64_t)conv->groups * conv->channels_out, floats = conv->stride[0] * conv->stride[1] * shape->phase;
+    _Alignas(64) float band[LINES_FLOATS + GRADIENT_LANES];
+    float lanes[DEPTHWISE_TAPS * GRADIENT_LANES];
+    int filled = -1;
+    for (int64_t group = begin; group < end; group++) {
+        float *dw = task->dw + group * conv->channels_out * taps;
+        for (int64_t image = 0; image < conv->batch; image++) {
+            for (int index = 0; index < shape->bands; index++) {
+                int first = index * shape->rows, rows = (int)least(shape->rows, conv->out[0] - first);
+                if (filled != index) memset(band, 0, (size_t)(floats + GRADIENT_LANES) * sizeof *band);
+                filled = index;
+                fill_band(conv, shape, task->x + (image * conv->groups + group) * in_plane, index, band);
+                for (int n = 0; n < conv->channels_out; n++) {
+                    int64_t channel = group * conv->channels_out + n;
+                    all_taps(task, band, task->dy + (image * channels + channel) * out_plane + (int64_t)first * conv->out[1], rows, lanes);
+                    for (int t = 0; t < taps; t++) {
+                        float sum = plain_lanes_sum(lanes + t * GRADIENT_LANES);
+                        dw[n * taps + t] = image == 0 && index == 0 ? sum : dw[n * taps + t] + sum;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/* Bands are the blocks of the definition. False: one does not fit. */
+static bool depthwise_gradient(const ConvF32 *conv, const float *x, const float *dy, float *dw, double work)
+{
+    DepthwiseGradientTask task = {.conv = conv, .x = x, .dy = dy, .dw = dw};
+    if (conv->kernel[0] * conv->kernel[1] > DEPTHWISE_TAPS || conv->stride[0] > 8 || conv->stride[1] > 8) return false;
+    band_shape(conv, &task.band);
+    task.band.rows = (int)least(conv->out[0], conv->out[1] < GRADIENT_BLOCK ? GRADIENT_BLOCK / conv->out[1] : 1);
+    task.band.bands = (conv->out[0] + task.band.rows - 1) / task.band.rows;
+    task.band.phase = phase_floats(&task.band, task.band.rows) + GRADIENT_LANES;
+    if (conv->stride[0] * conv->stride[1] * task.band.phase > LINES_FLOATS) return false;
+    band_distances(conv, &task.band, task.distance);
+    threads_for(conv->groups, grain_of(conv->groups, work), depthwise_gradient_body, &task);
+    return true;
+}
+
+static void weight_gradient_run(const ConvF32 *conv, const float *x, const float *dy, float *dw)
+{
+    WeightGradientTask task = {.conv = conv, .x = x, .dy = dy, .dw = dw, .pointwise = conv_is_pointwise(conv)};
+    task.pixels = (int64_t)conv->out[0] * conv->out[1];
+    task.in_plane = (int64_t)conv->in[0] * conv->in[1];
+    task.taps = (int64_t)conv->kernel[0] * conv->kernel[1];
+    task.depth = conv_depth(conv);
+    double work = (double)conv->batch * conv->groups * conv->channels_out * (double)task.pixels * (double)task.depth;
+    if (conv->batch == 0 || task.pixels == 0) {
+        memset(dw, 0, (size_t)(conv->groups * conv->channels_out * task.depth) * sizeof *dw);
+        return;
+    }
+    if (conv->channels_in == 1) {
+        if (!depthwise_gradient(conv, x, dy, dw, work)) conv_f32_weight_gradient_reference(conv, x, dy, dw);
+        return;
+    }
+    task.panels = panels_of(task.depth);
+    int64_t pieces = conv->groups * task.panels, wanted = work < SMALL_WORK ? 1 : (4 * (int64_t)threads_count() + pieces - 1) / pieces;
+    task.chunk_rows = ((conv->channels_out + wanted - 1) / wanted + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
+    task.chunk_rows = least(task.chunk_rows, GRADIENT_ROWS);
+    task.chunks = (conv->channels_out + task.chunk_rows - 1) / task.chunk_rows;
+    pieces *= task.chunks;
+    threads_for(pieces, grain_of(pieces, work), weight_gradient_body, &task);
+}
