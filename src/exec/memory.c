@@ -101,8 +101,11 @@ static void find_lives(Program *program)
             value->last = i;
         }
     }
-    for (int i = 0; i < program->value_count; i++)
-        if (program->values[i].wanted) program->values[i].last = program->step_count;
+    for (int i = 0; i < program->value_count; i++) {
+        ProgramValue *value = &program->values[i];
+        if (value->held > value->last) value->last = value->held;
+        if (value->wanted) value->last = program->step_count;
+    }
 }
 
 /* May the step write its output where its input lies? Nobody else needs the input any more, and no watcher will be shown it. */

@@ -23,6 +23,7 @@ typedef struct ProgramValue {
     bool outside;    /* lies outside the arena (given, wanted, kept) */
     int first, last; /* steps: written, last read */
     int home;        /* the value whose place it takes over (OPERATOR_IN_PLACE), or itself */
+    int held;        /* a step that needs it though no input says so; 0: none */
     int until;       /* of a home: last step that needs the place */
     size_t offset;   /* in the arena, in bytes of a piece times the pieces of the arena */
 } ProgramValue;

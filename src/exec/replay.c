@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "exec/frame.h"
+#include "exec/sums.h"
 
 #define TOGETHER 5 /* more pieces side by side would leave the caches */
 
@@ -35,7 +36,8 @@ struct Replay {
     int group;              /* pieces kept at a time */
     int together;           /* pieces replayed side by side, so that weights are read once for all of them */
     size_t *offsets;        /* one a value: where a replay writes it in a stage's arena */
-    size_t arena_bytes, copies_offset;
+    size_t arena_bytes, copies_offset, sums_offset;
+    Sums sums;
     int widest; /* most ends of a step */
     Stage *stages;
     int stage_count;
@@ -77,23 +79,51 @@ static void keep_inputs(Replay *replay, const ProgramStep *step, const bool *cha
     }
 }
 
+/* Is a step behind the layer run again? */
+static bool reached(const Replay *replay, int index, const bool *changed)
+{
+    if (replay->sums.skipped[index]) return false;
+    const Sum *sum = replay->sums.of_step[index];
+    return sum ? sum_touched(sum, changed) : touched(&replay->program->steps[index], changed);
+}
+
+/* What a step behind the layer reads unchanged. */
+static void keep_unchanged(Replay *replay, int index, const bool *changed)
+{
+    Sum *sum = replay->sums.of_step[index];
+    if (!sum) {
+        keep_inputs(replay, &replay->program->steps[index], changed);
+        return;
+    }
+    for (int i = 0; i < sum->part_count; i++)
+        if (!changed[sum->parts[i].value]) sum->parts[i].kept = true;
+}
+
+static bool find_sums(Replay *replay, Error *error)
+{
+    const Program *program = replay->program;
+    for (int i = 0; i < replay->layer_count; i++) {
+        replay->layer_steps[i] = -1;
+        for (int k = 0; k < program->step_count && replay->layer_steps[i] < 0; k++)
+            if (program->steps[k].node == replay->layers[i]) replay->layer_steps[i] = k;
+    }
+    return sums_find(&replay->sums, replay->program, replay->layer_steps, replay->layer_count, error);
+}
+
 static bool find_kept(Replay *replay, Error *error)
 {
     const Program *program = replay->program;
     bool *changed = memory_new_array((size_t)program->value_count + 1, sizeof *changed);
     if (!changed) return fail_memory(error, (size_t)program->value_count);
     for (int i = 0; i < replay->layer_count; i++) {
-        int first = -1;
-        for (int k = 0; k < program->step_count && first < 0; k++)
-            if (program->steps[k].node == replay->layers[i]) first = k;
-        replay->layer_steps[i] = first;
+        int first = replay->layer_steps[i];
         if (first < 0) continue;
         memset(changed, 0, (size_t)program->value_count);
         keep_inputs(replay, &program->steps[first], changed);
         mark_outputs(&program->steps[first], changed);
         for (int k = first + 1; k < program->step_count; k++) {
-            if (!touched(&program->steps[k], changed)) continue;
-            keep_inputs(replay, &program->steps[k], changed);
+            if (!reached(replay, k, changed)) continue;
+            keep_unchanged(replay, k, changed);
             mark_outputs(&program->steps[k], changed);
         }
     }
@@ -122,7 +152,8 @@ static bool lay_out(Replay *replay, Error *error)
         if (bytes > copies) copies = bytes;
     }
     replay->copies_offset = round_up(program->arena_bytes);
-    replay->arena_bytes = replay->copies_offset + copies;
+    replay->sums_offset = replay->copies_offset + copies;
+    replay->arena_bytes = replay->sums_offset + round_up(replay->sums.memory_bytes);
     for (int i = 0; i < program->value_count; i++) {
         ProgramValue *value = &program->values[i];
         if (!replay->kept[i] || value->outside) continue;
@@ -130,6 +161,13 @@ static bool lay_out(Replay *replay, Error *error)
         replay->kept_offset[i] = replay->kept_bytes;
         replay->kept_bytes += round_up(value->bytes);
     }
+    for (int i = 0; i < replay->sums.count; i++)
+        for (int k = 0; k < replay->sums.items[i].part_count; k++) {
+            SumPart *part = &replay->sums.items[i].parts[k];
+            if (!part->kept) continue;
+            part->kept_offset = replay->kept_bytes;
+            replay->kept_bytes += round_up(replay->sums.items[i].bytes);
+        }
     return program_settle(program, error);
 }
 
@@ -247,6 +285,7 @@ static bool make_layers(Replay *replay, Error *error)
     if (failed) *error = preparation.errors[failed - 1];
     memory_free(preparation.errors);
     replay->scratch_bytes = replay->program->scratch_bytes;
+    if (replay->sums.scratch_bytes > replay->scratch_bytes) replay->scratch_bytes = replay->sums.scratch_bytes;
     for (int i = 0; i < replay->layer_count; i++)
         if (replay->simulated[i].prepare.scratch_bytes > replay->scratch_bytes)
             replay->scratch_bytes = replay->simulated[i].prepare.scratch_bytes;
@@ -305,8 +344,8 @@ Replay *replay_new(Graph *graph, const ReplayOptions *options, const Shape *shap
     }
     PlanOptions plan = {.mode = EXEC_FLOAT, .exact = options->exact, .approximate = may_approximate(graph)};
     replay->program = program_new(graph, &plan, shapes, error);
-    if (replay->program && make_tables(replay, options, error) && find_kept(replay, error) && lay_out(replay, error) &&
-        make_memory(replay, options->memory_limit, error) && make_layers(replay, error))
+    if (replay->program && make_tables(replay, options, error) && find_sums(replay, error) && find_kept(replay, error) &&
+        lay_out(replay, error) && make_memory(replay, options->memory_limit, error) && make_layers(replay, error))
         return replay;
     replay_free(replay);
     return NULL;
@@ -330,6 +369,7 @@ void replay_free(Replay *replay)
     memory_free(replay->kept_offset);
     memory_free(replay->offsets);
     memory_free(replay->memory);
+    sums_free(&replay->sums);
     program_free(replay->program);
     memory_free(replay);
 }
@@ -355,6 +395,29 @@ static char *kept_data(const Job *job, int value, int piece)
     return base + (info->batched ? (size_t)piece * info->bytes : 0);
 }
 
+/* Where a part's result lies: kept ones in the kept memory, else with the stage's own. small: before it is enlarged. */
+static char *part_data(const Job *job, const Stage *stage, const Sum *sum, int part, int piece, bool kept, char **small)
+{
+    const Replay *replay = job->replay;
+    size_t together = (size_t)replay->together;
+    char *own = stage->arena + replay->sums_offset * together;
+    if (small) *small = own;
+    if (kept) return replay->memory + sum->parts[part].kept_offset * (size_t)replay->group + (size_t)piece * sum->bytes;
+    return own + (sum->small_bytes + (size_t)part * sum->bytes) * together;
+}
+
+/* The float walk makes sums as replays do, so that what a layer does not change comes out bit by bit. */
+static void walk_sum(const Job *job, Frame *frame, const Sum *sum, int piece, const Stage *stage)
+{
+    char *parts[sum->part_count], *small;
+    for (int i = 0; i < sum->part_count; i++) {
+        const SumPart *part = &sum->parts[i];
+        parts[i] = part_data(job, stage, sum, i, piece, part->kept, &small);
+        sum_part_run(frame->program, sum, part, 1, frame->tensors[part->value].data, parts[i], small, stage->scratch);
+    }
+    sum_add(frame->program, sum, 1, parts, frame->tensors[sum->output].data);
+}
+
 static void walk_pieces(void *context, int64_t begin, int64_t end, int thread)
 {
     Job *job = context;
@@ -368,7 +431,10 @@ static void walk_pieces(void *context, int64_t begin, int64_t end, int thread)
         for (int i = 0; i < program->step_count; i++) {
             if (cancel_requested()) atomic_store(&job->stopped, true);
             if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return;
-            frame_run(frame, &program->steps[i], i, (int)piece);
+            if (replay->sums.of_step[i])
+                walk_sum(job, frame, replay->sums.of_step[i], (int)piece, &replay->stages[thread]);
+            else
+                frame_run(frame, &program->steps[i], i, (int)piece);
         }
     }
 }
@@ -453,6 +519,19 @@ static void run_step(const Job *job, Stage *stage, const ProgramStep *step, int 
         run_pieces(job, stage, step, piece + i, together);
 }
 
+static void run_sum(const Job *job, Stage *stage, const Sum *sum, int piece, int count)
+{
+    const Program *program = job->replay->program;
+    char *parts[sum->part_count], *small;
+    for (int i = 0; i < sum->part_count; i++) {
+        const SumPart *part = &sum->parts[i];
+        bool changed = stage->changed[part->value];
+        parts[i] = part_data(job, stage, sum, i, piece, !changed, &small);
+        if (changed) sum_part_run(program, sum, part, count, changed_data(job, stage, part->value, piece), parts[i], small, stage->scratch);
+    }
+    sum_add(program, sum, count, parts, changed_data(job, stage, sum->output, piece));
+}
+
 /* The form of a wanted value that no replay changed. */
 static char *float_data(const Job *job, int value, int piece)
 {
@@ -487,10 +566,13 @@ static bool replay_pieces(Job *job, Stage *stage, int layer, int piece, int coun
     memset(stage->changed, 0, (size_t)program->value_count);
     for (int i = first < 0 ? program->step_count : first; i < program->step_count; i++) {
         const ProgramStep *step = i == first ? &job->replay->simulated[layer] : &program->steps[i];
-        if (i > first && !touched(step, stage->changed)) continue;
+        if (i > first && !reached(job->replay, i, stage->changed)) continue;
         if (cancel_requested()) atomic_store(&job->stopped, true);
         if (atomic_load_explicit(&job->stopped, memory_order_relaxed)) return false;
-        run_step(job, stage, step, piece, count);
+        if (i > first && job->replay->sums.of_step[i])
+            run_sum(job, stage, job->replay->sums.of_step[i], piece, count);
+        else
+            run_step(job, stage, step, piece, count);
         mark_outputs(step, stage->changed);
     }
     for (int i = 0; i < count; i++)

@@ -352,7 +352,7 @@ const Operator op_concat = {
     .attributes = {{"axis", ATTRIBUTE_INT, .required = true}},
     .infer = concat_infer,
     .run = concat_run,
-    .flags = OPERATOR_QUANTIZABLE,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_JOINS,
     .align = ALIGN_CONCAT,
     .layout = LAYOUT_CONCAT,
     .module = MODULE_ALL,

@@ -348,6 +348,12 @@ static void resize_run(const Run *run)
                 state->linear ? linear_part : nearest_part, &task);
 }
 
+/* With sizes given, an axis of channels would be among them. */
+static bool resize_repeats(const Node *node)
+{
+    return !strcmp(node_string(node, "mode", "nearest"), "nearest") && !(node->input_count > 3 && node->inputs[3]);
+}
+
 const Operator op_resize = {
     .name = "Resize",
     .help = "Enlarge or shrink the spatial axes, nearest or linear. 8 bits only on the chip.",
@@ -373,6 +379,7 @@ const Operator op_resize = {
     .prepare = resize_prepare,
     .release = resize_release,
     .run = resize_run,
+    .repeats = resize_repeats,
     .flags = OPERATOR_QUANTIZABLE,
     .float_inputs = 1u << 1 | 1u << 2 | 1u << 3,
     .align = ALIGN_RESIZE,
