@@ -68,12 +68,14 @@ local parts = {
    executor = { "espq.executor", "make" }, graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" },
    pass = { "espq.custom", "pass" }, observer = { "espq.custom", "observer" }, operator = { "espq.custom", "operator" }, apply = { "espq.custom", "apply" },
    espdl_quantize_onnx = { "espq.quantize", "onnx" },
+   autoquant = { "espq.autoquant" }, autoquant_setting = { "espq.autoquant.setting", "new" }, range = { "espq.autoquant.setting", "range" },
+   strategy = { "espq.autoquant.modules", "strategy" }, auto_quantize_onnx = { "espq.autoquant.call", "run" },
+   espdl_auto_quantize_onnx = { "espq.autoquant.call", "run" },
 }
 
 local coming = {
-   quantize_torch = true, load_espdl = true, load_native = true, auto_quantize_onnx = true,
-   espdl_auto_quantize_onnx = true, autoquant_setting = true, strategy = true,
-   autoquant = true, trainer = true, qat = true, boardkit = true, cost = true, diff = true, streaming_cache = true, range = true,
+   quantize_torch = true, load_espdl = true, load_native = true,
+   trainer = true, qat = true, boardkit = true, cost = true, diff = true, streaming_cache = true,
 }
 
 local function load_part(name)

@@ -133,7 +133,7 @@ function read(text, position, depth)
       if text:sub(position, position + #word - 1) == word then return value, position + #word end
    end
    local number = text:match("^-?%d+%.?%d*[eE]?[+-]?%d*", position)
-   local value = number and (math.tointeger(number) or tonumber(number))
+   local value = number and tonumber(number)               -- 1 is an integer, 1.0 a float
    if not value then fail(text, position, "an unexpected character") end
    return value, position + #number
 end

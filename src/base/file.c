@@ -277,6 +277,23 @@ bool file_write(const char *path, const void *data, size_t bytes, Error *error)
     return ok;
 }
 
+bool file_append(const char *path, const void *data, size_t bytes, int64_t *offset, Error *error)
+{
+    int file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    if (file < 0) return fail_file(error, path, "write the file", errno);
+    off_t end = lseek(file, 0, SEEK_END);
+    bool ok = end >= 0 && write_all(file, data, bytes);
+    int code = errno;
+    if (!ok && end >= 0 && ftruncate(file, end) != 0) code = errno;
+    if (close(file) != 0 && ok) {
+        ok = false;
+        code = errno;
+    }
+    if (!ok) return fail_file(error, path, "write the file", code);
+    if (offset) *offset = (int64_t)end;
+    return true;
+}
+
 bool file_exists(const char *path)
 {
     return access(path, F_OK) == 0;

@@ -23,6 +23,8 @@ void fileset_free(FileSet *set);
 void file_remove_temporaries(void); /* safe in a signal handler that ends the program */
 
 bool file_write(const char *path, const void *data, size_t bytes, Error *error); /* one file, whole or not at all */
+/* Add to the end of a file, all or nothing: what a failed write left is cut off again. *offset: where it begins; NULL: not asked for. */
+bool file_append(const char *path, const void *data, size_t bytes, int64_t *offset, Error *error);
 bool file_exists(const char *path);
 bool file_same(const char *a, const char *b); /* the same file, links followed */
 /* Could a file be written here? Asks the folder, or the nearest one above it that exists; makes nothing. For refusing before long work. */

@@ -98,5 +98,6 @@ void open_analyse(lua_State *L);
 void open_espdl(lua_State *L);
 void open_custom(lua_State *L);
 void open_base(lua_State *L);
+void open_system(lua_State *L);
 
 #endif

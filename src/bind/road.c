@@ -280,6 +280,34 @@ static int road_apply_lua(lua_State *L)
     return 0;
 }
 
+/* part(graph, first or nil, end, options): the rows from first up to end, in place; a graph that fails on the way is of no use any more. */
+static int road_part_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    const char *first = lua_isnil(L, 2) ? NULL : check_text(L, 2, "a pass's name"), *end = check_text(L, 3, "a pass's name");
+    RoadOptions options = check_options(L, 4);
+    lua_getfield(L, 4, "walk");
+    options.batches = push_batches(L, lua_gettop(L), holder->graph);
+    enter(L);
+    Error error;
+    error_begin(&error);
+    bool done = road_quantize_part(holder->graph, first, end, &options, &error);
+    holder->revision++;
+    if (callback_failed(&error)) done = false;
+    return done ? 0 : raise_error(L, &error);
+}
+
+static int road_digest_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    char hex[41];
+    Error error;
+    error_begin(&error);
+    if (!road_digest(holder->graph, hex, &error)) return raise_error(L, &error);
+    lua_pushstring(L, hex);
+    return 1;
+}
+
 static int simplify_lua(lua_State *L)
 {
     GraphHolder *holder = check_graph(L, 1);
@@ -348,6 +376,8 @@ void open_road(lua_State *L)
                                          {"rewrites", road_rewrites},
                                          {"pass", road_pass_lua},
                                          {"apply", road_apply_lua},
+                                         {"part", road_part_lua},
+                                         {"digest", road_digest_lua},
                                          {"simplify", simplify_lua},
                                          {"platform", platform_lua},
                                          {"targets", targets_lua},

@@ -118,6 +118,21 @@ bool road_quantize(Graph *graph, const RoadOptions *options, Error *error)
     return true;
 }
 
+bool road_quantize_part(Graph *graph, const char *first, const char *end, const RoadOptions *options, Error *error)
+{
+    const RoadRow *rows;
+    size_t count;
+    bool stop = false;
+    if (first && !road_pass(first)) return road_fail_unknown(first, error);
+    if (!road_pass(end)) return road_fail_unknown(end, error);
+    if (!first && options->setting->switches.extra_rewrites && !check_exportable(graph, options->bits, error)) return false;
+    const char *before = "simplify";
+    if (!road_rows(&rows, &count, error)) return false;
+    for (size_t i = 1; first && i < count; i++)
+        if (strcmp(rows[i].pass.name, first) == 0) before = rows[i - 1].pass.name;
+    return run_between(before, end, graph, options, &stop, error);
+}
+
 bool road_apply(Graph *graph, const char *name, const RoadOptions *options, Error *error)
 {
     const RoadRow *rows;

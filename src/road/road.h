@@ -37,6 +37,11 @@ bool road_simplify(Graph *graph, const RoadOptions *options, Error *error);
 bool road_apply(Graph *graph, const char *pass, const RoadOptions *options, Error *error);
 /* dispatch … baking on a simplified float graph, in place. */
 bool road_quantize(Graph *graph, const RoadOptions *options, Error *error);
+/* A part of it: the rows from `first` (NULL: what stands behind simplify) up to, not including, `end`, in place. A search walks the road in
+ * such parts and keeps what trials have in common between them. */
+bool road_quantize_part(Graph *graph, const char *first, const char *end, const RoadOptions *options, Error *error);
+/* The name of the graph's contents: equal for graphs that every pass, run and export treats alike. Notes for the user do not count. */
+bool road_digest(const Graph *graph, char hex[41], Error *error);
 
 typedef struct ExportOptions {
     const char *path;   /* .espdl; .json and .info beside it by base name */

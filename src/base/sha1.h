@@ -1,0 +1,18 @@
+/* SHA-1 (FIPS 180-4): names of contents, not a safeguard. Trials of a search are called by it, and states that are equal. */
+#ifndef ESPQ_BASE_SHA1_H
+#define ESPQ_BASE_SHA1_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct Sha1 {
+    uint32_t state[5];
+    uint64_t bytes;
+    uint8_t block[64];
+} Sha1;
+
+void sha1_begin(Sha1 *sha1);
+void sha1_add(Sha1 *sha1, const void *data, size_t bytes);
+void sha1_end(Sha1 *sha1, char hex[41]); /* lower case, with its NUL */
+
+#endif

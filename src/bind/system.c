@@ -1,0 +1,111 @@
+/* What a search needs of the system: names by SHA-1, a clock, a lock on a folder, files that grow. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/lock.h"
+#include "base/sha1.h"
+#include "bind/box.h"
+
+#define LOCK_TYPE "espq.lock"
+
+/* sha1(text): 40 hexadecimal digits. */
+static int sha1_lua(lua_State *L)
+{
+    size_t length;
+    check_text(L, 1, "a text");
+    const char *text = lua_tolstring(L, 1, &length);
+    Sha1 sha1;
+    char hex[41];
+    sha1_begin(&sha1);
+    sha1_add(&sha1, text, length);
+    sha1_end(&sha1, hex);
+    lua_pushlstring(L, hex, 40);
+    return 1;
+}
+
+/* clock(): seconds from some start, never set back. */
+static int clock_lua(lua_State *L)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    lua_pushnumber(L, (lua_Number)now.tv_sec + 1e-9 * (lua_Number)now.tv_nsec);
+    return 1;
+}
+
+/* process(): this process's number, and the machine's name. */
+static int process_lua(lua_State *L)
+{
+    char host[128] = "";
+    if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+    lua_pushinteger(L, (lua_Integer)getpid());
+    lua_pushstring(L, host);
+    return 2;
+}
+
+/* terminal(): is stderr one? */
+static int terminal_lua(lua_State *L)
+{
+    lua_pushboolean(L, isatty(STDERR_FILENO));
+    return 1;
+}
+
+/* append(path, text): all or nothing; gives the place where it begins. */
+static int append_lua(lua_State *L)
+{
+    size_t length;
+    const char *path = check_text(L, 1, "a path");
+    check_text(L, 2, "a text");
+    const char *text = lua_tolstring(L, 2, &length);
+    int64_t offset;
+    Error error;
+    error_begin(&error);
+    if (!file_append(path, text, length, &offset, &error)) return raise_error(L, &error);
+    lua_pushinteger(L, offset);
+    return 1;
+}
+
+/* make_folder(path): and those above it. */
+static int make_folder_lua(lua_State *L)
+{
+    check_text(L, 1, "a path");
+    lua_settop(L, 1);
+    lua_pushliteral(L, "/");
+    lua_concat(L, 2);
+    Error error;
+    error_begin(&error);
+    if (!file_make_folder_of(lua_tostring(L, 1), &error)) return raise_error(L, &error);
+    return 0;
+}
+
+static int lock_close(lua_State *L)
+{
+    lock_release(luaL_checkudata(L, 1, LOCK_TYPE));
+    return 0;
+}
+
+/* lock(path, holder): an object with close(); held by another is an error that names that one. */
+static int lock_lua(lua_State *L)
+{
+    const char *path = check_text(L, 1, "a path"), *holder = check_text(L, 2, "a text");
+    Lock *lock = lua_newuserdatauv(L, sizeof *lock, 0);
+    lock->file = -1;
+    luaL_setmetatable(L, LOCK_TYPE);
+    Error error;
+    error_begin(&error);
+    if (!lock_take(lock, path, holder, &error)) return raise_error(L, &error);
+    return 1;
+}
+
+void open_system(lua_State *L)
+{
+    static const luaL_Reg methods[] = {{"close", lock_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"sha1", sha1_lua},       {"clock", clock_lua},
+                                         {"process", process_lua}, {"terminal", terminal_lua},
+                                         {"append", append_lua},   {"make_folder", make_folder_lua},
+                                         {"lock", lock_lua},       {NULL, NULL}};
+    make_type(L, LOCK_TYPE, methods, NULL, lock_close);
+    luaL_newlib(L, functions);
+}

@@ -1,0 +1,172 @@
+/* The name of a graph's contents: two graphs of one digest behave alike in every pass, run and export. */
+#include <string.h>
+
+#include "base/sha1.h"
+#include "road/road.h"
+
+static void add_text(Sha1 *sha1, const char *text)
+{
+    uint8_t given = text != NULL;
+    sha1_add(sha1, &given, 1);
+    if (text) sha1_add(sha1, text, strlen(text) + 1);
+}
+
+static void add_integer(Sha1 *sha1, int64_t value)
+{
+    sha1_add(sha1, &value, sizeof value);
+}
+
+static uint64_t mix(uint64_t lane, uint64_t word)
+{
+    lane ^= word;
+    return (lane << 29 | lane >> 35) * 0x9E3779B97F4A7C15u;
+}
+
+/* Weights have megabytes and are asked for at every state: four lanes of 64 bits take them at the speed of memory, SHA-1 takes the lanes. */
+static void add_bytes(Sha1 *sha1, const char *data, size_t bytes)
+{
+    uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
+    size_t at = 0;
+    for (; at + sizeof words <= bytes; at += sizeof words) {
+        memcpy(words, data + at, sizeof words);
+        for (int i = 0; i < 4; i++)
+            lanes[i] = mix(lanes[i], words[i]);
+    }
+    sha1_add(sha1, lanes, sizeof lanes);
+    if (at < bytes) sha1_add(sha1, data + at, bytes - at);
+}
+
+static bool add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
+{
+    add_integer(sha1, tensor != NULL);
+    if (!tensor) return true;
+    Tensor *whole = tensor_contiguous(tensor, error);
+    if (!whole) return false;
+    add_integer(sha1, whole->dtype);
+    add_integer(sha1, whole->shape.rank);
+    sha1_add(sha1, whole->shape.dims, sizeof whole->shape.dims[0] * (size_t)whole->shape.rank);
+    add_bytes(sha1, whole->data, tensor_bytes(whole));
+    tensor_release(whole);
+    return true;
+}
+
+static bool add_value(Sha1 *sha1, const Value *value, Error *error)
+{
+    add_text(sha1, value->name);
+    add_integer(sha1, value->dtype);
+    add_integer(sha1, value->shaped);
+    if (value->shaped) {
+        add_integer(sha1, value->shape.rank);
+        sha1_add(sha1, value->shape.dims, sizeof value->shape.dims[0] * (size_t)value->shape.rank);
+    }
+    for (int i = 0; i < value->use_count; i++) {
+        add_text(sha1, value->uses[i].node->name);
+        add_integer(sha1, value->uses[i].index);
+    }
+    add_integer(sha1, value->given != NULL);
+    if (value->given) {
+        add_integer(sha1, value->given->low);
+        add_integer(sha1, value->given->high);
+        add_integer(sha1, value->given->count);
+        sha1_add(sha1, value->given->scales, sizeof(float) * (size_t)value->given->count);
+    }
+    return add_tensor(sha1, value->constant, error) && add_tensor(sha1, value->unbaked, error);
+}
+
+static bool add_attribute(Sha1 *sha1, const Attribute *attribute, Error *error)
+{
+    add_text(sha1, attribute->name);
+    add_integer(sha1, attribute->kind);
+    switch (attribute->kind) {
+    case ATTRIBUTE_INT: add_integer(sha1, attribute->integer); break;
+    case ATTRIBUTE_FLOAT: sha1_add(sha1, &attribute->number, sizeof attribute->number); break;
+    case ATTRIBUTE_STRING: add_text(sha1, attribute->string); break;
+    case ATTRIBUTE_INTS:
+        add_integer(sha1, attribute->count);
+        sha1_add(sha1, attribute->integers, sizeof(int64_t) * (size_t)attribute->count);
+        break;
+    case ATTRIBUTE_FLOATS:
+        add_integer(sha1, attribute->count);
+        sha1_add(sha1, attribute->numbers, sizeof(float) * (size_t)attribute->count);
+        break;
+    case ATTRIBUTE_STRINGS:
+        add_integer(sha1, attribute->count);
+        for (int i = 0; i < attribute->count; i++)
+            add_text(sha1, attribute->strings[i]);
+        break;
+    case ATTRIBUTE_TENSOR: return add_tensor(sha1, attribute->tensor, error);
+    }
+    return true;
+}
+
+static void add_slot(Sha1 *sha1, const Slot *slot)
+{
+    const int64_t numbers[] = {slot->state,       slot->bits,         slot->minimum,        slot->maximum,       slot->rounding,
+                               slot->per_channel, slot->channel_axis, slot->bins,           slot->visibility,    slot->is_parameter,
+                               slot->overridden,  slot->id,           slot->exponent_count, slot->parent == slot};
+    sha1_add(sha1, numbers, sizeof numbers);
+    sha1_add(sha1, &slot->percentile, sizeof slot->percentile);
+    sha1_add(sha1, slot->exponents, sizeof(int) * (size_t)slot->exponent_count);
+    add_text(sha1, slot->observer);
+    if (slot->parent && slot->parent != slot) {
+        add_integer(sha1, slot->parent->id);
+        add_text(sha1, slot->parent->node ? slot->parent->node->name : NULL);
+        add_integer(sha1, slot->parent->is_output);
+        add_integer(sha1, slot->parent->index);
+    }
+}
+
+static bool add_node(Sha1 *sha1, const Node *node, Error *error)
+{
+    add_text(sha1, node->name);
+    add_text(sha1, node->type);
+    add_text(sha1, node->domain);
+    add_integer(sha1, node->opset);
+    add_integer(sha1, node->platform ? node->platform->id : INT64_MIN);
+    add_integer(sha1, node->quantized);
+    add_integer(sha1, node->wide);
+    add_integer(sha1, node->unnamed);
+    add_integer(sha1, node->attribute_count);
+    for (int i = 0; i < node->attribute_count; i++)
+        if (!add_attribute(sha1, &node->attributes[i], error)) return false;
+    add_integer(sha1, node->input_count);
+    for (int i = 0; i < node->input_count; i++)
+        add_text(sha1, node->inputs[i] ? node->inputs[i]->name : NULL);
+    add_integer(sha1, node->output_count);
+    for (int i = 0; i < node->output_count; i++)
+        add_text(sha1, node->outputs[i] ? node->outputs[i]->name : NULL);
+    for (int i = 0; node->quantized && i < node->input_count; i++)
+        add_slot(sha1, node->input_slots[i]);
+    for (int i = 0; node->quantized && i < node->output_count; i++)
+        add_slot(sha1, node->output_slots[i]);
+    return true;
+}
+
+bool road_digest(const Graph *graph, char hex[41], Error *error)
+{
+    Sha1 sha1;
+    sha1_begin(&sha1);
+    add_text(&sha1, graph->name);
+    add_integer(&sha1, graph->ir_version);
+    add_integer(&sha1, graph->opset);
+    add_integer(&sha1, graph->next_operation);
+    add_integer(&sha1, graph->next_variable);
+    add_integer(&sha1, graph->next_slot);
+    const Text *texts[] = {&graph->removed_names, &graph->shared_names};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        add_integer(&sha1, (int64_t)texts[i]->length);
+        sha1_add(&sha1, texts[i]->data, texts[i]->length);
+    }
+    add_integer(&sha1, graph->node_count);
+    for (int i = 0; i < graph->node_count; i++)
+        if (!add_node(&sha1, graph->nodes[i], error)) return false;
+    add_integer(&sha1, graph->value_count);
+    for (int i = 0; i < graph->value_count; i++)
+        if (!add_value(&sha1, graph->values[i], error)) return false;
+    for (int i = 0; i < graph->input_count; i++)
+        add_text(&sha1, graph->inputs[i]->name);
+    for (int i = 0; i < graph->output_count; i++)
+        add_text(&sha1, graph->outputs[i]->name);
+    sha1_end(&sha1, hex);
+    return true;
+}
