@@ -38,6 +38,20 @@ static inline int64_t round_saturate(float x, Rounding rounding, int bits)
     return (int64_t)rounded;
 }
 
+/* The same of a double: exact half up; half to even is made in software there, with a tolerance that makes a tie of 2.5000002. */
+static inline int64_t round_double_saturate(double x, Rounding rounding, int bits)
+{
+    double limit = (double)(INT64_C(1) << (bits - 1));
+    if (!(x == x)) return 0;
+    if (x >= limit) return (INT64_C(1) << (bits - 1)) - 1;
+    if (x <= -limit - 1) return -(INT64_C(1) << (bits - 1));
+    if (rounding == ROUND_HALF_UP) return saturate((int64_t)floor(x + 0.5), bits);
+    double moved = x < 0 ? x - 0.5 : x + 0.5;
+    int64_t whole = (int64_t)moved;
+    if (fabs(moved - (double)whole) < 1e-6 && whole & 1) whole += x < 0 ? 1 : -1;
+    return saturate(whole, bits);
+}
+
 /* 2^exponent and 2^-exponent as floats: exact for what a file may hold. */
 static inline float scale_of(int exponent)
 {

@@ -6,6 +6,12 @@
 static const ChipModule *const families[] = {
     chip_conv_modules,
     chip_pool_modules,
+    chip_binary_modules,
+    chip_unary_modules,
+    chip_convert_modules,
+    chip_softmax_modules,
+    chip_norm_modules,
+    chip_reduce_modules,
     NULL,
 };
 
