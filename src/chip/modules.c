@@ -4,15 +4,13 @@
 #include "chip/module.h"
 
 static const ChipModule *const families[] = {
-    chip_conv_modules,
-    chip_pool_modules,
-    chip_binary_modules,
-    chip_unary_modules,
-    chip_convert_modules,
-    chip_softmax_modules,
-    chip_norm_modules,
-    chip_reduce_modules,
-    NULL,
+    chip_conv_modules,      chip_pool_modules,
+    chip_binary_modules,    chip_unary_modules,
+    chip_convert_modules,   chip_softmax_modules,
+    chip_norm_modules,      chip_reduce_modules,
+    chip_move_modules,      chip_gather_modules,
+    chip_view_modules,      chip_recurrent_modules,
+    chip_streaming_modules, NULL,
 };
 
 const ChipModule *chip_module_at(int index)
