@@ -13,6 +13,10 @@ static const struct {
     KernelVariant variant;
     const IntKernels *kernels;
 } rows[] = {
+#if defined(__x86_64__)
+    {KERNEL_AVX512, &int_kernels_avx512vnni}, {KERNEL_AVX512, &int_kernels_avx512},
+    {KERNEL_AVX2, &int_kernels_avxvnni},      {KERNEL_AVX2, &int_kernels_avx2},
+#endif
     {KERNEL_PLAIN, &int_kernels_plain},
 };
 

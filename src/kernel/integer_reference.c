@@ -221,15 +221,21 @@ static void plain_body(void *context, int64_t begin, int64_t end, int thread)
     conv_int_define(task->conv, task->x, task->weights, task->y, begin, end, 0, task->conv->channels_out);
 }
 
-static void plain_run(const ConvInt *conv, const void *x, const void *packed, void *y)
+void plain_unpack(ConvInt *conv, const void *packed, const void **weights)
 {
     const char *block = packed;
     PlainPacked layout;
     memcpy(&layout, block, sizeof layout);
+    conv->bias = (const int64_t *)(const void *)(block + rounded_up(sizeof layout));
+    conv->shifts = (const int *)(const void *)(block + layout.shifts);
+    *weights = block + layout.weights;
+}
+
+static void plain_run(const ConvInt *conv, const void *x, const void *packed, void *y)
+{
     ConvInt own = *conv;
-    own.bias = (const int64_t *)(const void *)(block + rounded_up(sizeof layout));
-    own.shifts = (const int *)(const void *)(block + layout.shifts);
-    PlainTask task = {&own, x, block + layout.weights, y};
+    PlainTask task = {&own, x, NULL, y};
+    plain_unpack(&own, packed, &task.weights);
     threads_for((int64_t)conv->out[0] * conv->out[1], 1, plain_body, &task);
 }
 

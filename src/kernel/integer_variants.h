@@ -21,6 +21,9 @@ size_t conv_int_packed_bytes_for(int row, const ConvInt *conv);
 void conv_int_define(const ConvInt *conv, const void *x, const void *weights, void *y, int64_t pixel, int64_t pixel_end, int channel,
                      int channel_end);
 
+/* What the plain variant packed: points the bias and shifts of conv, and weights, into it. */
+void plain_unpack(ConvInt *conv, const void *packed, const void **weights);
+
 /* One sum, shifted, rounded and cut to the type of the result. */
 int64_t conv_int_result(const ConvInt *conv, int channel, int64_t sum, bool *clipped);
 

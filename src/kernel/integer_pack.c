@@ -1,0 +1,231 @@
+/* Packing for the vector variants: weights in quads, constants a channel, and what each channel's accumulator is proven to bear. */
+#include "kernel/integer_pack.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "kernel/integer_variants.h"
+
+static size_t line(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static int64_t depth_of(const ConvInt *conv)
+{
+    return (int64_t)conv->kernel[0] * conv->kernel[1] * (conv->depthwise ? 1 : conv->channels_in);
+}
+
+static int block_vectors(const IntForm *form, const ConvInt *conv)
+{
+    int vectors = conv->depthwise ? 4 : form->vectors;
+    return conv->bytes == 1 ? vectors : vectors / 2;
+}
+
+static int quad_bytes(const IntForm *form, const ConvInt *conv)
+{
+    return conv->bytes == 1 ? form->quad_bytes : 4;
+}
+
+static int steps_of(const IntLayout *layout, const ConvInt *conv)
+{
+    int each = 4 / conv->bytes;
+    return conv->depthwise ? (layout->taps + each - 1) / each : layout->tap_steps * (layout->gather ? 1 : layout->taps);
+}
+
+bool int_next_block(const IntForm *form, const IntLayout *layout, const ConvInt *conv, IntBlock *block)
+{
+    int channels = conv->channels_out, next = block->channel + block->count, left = channels - next, all = block_vectors(form, conv);
+    size_t steps = (size_t)steps_of(layout, conv);
+    block->weights += steps * (size_t)(block->lanes * block->vectors * quad_bytes(form, conv));
+    block->constants += (size_t)(block->lanes * block->vectors);
+    if (left <= 0) return false;
+    int whole = form->lanes * all;
+    block->narrow = form->narrow && (left <= whole / 2 || (conv->depthwise && channels < whole));
+    block->lanes = block->narrow ? form->lanes / 2 : form->lanes;
+    whole = block->lanes * all;
+    block->count = left < whole ? left : whole;
+    block->channel = next;
+    block->vectors = (block->count + block->lanes - 1) / block->lanes;
+    if (conv->depthwise) {
+        block->vectors = all;
+        if (block->count < whole && channels >= whole) {
+            block->channel = channels - whole;
+            block->count = whole;
+        }
+    }
+    return true;
+}
+
+IntLayout int_layout(const IntForm *form, const ConvInt *conv)
+{
+    IntLayout layout = {.taps = conv->kernel[0] * conv->kernel[1]};
+    int each = 4 / conv->bytes;
+    int64_t depth = depth_of(conv);
+    layout.gather = !conv->depthwise && (conv->channels_in % each != 0 || layout.taps * form->rows > INT_TAP_POINTERS);
+    layout.possible = conv->depthwise ? layout.taps <= INT_DEPTHWISE_TAPS
+                                      : depth < 1 << 20 && (!layout.gather || depth * form->rows * conv->bytes < INT_GATHER_BYTES - 64);
+    if (!layout.possible) {
+        layout.bytes = int_kernels_plain.packed_bytes(conv);
+        return layout;
+    }
+    layout.tap_steps = (int)((layout.gather ? depth + each - 1 : conv->channels_in) / each);
+    IntBlock block = {0};
+    while (int_next_block(form, &layout, conv, &block))
+        continue;
+    size_t constants = line(block.constants * (conv->bytes == 1 ? 4 : 8));
+    layout.start = line(block.weights);
+    layout.shift = layout.start + constants;
+    layout.low = layout.shift + constants;
+    layout.bias = layout.low + constants;
+    layout.round = layout.bias + constants;
+    layout.limit = layout.round + constants;
+    layout.zeros = layout.limit + line(block.constants * sizeof(float));
+    layout.own = layout.zeros + line((size_t)conv->channels_in * conv->bytes + 64);
+    layout.bytes = layout.own + int_kernels_plain.packed_bytes(conv);
+    return layout;
+}
+
+/* What is known of one output channel. */
+typedef struct Channel {
+    int64_t bias, sum; /* sum: of its weights */
+    double size, norm; /* sums of |weight| and of weight^2 */
+    int shift;
+    float limit;
+} Channel;
+
+static int64_t weight_at(const ConvInt *conv, const void *weights, int channel, int64_t k)
+{
+    int64_t at = conv->depthwise ? k * conv->channels_out + channel : channel * depth_of(conv) + k;
+    return conv->bytes == 1 ? ((const int8_t *)weights)[at] : ((const int16_t *)weights)[at];
+}
+
+/* The largest sum of squares of x (over all taps) that keeps each partial sum of the channel in its accumulator: by the inequality of
+ * Cauchy and Schwarz, which holds for the first products of a sum as well as for all. */
+static float limit_of(const IntForm *form, const ConvInt *conv, int channel, const Channel *it)
+{
+    bool vector = channel < conv->vector_channels, byte = conv->bytes == 1;
+    int bits = vector ? conv->lane_bits : conv->scalar_bits;
+    double bias = fabs((double)it->bias), bound = bias + it->size * (byte ? 128.0 : 32768.0);
+    double half = it->shift > 0 ? ldexp(1.0, it->shift - 1) : 0.0;
+    if (it->shift < 0 || it->shift > (byte ? 30 : 61) || (bound + half) * 1.0001 >= ldexp(1.0, byte ? 31 : 62)) return -1;
+    if (!bits || bound * 1.0001 < ldexp(1.0, bits - 1)) return INFINITY;
+    bool emulated = byte && vector && bits == 20 && !conv->bias_last && !conv->depthwise &&
+                    (depth_of(conv) + 3) / 4 * 4 * form->rows <= INT_EMULATE_WORDS;
+    if (!emulated || bias > 524287.0) return -1;
+    double room = (524287.0 - bias) / sqrt(it->norm);
+    return (float)(room * room * 0.999);
+}
+
+static Channel channel_of(const IntForm *form, const ConvInt *conv, const void *weights, int channel)
+{
+    Channel it = {.bias = conv->bias ? conv->bias[channel] : 0, .shift = conv->shifts[conv->shift_count > 1 ? channel : 0]};
+    int64_t depth = depth_of(conv), size = 0, norm = 0, sum = 0;
+    for (int64_t k = 0; k < depth; k++) {
+        int64_t w = weight_at(conv, weights, channel, k);
+        sum += w;
+        size += w < 0 ? -w : w;
+        norm += w * w;
+    }
+    it.sum = sum;
+    it.size = (double)size;
+    it.norm = (double)norm;
+    it.limit = limit_of(form, conv, channel, &it);
+    return it;
+}
+
+static void put(const ConvInt *conv, char *packed, size_t array, size_t index, int64_t v)
+{
+    if (conv->bytes == 1)
+        ((int32_t *)(void *)(packed + array))[index] = (int32_t)v;
+    else
+        ((int64_t *)(void *)(packed + array))[index] = v;
+}
+
+/* The bits below the last one kept: zero there means halfway, once half is added. For half up none is looked at: -1 is only met by a sum
+ * of 0, which is even already; likewise when nothing is shifted. */
+static void pack_constants(const IntForm *form, const ConvInt *conv, const IntLayout *layout, size_t index, const Channel *it, char *packed)
+{
+    bool usable = it->limit >= 0;
+    int64_t bias = usable ? it->bias : 0, half = usable && it->shift > 0 ? INT64_C(1) << (it->shift - 1) : 0;
+    int64_t correction = conv->bytes == 1 ? form->x_offset * it->sum : 0;
+    put(conv, packed, layout->start, index, bias + half - correction);
+    put(conv, packed, layout->shift, index, usable ? it->shift : 0);
+    put(conv, packed, layout->low, index, conv->rounding == ROUND_HALF_UP || half == 0 ? -1 : 2 * half - 1);
+    put(conv, packed, layout->bias, index, bias);
+    put(conv, packed, layout->round, index, half);
+}
+
+static void put_weight(const IntForm *form, const ConvInt *conv, char *vector, int lanes, int lane, int j, int64_t w)
+{
+    if (conv->bytes == 2)
+        ((int16_t *)(void *)vector)[2 * lane + j] = (int16_t)w;
+    else if (form->quad_bytes == 4)
+        vector[4 * lane + j] = (char)w;
+    else
+        ((int16_t *)(void *)(vector + (j & 1) * 4 * lanes))[2 * lane + j / 2] = (int16_t)w;
+}
+
+static void pack_lane(const IntForm *form, const ConvInt *conv, const void *weights, const IntBlock *block, int vector, int lane,
+                      int channel, int64_t steps, char *packed)
+{
+    int each = 4 / conv->bytes;
+    size_t vector_bytes = (size_t)block->lanes * quad_bytes(form, conv);
+    int64_t depth = depth_of(conv);
+    for (int64_t t = 0; t < steps; t++) {
+        char *to = packed + block->weights + (t * block->vectors + vector) * vector_bytes;
+        for (int j = 0; j < each && t * each + j < depth; j++)
+            put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, t * each + j));
+    }
+}
+
+/* A vector that emulates must consist of saturating lanes alone. */
+static void pack_limits(const ConvInt *conv, const IntBlock *block, float *limits)
+{
+    for (int v = 0; v < block->vectors; v++) {
+        bool finite = false, scalar = false;
+        float *limit = limits + block->constants + (size_t)(v * block->lanes);
+        for (int lane = 0; lane < block->lanes; lane++) {
+            int channel = v * block->lanes + lane;
+            finite |= limit[lane] >= 0 && isfinite(limit[lane]);
+            scalar |= channel < block->count && block->channel + channel >= conv->vector_channels;
+            if (limit[lane] < limit[0]) limit[0] = limit[lane];
+        }
+        if (finite && scalar) limit[0] = -1;
+    }
+}
+
+void int_pack(const IntForm *form, const ConvInt *conv, const void *weights, void *packed)
+{
+    IntLayout layout = int_layout(form, conv);
+    if (!layout.possible) {
+        int_kernels_plain.pack(conv, weights, packed);
+        return;
+    }
+    char *to = packed;
+    memset(to, 0, layout.own);
+    float *limits = (float *)(void *)(to + layout.limit);
+    int64_t steps = steps_of(&layout, conv);
+    bool unknown = false;
+    IntBlock block = {0};
+    while (int_next_block(form, &layout, conv, &block)) {
+        for (int v = 0; v < block.vectors; v++) {
+            for (int lane = 0; lane < block.lanes; lane++) {
+                int at = conv->depthwise ? depthwise_channel(block.vectors, v, lane) : v * block.lanes + lane;
+                size_t index = block.constants + (size_t)(v * block.lanes + lane);
+                Channel it = {.limit = INFINITY};
+                if (at < block.count) {
+                    it = channel_of(form, conv, weights, block.channel + at);
+                    pack_lane(form, conv, weights, &block, v, lane, block.channel + at, steps, to);
+                }
+                pack_constants(form, conv, &layout, index, &it, to);
+                limits[index] = it.limit;
+                unknown |= it.limit < 0;
+            }
+        }
+        pack_limits(conv, &block, limits);
+        for (int v = 0; v < block.vectors; v++)
+            unknown |= limits[block.constants + (size_t)(v * block.lanes)] < 0;
+    }
+    if (unknown) int_kernels_plain.pack(conv, weights, to + layout.own);
+}

@@ -1,0 +1,382 @@
+/* Convolutions over the tiles: chunks of pixels, small enough for the first cache, pass before block after block of channels. Pixels are
+ * read where they lie; a padding tap reads a pixel of zeros. Included behind the templates; NARROW: 1 where there are narrow ones. */
+
+static const IntForm form = {v_LANES, v_VECTORS, I_ROWS, NARROW, QUAD_BYTES, INT_VNNI ? 128 : 0};
+
+static size_t packed_bytes(const ConvInt *conv)
+{
+    return int_layout(&form, conv).bytes;
+}
+
+static void pack(const ConvInt *conv, const void *weights, void *packed)
+{
+    int_pack(&form, conv, weights, packed);
+}
+
+typedef struct RunTask {
+    const ConvInt *conv;
+    IntLayout layout;
+    const char *x, *x_end, *packed;
+    char *y;
+    int64_t pixels, chunks;
+    int groups; /* of blocks */
+    int floor;
+} RunTask;
+
+/* The memory of a thread. */
+typedef struct Workspace {
+    const char *pointers[INT_TAP_POINTERS];
+    char gathered[INT_GATHER_BYTES + 64];
+    int32_t words[INT_EMULATE_WORDS];
+    float norms[INT_CHUNK_PIXELS];
+} Workspace;
+
+/* A run of pixels in row-major order. */
+typedef struct Position {
+    int row, column;
+} Position;
+
+static inline Position position_of(const ConvInt *conv, int64_t pixel)
+{
+    return (Position){(int)(pixel / conv->out[1]), (int)(pixel % conv->out[1])};
+}
+
+static inline void advance(const ConvInt *conv, Position *at)
+{
+    if (++at->column < conv->out[1]) return;
+    at->column = 0;
+    at->row++;
+}
+
+/* Where the taps of a pixel are, `stride` pointers apart. */
+static void point(const RunTask *task, Position at, const char **to, int stride)
+{
+    const ConvInt *conv = task->conv;
+    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, line = pixel * conv->in[1];
+    int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
+    const char *zeros = task->packed + task->layout.zeros, *first = task->x + row * line + column * pixel;
+    bool inside = row >= 0 && column >= 0 && row + (conv->kernel[0] - 1) * conv->dilation[0] < conv->in[0] &&
+                  column + (conv->kernel[1] - 1) * conv->dilation[1] < conv->in[1];
+    for (int i = 0, r = row; i < conv->kernel[0]; i++, r += conv->dilation[0], first += conv->dilation[0] * line) {
+        const char *tap = first;
+        bool row_inside = r >= 0 && r < conv->in[0];
+        for (int j = 0, c = column; j < conv->kernel[1]; j++, c += conv->dilation[1], tap += conv->dilation[1] * pixel, to += stride)
+            *to = inside || (row_inside && c >= 0 && c < conv->in[1]) ? tap : zeros;
+    }
+}
+
+/* Writes up to 15 bytes more; so does reading, unless x ends there. */
+static inline void copy_bytes(char *to, const char *from, int64_t bytes, const char *end)
+{
+    if (from + bytes + 15 > end) {
+        memcpy(to, from, (size_t)bytes);
+        return;
+    }
+    for (int64_t i = 0; i < bytes; i += 16)
+        _mm_storeu_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
+}
+
+/* All taps of a pixel behind each other. */
+static void gather(const RunTask *task, Position at, char *to)
+{
+    const ConvInt *conv = task->conv;
+    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, line = pixel * conv->in[1];
+    int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
+    for (int i = 0; i < conv->kernel[0]; i++) {
+        int r = row + i * conv->dilation[0];
+        int64_t bytes = pixel * conv->kernel[1];
+        bool row_inside = r >= 0 && r < conv->in[0];
+        const char *first = task->x + r * line + column * pixel;
+        if (!row_inside) {
+            memset(to, 0, (size_t)bytes);
+        } else if (conv->dilation[1] == 1 && column >= 0 && column + conv->kernel[1] <= conv->in[1]) {
+            copy_bytes(to, first, bytes, task->x_end);
+        } else {
+            for (int j = 0; j < conv->kernel[1]; j++) {
+                int c = column + j * conv->dilation[1];
+                if (c >= 0 && c < conv->in[1])
+                    copy_bytes(to + j * pixel, first + j * conv->dilation[1] * pixel, pixel, task->x_end);
+                else
+                    memset(to + j * pixel, 0, (size_t)pixel);
+            }
+        }
+        to += bytes;
+    }
+    memset(to, 0, 4);
+}
+
+static inline int tiles_of(int64_t pixels)
+{
+    return (int)((pixels + I_ROWS - 1) / I_ROWS);
+}
+
+/* Tiles of a chunk are as even as can be: one of a single row would wait for its weights. */
+static inline int64_t tile_begin(int64_t pixels, int tile)
+{
+    return pixels * tile / tiles_of(pixels);
+}
+
+static void point_chunk(const RunTask *task, int64_t begin, int64_t pixels, Workspace *work)
+{
+    const ConvInt *conv = task->conv;
+    const IntLayout *layout = &task->layout;
+    int taps = layout->gather ? 1 : layout->taps;
+    bool direct = !layout->gather && taps == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 && conv->in[1] == conv->out[1] &&
+                  conv->in[0] == conv->out[0] && conv->pad[0] == 0 && conv->pad[1] == 0;
+    Position at = position_of(conv, begin);
+    for (int tile = 0; tile < tiles_of(pixels); tile++) {
+        const char **to = work->pointers + tile * taps * I_ROWS;
+        int64_t first = tile_begin(pixels, tile), rows = tile_begin(pixels, tile + 1) - first;
+        for (int64_t r = 0; r < rows; r++) {
+            if (direct) {
+                to[r] = task->x + (begin + first + r) * conv->channels_in * conv->bytes;
+                continue;
+            }
+            if (layout->gather) {
+                char *gathered = work->gathered + (first + r) * layout->tap_steps * 4;
+                gather(task, at, gathered);
+                to[r] = gathered;
+            } else {
+                point(task, at, to + r, I_ROWS);
+            }
+            advance(conv, &at);
+        }
+    }
+}
+
+static int64_t square_sum(const char *x, int64_t bytes)
+{
+    __m256i sum = _mm256_setzero_si256();
+    int64_t i = 0, total = 0;
+    for (; i + 16 <= bytes; i += 16) {
+        __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(x + i)));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(wide, wide));
+    }
+    int32_t lanes[8];
+    _mm256_storeu_si256((__m256i *)lanes, sum);
+    for (int lane = 0; lane < 8; lane++)
+        total += lanes[lane];
+    for (; i < bytes; i++)
+        total += (int8_t)x[i] * (int8_t)x[i];
+    return total;
+}
+
+/* The largest sum of squares of a pixel of each tile. */
+static void measure_chunk(const RunTask *task, int64_t pixels, Workspace *work)
+{
+    int taps = task->layout.gather ? 1 : task->layout.taps;
+    for (int tile = 0; tile < tiles_of(pixels); tile++) {
+        const char **from = work->pointers + tile * taps * I_ROWS;
+        int64_t rows = tile_begin(pixels, tile + 1) - tile_begin(pixels, tile), largest = 0;
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t sum = 0;
+            for (int tap = 0; tap < taps; tap++)
+                sum += square_sum(from[tap * I_ROWS + r], 4 * (int64_t)task->layout.tap_steps);
+            if (sum > largest) largest = sum;
+        }
+        work->norms[tile] = (float)largest;
+    }
+}
+
+/* Each byte of x as the half of a word that meets its weight (weights_even, weights_odd), the other half 0. */
+static void spread_words(const TileCall *call, int rows, int32_t *words)
+{
+    for (int tap = 0; tap < call->taps; tap++) {
+        for (int64_t k = 0; k < 4 * (int64_t)call->steps; k++, words += I_ROWS) {
+            for (int r = 0; r < rows; r++) {
+                uint32_t half = (uint16_t)((int8_t)call->pixels[tap * I_ROWS + r][k] * (INT_VNNI ? 16 : 1));
+                words[r] = (int32_t)(k & 2 ? half << 16 : half);
+            }
+        }
+    }
+}
+
+static ConvInt own_conv(const RunTask *task, const void **weights)
+{
+    ConvInt own = *task->conv;
+    plain_unpack(&own, task->packed + task->layout.own, weights);
+    return own;
+}
+
+/* Vectors of a block of which this tile may leave the accumulators. */
+static void redo_tile(const RunTask *task, const IntBlock *block, const TileCall *call, int64_t begin, int rows, float norm,
+                      Workspace *work)
+{
+    const float *limits = (const float *)(const void *)(task->packed + task->layout.limit) + block->constants;
+    bool spread = false;
+    for (int v = 0; v < block->vectors; v++) {
+        float limit = limits[v * block->lanes];
+        int first = v * block->lanes, count = block->count - first < block->lanes ? block->count - first : block->lanes;
+        if (limit >= norm) continue;
+        if (limit < 0) {
+            const void *weights;
+            ConvInt own = own_conv(task, &weights);
+            conv_int_define(&own, task->x, weights, task->y, begin, begin + rows, block->channel + first, block->channel + first + count);
+            continue;
+        }
+        if (!spread) spread_words(call, rows, work->words);
+        spread = true;
+        TileCall one = *call;
+        size_t constants = (block->constants + (size_t)first) * 4;
+        one.words = work->words;
+        one.weights += (size_t)first * QUAD_BYTES;
+        one.weights_step = (int64_t)block->vectors * block->lanes * QUAD_BYTES;
+        one.start = NULL;
+        one.shift = task->packed + task->layout.shift + constants;
+        one.low = task->packed + task->layout.low + constants;
+        one.bias = task->packed + task->layout.bias + constants;
+        one.round = task->packed + task->layout.round + constants;
+        one.y += first;
+        one.count = count;
+        tiles_of_block(block)[rows - 1].emulated(&one);
+    }
+}
+
+static void run_block(const RunTask *task, const IntBlock *block, int64_t begin, int64_t pixels, Workspace *work)
+{
+    const ConvInt *conv = task->conv;
+    const IntLayout *layout = &task->layout;
+    size_t constant = conv->bytes == 1 ? 4 : 8;
+    const float *limits = (const float *)(const void *)(task->packed + layout->limit) + block->constants;
+    float limit = limits[0];
+    for (int v = 1; v < block->vectors; v++)
+        if (limits[v * block->lanes] < limit) limit = limits[v * block->lanes];
+    TileCall call = {.taps = layout->gather ? 1 : layout->taps,
+                     .steps = layout->tap_steps,
+                     .weights = task->packed + block->weights,
+                     .start = task->packed + layout->start + block->constants * constant,
+                     .shift = task->packed + layout->shift + block->constants * constant,
+                     .low = task->packed + layout->low + block->constants * constant,
+                     .y_row = (int64_t)conv->channels_out * conv->bytes,
+                     .count = block->count,
+                     .floor = task->floor};
+    for (int tile = 0; tile < tiles_of(pixels); tile++) {
+        int64_t first = tile_begin(pixels, tile);
+        int rows = (int)(tile_begin(pixels, tile + 1) - first);
+        const TileRow *row = &tiles_of_block(block)[rows - 1];
+        call.pixels = work->pointers + tile * call.taps * I_ROWS;
+        call.y = task->y + (begin + first) * call.y_row + (int64_t)block->channel * conv->bytes;
+        (conv->bytes == 1 ? row->bytes : row->words)[block->vectors - 1](&call);
+        if (limit < work->norms[tile]) redo_tile(task, block, &call, begin + first, rows, work->norms[tile], work);
+    }
+}
+
+static bool all_limits_hold(const RunTask *task)
+{
+    IntBlock block = {0};
+    const float *limits = (const float *)(const void *)(task->packed + task->layout.limit);
+    while (int_next_block(&form, &task->layout, task->conv, &block))
+        for (int v = 0; v < block.vectors; v++)
+            if (!isinf(limits[block.constants + (size_t)(v * block.lanes)])) return false;
+    return true;
+}
+
+static int block_count(const RunTask *task)
+{
+    int count = 0;
+    for (IntBlock block = {0}; int_next_block(&form, &task->layout, task->conv, &block);)
+        count++;
+    return count;
+}
+
+static void dense_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const RunTask *task = context;
+    Workspace work;
+    bool measured = !all_limits_hold(task);
+    int blocks = block_count(task);
+    int64_t pointed = -1;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t chunk = item / task->groups, group = item % task->groups;
+        int64_t first = task->pixels * chunk / task->chunks, pixels = task->pixels * (chunk + 1) / task->chunks - first;
+        if (chunk != pointed) {
+            point_chunk(task, first, pixels, &work);
+            if (measured)
+                measure_chunk(task, pixels, &work);
+            else
+                memset(work.norms, 0, sizeof work.norms);
+            pointed = chunk;
+        }
+        IntBlock block = {0};
+        for (int64_t i = 0; int_next_block(&form, &task->layout, task->conv, &block); i++)
+            if (i >= blocks * group / task->groups && i < blocks * (group + 1) / task->groups)
+                run_block(task, &block, first, pixels, &work);
+    }
+}
+
+static void depthwise_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const RunTask *task = context;
+    const ConvInt *conv = task->conv;
+    const IntLayout *layout = &task->layout;
+    const char *pointers[INT_TAP_POINTERS];
+    const float *limits = (const float *)(const void *)(task->packed + layout->limit);
+    int each = 4 / conv->bytes, groups = (layout->taps + each - 1) / each;
+    size_t constant = conv->bytes == 1 ? 4 : 8;
+    for (int64_t chunk = begin; chunk < end; chunk++) {
+        int64_t first = task->pixels * chunk / task->chunks, last = task->pixels * (chunk + 1) / task->chunks;
+        Position at = position_of(conv, first);
+        for (int64_t pixel = first; pixel < last; pixel++, advance(conv, &at)) {
+            const char **to = pointers + (pixel - first) * groups * each;
+            point(task, at, to, 1);
+            for (int tap = layout->taps; tap < groups * each; tap++)
+                to[tap] = task->packed + layout->zeros;
+        }
+        for (IntBlock block = {0}; int_next_block(&form, layout, conv, &block);) {
+            DepthwiseCall call = {.pixels = pointers,
+                                  .count = (int)(last - first),
+                                  .groups = groups,
+                                  .channel = block.channel,
+                                  .channels = block.count,
+                                  .weights = task->packed + block.weights,
+                                  .start = task->packed + layout->start + block.constants * constant,
+                                  .shift = task->packed + layout->shift + block.constants * constant,
+                                  .low = task->packed + layout->low + block.constants * constant,
+                                  .y_row = (int64_t)conv->channels_out * conv->bytes,
+                                  .floor = task->floor};
+            call.y = task->y + first * call.y_row + (int64_t)block.channel * conv->bytes;
+            depthwise_run(&block, conv->bytes, &call);
+            bool unknown = false;
+            for (int v = 0; v < block.vectors; v++)
+                unknown |= limits[block.constants + (size_t)(v * block.lanes)] < 0;
+            if (!unknown) continue;
+            const void *weights;
+            ConvInt own = own_conv(task, &weights);
+            conv_int_define(&own, task->x, weights, task->y, first, last, block.channel, block.channel + block.count);
+        }
+    }
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
+{
+    RunTask task = {.conv = conv, .layout = int_layout(&form, conv), .x = x, .packed = packed, .y = y};
+    if (!task.layout.possible) {
+        int_kernels_plain.run(conv, x, packed, y);
+        return;
+    }
+    const IntLayout *layout = &task.layout;
+    task.x_end = task.x + (int64_t)conv->in[0] * conv->in[1] * conv->channels_in * conv->bytes;
+    task.pixels = (int64_t)conv->out[0] * conv->out[1];
+    task.floor = conv->relu ? 0 : conv->bytes == 1 ? -128 : -32768;
+    if (conv->depthwise) {
+        int64_t each = least(INT_CHUNK_PIXELS / 2, INT_TAP_POINTERS / (layout->taps + 3));
+        task.chunks = (task.pixels + each - 1) / each;
+        threads_for(task.chunks, 1, depthwise_body, &task);
+        return;
+    }
+    int64_t taps = layout->gather ? 1 : layout->taps, pixel_bytes = taps * layout->tap_steps * 4;
+    int64_t each = least(INT_CHUNK_PIXELS, INT_CHUNK_BYTES / pixel_bytes / I_ROWS * I_ROWS);
+    each = least(each < I_ROWS ? I_ROWS : each, INT_TAP_POINTERS / (taps * I_ROWS) * I_ROWS);
+    if (layout->gather) each = least(each, INT_GATHER_BYTES / pixel_bytes);
+    task.chunks = (task.pixels + each - 1) / each;
+    task.groups = 1;
+    if (task.chunks < 4) task.groups = (int)least((4 + task.chunks - 1) / task.chunks, block_count(&task));
+    threads_for(task.chunks * task.groups, 1, dense_body, &task);
+}
