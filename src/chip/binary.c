@@ -1,5 +1,5 @@
-/* Arithmetic and comparisons of two tensors (CHIP §2.6 to §2.8, §2.10, §2.11). Axes on which both shapes behave alike are merged, as the
- * runtime does; what is left of the last one is a row, and its length decides which arithmetic Mul uses. */
+/* Arithmetic and comparisons of two tensors (CHIP §2.6 to §2.8, §2.10, §2.11). Axes on which both shapes behave alike are merged, as
+ * the runtime does; what is left of the last one is a row, and its length decides which arithmetic Mul uses. */
 #include <string.h>
 
 #include "base/math.h"

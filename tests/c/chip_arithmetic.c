@@ -126,8 +126,8 @@ static int mul16(const char *target, int a, int b, int shift, int length, int st
     return result;
 }
 
-/* Promise: Mul of int16 takes the float product on the plain chips and in rows shorter than a vector, the exact one in longer rows; rows are
- * what is left of the last axis after merging. */
+/* Promise: Mul of int16 takes the float product on the plain chips and in rows shorter than a vector, the exact one in longer rows; rows
+ * are what is left of the last axis after merging. */
 TEST(chip_mul_road)
 {
     CHECK(mul16("c", 18086, 4901, 12, 8, 1) == 21641, "plain chips go through float32");

@@ -131,7 +131,8 @@ static bool softmax(const char *type, int bits, int exponent, bool mended, int64
     return ok;
 }
 
-/* Promise: Softmax sums to 1 along its axis, int8 and int16 alike; int8 at a large exponent gives NaN on the chip (C11), not when mended. */
+/* Promise: Softmax sums to 1 along its axis, int8 and int16 alike; int8 at a large exponent gives NaN on the chip (C11), not when
+ * mended. */
 TEST(chip_softmax)
 {
     static const int8_t x[6] = {0, 1, 2, -3, 5, 127};
