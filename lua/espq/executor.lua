@@ -1,4 +1,4 @@
---- Running a graph, in float or with its quantization simulated.
+--- Running a graph: in float, with its quantization simulated, or in the chip's integers.
 local core = require "espq.core"
 local check = require "espq.check"
 local data = require "espq.data"
@@ -11,7 +11,7 @@ Executor.__index = Executor
 local Outputs = {}
 
 --- Outputs are read by position or by name; both are in the table.
-local function name_outputs(list, names)
+function executor.name_outputs(list, names)
    for i, name in ipairs(names) do list[name] = list[i] end
    return setmetatable(list, Outputs)
 end
@@ -39,7 +39,7 @@ end
 --- Run on one batch: a tensor, a list of tensors, or name = tensor. Batches of any size are fine.
 function Executor:__call(batch)
    local list = data.bind("executor", self.graph.inputs, batch)
-   return name_outputs(core.executor.run(self.engine, list), self.names)
+   return executor.name_outputs(core.executor.run(self.engine, list), self.names)
 end
 
 --- Call fn(tensor, before) whenever the tensor of that name is computed: as its readers see it, and before it was quantized.
@@ -56,14 +56,17 @@ local modes = { "float", "simulated", "integer" }
 
 --- A runnable graph.
 ---@param graph userdata
----@param options? { mode: "float"|"simulated", threads: integer, outputs: string[], exact: boolean }
+---@param options? { mode: "float"|"simulated"|"integer", threads: integer, outputs: string[], exact: boolean, version: string, mended: boolean, raw: boolean }
 function executor.make(graph, options)
-   options = check.fields("executor", options or {}, { mode = "string", threads = "integer", outputs = "table", exact = "boolean" })
+   options = check.fields("executor", options or {}, require("espq.chip").graph_fields)
    local about = core.graph.about(graph)
    local mode = options.mode or "simulated"
    check.word("executor: mode", mode, modes)
-   if mode == "integer" then check.fail("executor: mode 'integer' comes in a later version of espq", nil, "use 'simulated'") end
    if options.threads then core.executor.threads(options.threads) end
+   if mode == "integer" then return require("espq.chip").graph(graph, options) end
+   for _, name in ipairs { "version", "mended", "traits", "raw", "target" } do
+      if options[name] ~= nil then check.fail(("executor: field '%s' is for mode 'integer'"):format(name)) end
+   end
    local exact = options.exact
    if exact == nil then exact = about.exact end
    if exact == nil then exact = true end

@@ -41,18 +41,6 @@ function espq.platform(target, bits, hi_precision) return core.road.platform(tar
 
 function espq.threads(count) return core.executor.threads(count) end
 
---- What the reader and the runtime would refuse or compute wrongly in a file: a list of findings, and true when none is an error.
----@param path string
----@param options? { target: string, model: string } model: which one of a package
-function espq.verify(path, options)
-   local findings = core.espdl.verify(core.espdl.load(path, options and options.model), options and options.target)
-   local fine = true
-   for _, finding in ipairs(findings) do fine = fine and finding.level ~= "error" end
-   local rows = require("espq.report").rows(findings, { { key = "level" }, { key = "where" }, { key = "text" }, { key = "rule" } },
-                                            #findings == 0 and "no findings" or nil)
-   return rows, fine
-end
-
 --- What is in an .espdl file: a table; tostring gives the .info text.
 ---@param path string
 ---@param options? { model: string } which one of a package
@@ -65,7 +53,8 @@ end
 local parts = {
    setting = { "espq.setting" }, data = { "espq.data" }, metrics = { "espq.metrics" }, analyse = { "espq.analyse" }, json = { "espq.json" },
    quantize_onnx = { "espq.quantize", "onnx" }, quantize_graph = { "espq.quantize", "graph" }, export = { "espq.quantize", "export" },
-   executor = { "espq.executor", "make" }, graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" },
+   executor = { "espq.executor", "make" }, load_espdl = { "espq.chip", "load" }, verify = { "espq.verify", "file" },
+   graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" },
    pass = { "espq.custom", "pass" }, observer = { "espq.custom", "observer" }, operator = { "espq.custom", "operator" }, apply = { "espq.custom", "apply" },
    espdl_quantize_onnx = { "espq.quantize", "onnx" },
    autoquant = { "espq.autoquant" }, autoquant_setting = { "espq.autoquant.setting", "new" }, range = { "espq.autoquant.setting", "range" },
@@ -74,7 +63,7 @@ local parts = {
 }
 
 local coming = {
-   quantize_torch = true, load_espdl = true, load_native = true,
+   quantize_torch = true, load_native = true,
    trainer = true, qat = true, boardkit = true, cost = true, diff = true, streaming_cache = true,
 }
 

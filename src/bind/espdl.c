@@ -110,16 +110,16 @@ static int text_lua(lua_State *L)
     return finish_text(L, text);
 }
 
-static int verify_lua(lua_State *L)
+Findings *push_findings(lua_State *L)
 {
-    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
-    const char *target = luaL_optstring(L, 2, NULL);
-    Error error;
-    error_begin(&error);
     Findings *findings = lua_newuserdatauv(L, sizeof *findings, 0);
     memset(findings, 0, sizeof *findings);
     luaL_setmetatable(L, FINDINGS_TYPE);
-    if (!espdl_verify(model, target, findings, &error)) return raise_error(L, &error);
+    return findings;
+}
+
+int list_findings(lua_State *L, const Findings *findings)
+{
     lua_createtable(L, findings->count, 0);
     for (int i = 0; i < findings->count; i++) {
         const Finding *finding = &findings->rows[i];
@@ -135,6 +135,17 @@ static int verify_lua(lua_State *L)
         lua_rawseti(L, -2, i + 1);
     }
     return 1;
+}
+
+static int verify_lua(lua_State *L)
+{
+    const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
+    const char *target = luaL_optstring(L, 2, NULL);
+    Error error;
+    error_begin(&error);
+    Findings *findings = push_findings(L);
+    if (!espdl_verify(model, target, findings, &error)) return raise_error(L, &error);
+    return list_findings(L, findings);
 }
 
 static void push_numbers(lua_State *L, const int64_t *numbers, int count)

@@ -40,6 +40,16 @@ static bool read_shape(Shape *shape, const int64_t *dims, int rank, const char *
     return true;
 }
 
+/* Exporters before the runtime's 3.0 wrote N16HWC16 for what is (N/16)HWC16 now. */
+static bool read_layout(Graph *graph, DeviceValue *device, const char *layout, Error *error)
+{
+    bool older = strncmp(layout, "N16", 3) == 0 || strncmp(layout, "N8", 2) == 0;
+    int digits = older ? (int)strspn(layout + 1, "0123456789") : 0;
+    device->layout =
+        older ? arena_format(&graph->arena, "(N/%.*s)%s", digits, layout + 1, layout + 1 + digits) : arena_text(&graph->arena, layout);
+    return device->layout || fail_memory(error, strlen(layout));
+}
+
 static bool add_parameter(Graph *graph, const EspdlTensor *stored, Error *error)
 {
     Shape shape;
@@ -55,11 +65,8 @@ static bool add_parameter(Graph *graph, const EspdlTensor *stored, Error *error)
     device->dtype = dtype;
     device->shape = shape;
     device->typed = dtype_rows[dtype].is_integer;
-    if (stored->doc && strncmp(stored->doc, layout_prefix, sizeof layout_prefix - 1) == 0) {
-        device->layout = arena_text(&graph->arena, stored->doc + sizeof layout_prefix - 1);
-        if (!device->layout) return fail_memory(error, strlen(stored->doc));
-    }
-    return true;
+    if (!stored->doc || strncmp(stored->doc, layout_prefix, sizeof layout_prefix - 1) != 0) return true;
+    return read_layout(graph, device, stored->doc + sizeof layout_prefix - 1, error);
 }
 
 /* A description makes the value, if the name is not a parameter's. */
@@ -168,7 +175,7 @@ static void read_signs(const EspdlModel *model, Signs *signs)
         if (tensor->exponent_count > 1) signs->per_channel++;
         if (!tensor->doc || strncmp(tensor->doc, layout_prefix, sizeof layout_prefix - 1) != 0) continue;
         const char *layout = tensor->doc + sizeof layout_prefix - 1;
-        if (strncmp(layout, "(N/", 3) == 0)
+        if (strncmp(layout, "(N/", 3) == 0 || strncmp(layout, "N16", 3) == 0 || strncmp(layout, "N8", 2) == 0)
             signs->packed++;
         else if (strcmp(layout, "NHWC") == 0 || strcmp(layout, "HWCN") == 0 || strcmp(layout, "NWC") == 0 || strcmp(layout, "WCN") == 0)
             signs->plain++;
