@@ -596,11 +596,9 @@ static bool run_group(Job *job, Error *error)
 {
     Replay *replay = job->replay;
     int threads = replay->stage_count;
-    bool shared = threads > 1 && job->count >= threads;
-    if (shared)
-        threads_for(job->count, 1, walk_pieces, job);
-    else
-        walk_pieces(job, 0, job->count, 0);
+    int shared = threads > 1 ? job->count - job->count % threads : 0; /* the rest piece by piece, all threads within a step */
+    if (shared) threads_for(shared, 1, walk_pieces, job);
+    walk_pieces(job, shared, job->count, 0);
     int64_t tasks = (int64_t)replay->layer_count * ((job->count + replay->together - 1) / replay->together);
     if (threads > 1 && tasks >= threads)
         threads_for(tasks, 1, replay_tasks, job);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/math.h"
+#include "base/threads.h"
 
 static bool is_comparison(BinaryKind kind)
 {
@@ -300,11 +301,29 @@ Tensor *tensor_arange(double start, double stop, double step, Dtype dtype, Error
     return out;
 }
 
+typedef struct Normals {
+    Tensor *to;
+    Random random; /* before the first */
+} Normals;
+
+/* Each part begins where the generator would be. */
+static void fill_normals(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const Normals *normals = context;
+    Random random = normals->random;
+    random_skip(&random, ESPQ_NORMAL_DRAWS * (uint64_t)begin);
+    for (int64_t i = begin; i < end; i++)
+        tensor_set(normals->to, i, random_normal(&random));
+}
+
 Tensor *tensor_random_normal(const Shape *shape, Dtype dtype, Random *random, Error *error)
 {
     Tensor *out = tensor_new(dtype, shape, error);
-    for (int64_t i = 0, count = out ? tensor_count(out) : 0; i < count; i++)
-        tensor_set(out, i, random_normal(random));
+    if (!out) return NULL;
+    Normals normals = {out, *random};
+    threads_for(tensor_count(out), 4096, fill_normals, &normals);
+    random_skip(random, ESPQ_NORMAL_DRAWS * (uint64_t)tensor_count(out));
     return out;
 }
 

@@ -105,3 +105,19 @@ TEST(matmul_shapes)
     for (int i = 0; i < 5; i++)
         tensor_release(all[i]);
 }
+
+/* Promise: random numbers made by several threads are those of the generator, one after another, and it goes on behind them. */
+TEST(random_normals_are_one_stream)
+{
+    Error error = {0};
+    Random whole, parts;
+    random_seed(&whole, 7);
+    random_seed(&parts, 7);
+    Shape shape = shape_of(2, (int64_t[]){3, 5001});
+    Tensor *tensor = tensor_random_normal(&shape, DTYPE_FLOAT64, &parts, &error);
+    REQUIRE(tensor, "%s", error.what);
+    for (int64_t i = 0; i < tensor_count(tensor); i++)
+        REQUIRE(tensor_get(tensor, i) == random_normal(&whole), "number %d", (int)i);
+    CHECK(random_next(&parts) == random_next(&whole), "what comes next");
+    tensor_release(tensor);
+}
