@@ -6,6 +6,7 @@
 #include "base/threads.h"
 #include "kernel/quantize.h"
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* The upper bound wins where bounds cross; NaN stays. */
@@ -261,14 +262,27 @@ static bool prelu_infer(Graph *graph, Node *node, Error *error)
     return infer_same_shape(graph, node, error);
 }
 
+/* exact: ONNX's own meaning is wanted. */
+static Shape broadcast_slope(const Shape *x, const Shape *given, bool exact)
+{
+    Shape slope = *given, together;
+    bool broadcasts = shape_broadcast(x, given, &together) && shape_equal(x, &together);
+    if (!exact || !broadcasts) slope_of_axis_1(x, given, &slope);
+    return slope;
+}
+
 static void prelu_run(const Run *run)
 {
     const Tensor *x = run->inputs[0];
-    Tensor slope = {.dtype = run->inputs[1]->dtype, .data = run->inputs[1]->data, .shape = run->inputs[1]->shape};
-    Shape together;
-    bool broadcasts = shape_broadcast(&x->shape, &slope.shape, &together) && shape_equal(&x->shape, &together);
-    if (!run->state || !broadcasts) slope_of_axis_1(&x->shape, &run->inputs[1]->shape, &slope.shape);
+    Tensor slope = {.dtype = run->inputs[1]->dtype, .data = run->inputs[1]->data};
+    slope.shape = broadcast_slope(&x->shape, &run->inputs[1]->shape, run->state != NULL);
     binary_run(&prelu_kernel, x, &slope, run->outputs[0]);
+}
+
+static void prelu_gradient(const Gradient *gradient)
+{
+    Shape slope = broadcast_slope(&gradient->inputs[0]->shape, &gradient->inputs[1]->shape, gradient->state != NULL);
+    gradient_prelu_slope(gradient, &slope);
 }
 
 static double prelu_table(const Node *node, double x, const double *parameters, int parameter_count)
@@ -294,6 +308,7 @@ const Operator op_relu = {
     ONE_TO_ONE,
     .infer = infer_same_shape,
     .run = relu_run,
+    .gradient = gradient_relu,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
     .layout = LAYOUT_PASSIVE,
     .table = relu_table,
@@ -309,6 +324,7 @@ const Operator op_leaky_relu = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.01}},
     ACTIVATION,
     .run = leaky_relu_run,
+    .gradient = gradient_leaky_relu,
     .table = leaky_relu_table,
     .module = MODULE_ALL,
 };
@@ -320,6 +336,7 @@ const Operator op_elu = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     ACTIVATION,
     .run = elu_run,
+    .gradient = gradient_elu,
     .table = elu_table,
     .module = MODULE_ALL,
 };
@@ -330,6 +347,7 @@ const Operator op_sigmoid = {
     ONE_TO_ONE,
     ACTIVATION,
     .run = sigmoid_run,
+    .gradient = gradient_sigmoid,
     .table = sigmoid_table,
     .module = MODULE_ALL,
 };
@@ -340,6 +358,7 @@ const Operator op_tanh = {
     ONE_TO_ONE,
     ACTIVATION,
     .run = tanh_run,
+    .gradient = gradient_tanh,
     .table = tanh_table,
     .module = MODULE_ALL,
 };
@@ -351,6 +370,7 @@ const Operator op_hard_sigmoid = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 0.2}, {"beta", ATTRIBUTE_FLOAT, .number = 0.5}},
     ACTIVATION,
     .run = hard_sigmoid_run,
+    .gradient = gradient_hard_sigmoid,
     .table = hard_sigmoid_table,
     .module = MODULE_ALL,
 };
@@ -361,6 +381,7 @@ const Operator op_hard_swish = {
     ONE_TO_ONE,
     ACTIVATION,
     .run = hard_swish_run,
+    .gradient = gradient_hard_swish,
     .table = hard_swish_table,
     .module = MODULE_ALL,
 };
@@ -372,6 +393,7 @@ const Operator op_swish = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     ACTIVATION,
     .run = swish_run,
+    .gradient = gradient_swish,
     .table = swish_table,
     .module = MODULE_ALL,
 };
@@ -385,6 +407,7 @@ const Operator op_gelu = {
     .prepare = prepare_exact,
     .release = release_nothing,
     .run = gelu_run,
+    .gradient = gradient_gelu,
     .table = gelu_table,
     .module = MODULE_S8 | MODULE_S16,
 };
@@ -396,6 +419,7 @@ const Operator op_clip = {
     .outputs = {1, 1},
     .infer = clip_infer,
     .run = clip_run,
+    .gradient = gradient_clip,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
     .float_inputs = 1 << 1 | 1 << 2,
     .scaled_inputs = 1 << 1 | 1 << 2,
@@ -415,6 +439,8 @@ const Operator op_prelu = {
     .prepare = prepare_exact,
     .release = release_nothing,
     .run = prelu_run,
+    .gradient = prelu_gradient,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_PASSIVE,
     .table = prelu_table,
@@ -428,11 +454,18 @@ const Operator op_softplus = {
     ONE_TO_ONE,
     FLOAT_ONLY,
     .run = softplus_run,
+    .gradient = gradient_softplus,
     .table = softplus_table,
     .swaps_transpose = true,
 };
 
-const Operator op_mish = {.name = "Mish", .help = "x * tanh(softplus(x)).", ONE_TO_ONE, FLOAT_ONLY, .run = mish_run, .table = mish_table};
+const Operator op_mish = {.name = "Mish",
+                          .help = "x * tanh(softplus(x)).",
+                          ONE_TO_ONE,
+                          FLOAT_ONLY,
+                          .run = mish_run,
+                          .gradient = gradient_mish,
+                          .table = mish_table};
 
 const Operator op_selu = {
     .name = "Selu",
@@ -442,6 +475,7 @@ const Operator op_selu = {
                    {"gamma", ATTRIBUTE_FLOAT, .number = 1.05070102214813232421875}},
     FLOAT_ONLY,
     .run = selu_run,
+    .gradient = gradient_selu,
     .table = selu_table,
 };
 
@@ -452,6 +486,7 @@ const Operator op_celu = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     FLOAT_ONLY,
     .run = celu_run,
+    .gradient = gradient_celu,
     .table = celu_table,
 };
 
@@ -462,6 +497,7 @@ const Operator op_thresholded_relu = {
     .attributes = {{"alpha", ATTRIBUTE_FLOAT, .number = 1}},
     FLOAT_ONLY,
     .run = thresholded_relu_run,
+    .gradient = gradient_thresholded_relu,
     .table = thresholded_relu_table,
 };
 
@@ -471,6 +507,7 @@ const Operator op_softsign = {
     ONE_TO_ONE,
     FLOAT_ONLY,
     .run = softsign_run,
+    .gradient = gradient_softsign,
     .table = softsign_table,
 };
 
@@ -481,5 +518,6 @@ const Operator op_shrink = {
     .attributes = {{"lambd", ATTRIBUTE_FLOAT, .number = 0.5}, {"bias", ATTRIBUTE_FLOAT, .number = 0}},
     FLOAT_ONLY,
     .run = shrink_run,
+    .gradient = gradient_shrink,
     .table = shrink_table,
 };

@@ -5,6 +5,7 @@
 
 #include "base/math.h"
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* ---- kernels ---- */
@@ -215,6 +216,8 @@ const Operator op_add = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = add_run,
+    .gradient = gradient_add,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_ADD,
@@ -229,6 +232,8 @@ const Operator op_sub = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = sub_run,
+    .gradient = gradient_sub,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_ADD,
@@ -243,6 +248,8 @@ const Operator op_mul = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = mul_run,
+    .gradient = gradient_mul,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .layout = LAYOUT_ADD,
     .module = MODULE_ALL,
@@ -256,6 +263,8 @@ const Operator op_div = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = div_run,
+    .gradient = gradient_div,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .layout = LAYOUT_ADD,
     .module = MODULE_ALL,
@@ -269,6 +278,8 @@ const Operator op_pow = {
     .outputs = {1, 1},
     .infer = pow_infer,
     .run = pow_run,
+    .gradient = gradient_pow,
+    .gradient_scratch = gradient_broadcast_scratch,
     .layout = LAYOUT_ADD,
     .module = MODULE_ALL,
     .cost = cost_elementwise,
@@ -295,6 +306,8 @@ const Operator op_max = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = max_run,
+    .gradient = gradient_extreme,
+    .gradient_scratch = gradient_broadcast_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_OTHER,
     .module_cure = "write it as Relu or Clip where one input is a constant: max(a, b) = b + Relu(a - b)",
@@ -308,6 +321,8 @@ const Operator op_min = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = min_run,
+    .gradient = gradient_extreme,
+    .gradient_scratch = gradient_broadcast_scratch,
     .layout = LAYOUT_OTHER,
     .module_cure = "write it as Clip where one input is a constant: min(a, b) = b - Relu(b - a)",
     .cost = cost_elementwise,
@@ -320,6 +335,8 @@ const Operator op_sum = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = add_run,
+    .gradient = gradient_add,
+    .gradient_scratch = gradient_broadcast_scratch,
     .align = ALIGN_ELEMENTWISE,
     .layout = LAYOUT_OTHER,
     .module_cure = "write it as a chain of Add",
@@ -333,6 +350,8 @@ const Operator op_mean = {
     .outputs = {1, 1},
     .infer = infer_broadcast,
     .run = mean_run,
+    .gradient = gradient_mean,
+    .gradient_scratch = gradient_broadcast_scratch,
     .layout = LAYOUT_OTHER,
     .module_cure = "write it as a chain of Add and a Mul by 1 / n",
     .cost = cost_elementwise,

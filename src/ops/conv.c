@@ -2,8 +2,10 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "kernel/gradient.h"
 #include "kernel/winograd.h"
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 #include "ops/window.h"
 
@@ -184,6 +186,56 @@ static void conv_run(const Run *run)
         run_samples(run, step, tensor_floats(x) + first * x->strides[0], tensor_floats(y) + first * y->strides[0]);
 }
 
+static size_t align_bytes(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static size_t conv_gradient_scratch(const Prepare *prepare)
+{
+    const ConvState *state = prepare->state;
+    const ConvF32 *conv = &state->conv;
+    size_t planes = (size_t)conv->batch * conv->groups * conv->channels_in,
+           bytes = align_bytes(conv_f32_input_gradient_scratch_bytes(conv));
+    if (state->crop[0] || state->crop[1]) /* a cut copy of x, and its gradient */
+        bytes += 2 * align_bytes(planes * (size_t)conv->in[0] * (size_t)conv->in[1] * sizeof(float));
+    return bytes;
+}
+
+/* What the cut rows and columns gain is nothing. */
+static void uncrop(const ConvState *state, const float *cut, float *to)
+{
+    const ConvF32 *conv = &state->conv;
+    int64_t planes = (int64_t)conv->batch * conv->groups * conv->channels_in;
+    memset(to, 0, (size_t)(planes * state->whole[0] * state->whole[1]) * sizeof *to);
+    for (int64_t plane = 0; plane < planes; plane++)
+        for (int row = 0; row < conv->in[0]; row++, cut += conv->in[1])
+            memcpy(to + (plane * state->whole[0] + state->crop[0] + row) * state->whole[1] + state->crop[1], cut,
+                   (size_t)conv->in[1] * sizeof *to);
+}
+
+static void conv_gradient(const Gradient *gradient)
+{
+    const ConvState *state = gradient->state;
+    const ConvF32 *conv = &state->conv;
+    const float *dy = tensor_floats(gradient->output_gradients[0]);
+    float *dx = gradient_wanted(gradient, 0), *dw = gradient_wanted(gradient, 1), *db = gradient_wanted(gradient, 2);
+    bool cropped = state->crop[0] || state->crop[1];
+    char *parts = (char *)gradient->scratch + align_bytes(conv_f32_input_gradient_scratch_bytes(conv));
+    if (dw) {
+        ConvState copy = *state;
+        copy.crop_at = 0;
+        conv_f32_weight_gradient(conv, crop(&copy, tensor_floats(gradient->inputs[0]), parts), dy, dw);
+    }
+    if (dx) {
+        size_t planes = (size_t)conv->batch * conv->groups * conv->channels_in;
+        float *part = (float *)(void *)(parts + align_bytes(planes * (size_t)conv->in[0] * (size_t)conv->in[1] * sizeof(float)));
+        conv_f32_input_gradient(conv, tensor_floats(gradient->inputs[1]), dy, cropped ? part : dx, gradient->scratch);
+        if (cropped) uncrop(state, part, dx);
+    }
+    if (db) channel_sums_f32(dy, conv->batch, (int64_t)conv->groups * conv->channels_out, (int64_t)conv->out[0] * conv->out[1], db);
+}
+
 static void conv_cost(const Node *node, Cost *cost)
 {
     const Value *weights = input_value(node, 1), *out = node->outputs[0];
@@ -208,6 +260,8 @@ const Operator op_conv = {
     .prepare = conv_prepare,
     .release = conv_release,
     .run = conv_run,
+    .gradient = conv_gradient,
+    .gradient_scratch = conv_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED | OPERATOR_ANY_BATCH | OPERATOR_CHANNEL_SUM,
     .layout = LAYOUT_CONV,
     .pack = PACK_CONV,

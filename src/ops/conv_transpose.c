@@ -5,7 +5,9 @@
 
 #include "base/memory.h"
 #include "base/threads.h"
+#include "kernel/gradient.h"
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 #include "ops/window.h"
 #include "quant/slots.h"
@@ -201,6 +203,48 @@ static void transposed_run(const Run *run)
     threads_for(state->batch * state->groups * state->channels_out, 1, transposed_part, &task);
 }
 
+/* Back through a transposed convolution goes the convolution whose gradient to the input it is. */
+static ConvF32 forward_conv(const TransposedState *state)
+{
+    const Window *window = &state->window;
+    ConvF32 conv = {.batch = (int)state->batch,
+                    .groups = (int)state->groups,
+                    .channels_in = (int)state->channels_out,
+                    .channels_out = (int)state->channels_in};
+    for (int axis = 0; axis < 2; axis++) {
+        conv.in[axis] = (int)window->out[axis + 1];
+        conv.out[axis] = (int)window->in[axis + 1];
+        conv.kernel[axis] = (int)window->kernel[axis + 1];
+        conv.stride[axis] = (int)window->stride[axis + 1];
+        conv.dilation[axis] = (int)window->dilation[axis + 1];
+        conv.pad[axis] = (int)window->pad_begin[axis + 1];
+    }
+    return conv;
+}
+
+static size_t transposed_gradient_scratch(const Prepare *prepare)
+{
+    const TransposedState *state = prepare->state;
+    const Window *window = &state->window;
+    if (window->out[0] != 1 || window->kernel[0] != 1 || window->pad_begin[1] < 0 || window->pad_begin[2] < 0) return SIZE_MAX;
+    ConvF32 conv = forward_conv(state);
+    return conv_f32_packed_bytes(&conv);
+}
+
+static void transposed_gradient(const Gradient *gradient)
+{
+    const TransposedState *state = gradient->state;
+    ConvF32 conv = forward_conv(state);
+    const float *dy = tensor_floats(gradient->output_gradients[0]);
+    float *dx = gradient_wanted(gradient, 0), *dw = gradient_wanted(gradient, 1), *db = gradient_wanted(gradient, 2);
+    if (dx) {
+        conv_f32_pack(&conv, tensor_floats(gradient->inputs[1]), gradient->scratch);
+        conv_f32(&conv, dy, gradient->scratch, NULL, dx, NULL);
+    }
+    if (dw) conv_f32_weight_gradient(&conv, dy, tensor_floats(gradient->inputs[0]), dw);
+    if (db) channel_sums_f32(dy, state->batch, state->groups * state->channels_out, (int64_t)conv.in[0] * conv.in[1], db);
+}
+
 static void transposed_cost(const Node *node, Cost *cost)
 {
     const Value *x = input_value(node, 0), *weights = input_value(node, 1);
@@ -227,6 +271,8 @@ const Operator op_conv_transpose = {
     .prepare = transposed_prepare,
     .release = transposed_release,
     .run = transposed_run,
+    .gradient = transposed_gradient,
+    .gradient_scratch = transposed_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
     .slots = slots_conv_transpose,
     .layout = LAYOUT_CONV,
@@ -319,6 +365,8 @@ const Operator op_insert_zeros = {
     .infer = zeros_infer,
     .prepare = zeros_prepare,
     .run = zeros_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_CONV,
     .module = MODULE_ALL,

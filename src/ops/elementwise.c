@@ -85,6 +85,12 @@ void broadcast_run(const Broadcast *broadcast, BroadcastPiece piece, void *conte
     if (broadcast->count > 0) threads_for(broadcast->count, OPS_GRAIN, walk_part, &walk);
 }
 
+void broadcast_run_in_order(const Broadcast *broadcast, BroadcastPiece piece, void *context)
+{
+    Walk walk = {broadcast, piece, context};
+    walk_part(&walk, 0, broadcast->count, 0);
+}
+
 /* ---- elements of every dtype ---- */
 
 Numbers numbers_of(Dtype dtype)

@@ -20,7 +20,8 @@ typedef struct Broadcast {
 typedef void (*BroadcastPiece)(void *context, const int64_t *offsets, const int64_t *steps, int64_t at, int64_t count);
 
 void broadcast_make(Broadcast *broadcast, const Shape *to, const Shape *const *shapes, int operands);
-void broadcast_run(const Broadcast *broadcast, BroadcastPiece piece, void *context); /* in threads when it is large */
+void broadcast_run(const Broadcast *broadcast, BroadcastPiece piece, void *context);          /* in threads when it is large */
+void broadcast_run_in_order(const Broadcast *broadcast, BroadcastPiece piece, void *context); /* on this thread, for sums */
 
 /* In what numbers a dtype is computed: half as float32, integers and bool as int64 (narrower results are cut, as C does). */
 typedef enum { NUMBERS_FLOAT, NUMBERS_DOUBLE, NUMBERS_INTEGER } Numbers;

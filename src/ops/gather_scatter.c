@@ -5,6 +5,7 @@
 
 #include "base/threads.h"
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 static int64_t index_within(int64_t index, int64_t dim)
@@ -372,6 +373,13 @@ static void scatter_nd_run(const Run *run)
 
 /* ---- rows ---- */
 
+/* Where updates are added or multiplied, elements are no copies any more. */
+static size_t scatter_gradient_scratch(const Prepare *prepare)
+{
+    bool copies = strcmp(node_string(prepare->node, "reduction", "none"), "none") == 0;
+    return copies ? gradient_moves_scratch(prepare) : SIZE_MAX;
+}
+
 const Operator op_gather = {
     .name = "Gather",
     .help = "Entries of one axis by index.",
@@ -382,6 +390,8 @@ const Operator op_gather = {
     .prepare = gather_prepare,
     .release = release_nothing,
     .run = gather_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
@@ -397,6 +407,8 @@ const Operator op_gather_elements = {
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}},
     .infer = gather_elements_infer,
     .run = gather_elements_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,
@@ -411,6 +423,8 @@ const Operator op_gather_nd = {
     .attributes = {{"batch_dims", ATTRIBUTE_INT, .number = 0}},
     .infer = gather_nd_infer,
     .run = gather_nd_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,
@@ -425,6 +439,8 @@ const Operator op_scatter_elements = {
     .attributes = {{"axis", ATTRIBUTE_INT, .number = 0}, {"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
     .infer = scatter_elements_infer,
     .run = scatter_elements_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = scatter_gradient_scratch,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,
@@ -439,6 +455,8 @@ const Operator op_scatter_nd = {
     .attributes = {{"reduction", ATTRIBUTE_STRING, .text = "none", .words = "none|add|mul|max|min"}},
     .infer = scatter_nd_infer,
     .run = scatter_nd_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = scatter_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .float_inputs = 1 << 1,
     .align = ALIGN_CONCAT,

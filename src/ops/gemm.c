@@ -4,7 +4,9 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "kernel/float32.h"
+#include "kernel/gradient.h"
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 #include "quant/slots.h"
 
@@ -148,6 +150,57 @@ static void gemm_run(const Run *run)
     if (!state->plain) gemm_finish(state, c, y);
 }
 
+static size_t align_bytes(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static size_t gemm_gradient_scratch(const Prepare *prepare)
+{
+    const GemmState *state = prepare->state;
+    const MatmulF32 *matmul = &state->matmul;
+    int64_t m = matmul->m, n = matmul->n, k = matmul->k;
+    return align_bytes(matmul_f32_gradient_scratch_bytes(m, n, k)) + align_bytes((size_t)(m * n) * sizeof(float)) +
+           2 * align_bytes((size_t)(m * k) * sizeof(float)) + align_bytes((size_t)(m * n) * sizeof(double));
+}
+
+/* C gains beta * dy, summed over the axes along which it was broadcast: rows in order, in float64. */
+static void gemm_bias_gradient(const GemmState *state, const float *dy, double *sums, float *dc)
+{
+    Shape out = {.rank = 2, .dims = {state->matmul.m, state->matmul.n}};
+    int64_t strides[ESPQ_MAX_RANK] = {0}, count = shape_count(&state->c);
+    broadcast_strides(&state->c, &out, strides);
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    for (int64_t i = 0; i < out.dims[0]; i++)
+        for (int64_t j = 0; j < out.dims[1]; j++)
+            sums[i * strides[0] + j * strides[1]] += (double)*dy++;
+    for (int64_t i = 0; i < count; i++)
+        dc[i] = (float)((double)state->beta * sums[i]);
+}
+
+static void gemm_gradient(const Gradient *gradient)
+{
+    const GemmState *state = gradient->state;
+    int64_t m = state->matmul.m, n = state->matmul.n, k = state->matmul.k;
+    const float *dy = tensor_floats(gradient->output_gradients[0]), *a = tensor_floats(gradient->inputs[0]);
+    float *da = gradient_wanted(gradient, 0), *db = gradient_wanted(gradient, 1), *dc = gradient_wanted(gradient, 2);
+    char *scratch = gradient->scratch, *next = scratch + align_bytes(matmul_f32_gradient_scratch_bytes(m, n, k));
+    float *scaled = (float *)(void *)next, *turned = (float *)(void *)(next += align_bytes((size_t)(m * n) * sizeof(float)));
+    float *back = (float *)(void *)(next += align_bytes((size_t)(m * k) * sizeof(float)));
+    double *sums = (double *)(void *)(next + align_bytes((size_t)(m * k) * sizeof(float)));
+    if (dc) gemm_bias_gradient(state, dy, sums, dc);
+    for (int64_t i = 0; state->alpha != 1.0f && i < m * n; i++)
+        scaled[i] = state->alpha * dy[i];
+    if (state->alpha != 1.0f) dy = scaled;
+    if (db) {
+        if (state->transpose_a) a = transpose(a, k, m, turned);
+        matmul_f32_right_gradient(m, n, k, a, dy, state->transpose_b, db, scratch);
+    }
+    if (!da) return;
+    matmul_f32_left_gradient(m, n, k, dy, tensor_floats(gradient->inputs[1]), state->transpose_b, state->transpose_a ? back : da, scratch);
+    if (state->transpose_a) transpose(back, m, k, da);
+}
+
 static void gemm_cost(const Node *node, Cost *cost)
 {
     const Value *b = input_value(node, 1), *out = node->outputs[0];
@@ -168,6 +221,8 @@ const Operator op_gemm = {
     .prepare = gemm_prepare,
     .release = gemm_release,
     .run = gemm_run,
+    .gradient = gemm_gradient,
+    .gradient_scratch = gemm_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING | OPERATOR_WEIGHTED,
     .slots = slots_gemm,
     .layout = LAYOUT_OTHER,
@@ -334,6 +389,52 @@ static void matmul_run(const Run *run)
     }
 }
 
+static size_t matmul_gradient_scratch(const Prepare *prepare)
+{
+    const MatmulState *state = prepare->state;
+    const MatmulF32 *matmul = &state->matmul;
+    int64_t most = matmul->m > matmul->n ? matmul->m : matmul->n;
+    return align_bytes(matmul_f32_gradient_scratch_bytes(matmul->m, matmul->n, matmul->k)) +
+           align_bytes((size_t)(most * matmul->k) * sizeof(float));
+}
+
+/* Which matrix of an operand a batch entry takes. */
+static int64_t matrix_of(const MatmulState *state, const int64_t *strides, int64_t batch)
+{
+    int64_t matrix = 0;
+    for (int i = state->batch_shape.rank - 1; i >= 0; i--) {
+        matrix += batch % state->batch_shape.dims[i] * strides[i];
+        batch /= state->batch_shape.dims[i];
+    }
+    return matrix;
+}
+
+/* Matrices that several batch entries share gain what those gain, added in their order. */
+static void matmul_gradient(const Gradient *gradient)
+{
+    const MatmulState *state = gradient->state;
+    int64_t m = state->matmul.m, n = state->matmul.n, k = state->matmul.k;
+    const float *a = tensor_floats(gradient->inputs[0]), *b = tensor_floats(gradient->inputs[1]);
+    float *da = gradient_wanted(gradient, 0), *db = gradient_wanted(gradient, 1);
+    float *part = (float *)(void *)((char *)gradient->scratch + align_bytes(matmul_f32_gradient_scratch_bytes(m, n, k)));
+    if (da) memset(da, 0, tensor_bytes(gradient->input_gradients[0]));
+    if (db) memset(db, 0, tensor_bytes(gradient->input_gradients[1]));
+    for (int64_t batch = 0; batch < state->batches; batch++) {
+        const float *dy = tensor_floats(gradient->output_gradients[0]) + batch * m * n;
+        int64_t left = matrix_of(state, state->a_strides, batch) * m * k, right = matrix_of(state, state->b_strides, batch) * k * n;
+        if (da) {
+            matmul_f32_left_gradient(m, n, k, dy, b + right, false, part, gradient->scratch);
+            for (int64_t i = 0; i < m * k; i++)
+                da[left + i] += part[i];
+        }
+        if (db) {
+            matmul_f32_right_gradient(m, n, k, a + left, dy, false, part, gradient->scratch);
+            for (int64_t i = 0; i < k * n; i++)
+                db[right + i] += part[i];
+        }
+    }
+}
+
 static void matmul_cost(const Node *node, Cost *cost)
 {
     const Value *a = input_value(node, 0), *out = node->outputs[0];
@@ -352,6 +453,8 @@ const Operator op_matmul = {
     .prepare = matmul_prepare,
     .release = matmul_release,
     .run = matmul_run,
+    .gradient = matmul_gradient,
+    .gradient_scratch = matmul_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_COMPUTING,
     .layout = LAYOUT_OTHER,
     .pack = PACK_MATMUL,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* y[i] = 0 or 1 */
@@ -252,6 +253,8 @@ const Operator op_where = {
     .outputs = {1, 1},
     .infer = where_infer,
     .run = where_run,
+    .gradient = gradient_where,
+    .gradient_scratch = gradient_broadcast_scratch,
     .float_inputs = 1 << 1 | 1 << 2,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,

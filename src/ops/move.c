@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "ops/block.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* ---- Transpose ---- */
@@ -215,6 +216,31 @@ static void split_run(const Run *run)
     }
 }
 
+static void concat_gradient(const Gradient *gradient)
+{
+    const Tensor *dy = gradient->output_gradients[0];
+    int axis = axis_of(gradient->node, dy->shape.rank);
+    int64_t start = 0;
+    for (int i = 0; i < gradient->node->input_count; i++) {
+        if (gradient->input_gradients[i]) move_part_of_axis(dy, gradient->input_gradients[i], axis, start, false);
+        start += gradient->inputs[i]->shape.dims[axis];
+    }
+}
+
+static void split_gradient(const Gradient *gradient)
+{
+    Tensor *dx = gradient->input_gradients[0];
+    const int64_t *sizes = gradient->state;
+    if (!dx) return;
+    int axis = axis_of(gradient->node, dx->shape.rank);
+    int64_t start = 0;
+    memset(dx->data, 0, tensor_bytes(dx));
+    for (int i = 0; i < gradient->node->output_count; i++) {
+        if (gradient->output_gradients[i]) move_part_of_axis(dx, gradient->output_gradients[i], axis, start, true);
+        start += sizes[i];
+    }
+}
+
 /* ---- Expand, Tile ---- */
 
 static bool expand_infer(Graph *graph, Node *node, Error *error)
@@ -338,6 +364,8 @@ const Operator op_transpose = {
     .attributes = {{"perm", ATTRIBUTE_INTS}},
     .infer = transpose_infer,
     .run = transpose_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     PASSIVE_FLAGS,
     .layout = LAYOUT_OTHER,
     .module = MODULE_ALL,
@@ -352,6 +380,7 @@ const Operator op_concat = {
     .attributes = {{"axis", ATTRIBUTE_INT, .required = true}},
     .infer = concat_infer,
     .run = concat_run,
+    .gradient = concat_gradient,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_JOINS,
     .align = ALIGN_CONCAT,
     .layout = LAYOUT_CONCAT,
@@ -369,6 +398,7 @@ const Operator op_split = {
     .prepare = split_prepare,
     .release = release_sizes,
     .run = split_run,
+    .gradient = split_gradient,
     PASSIVE_FLAGS,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_AXIS,
@@ -384,6 +414,8 @@ const Operator op_expand = {
     .outputs = {1, 1},
     .infer = expand_infer,
     .run = expand_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,
@@ -397,6 +429,8 @@ const Operator op_tile = {
     .outputs = {1, 1},
     .infer = tile_infer,
     .run = tile_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .float_inputs = 1 << 1 | 1 << 2,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,
@@ -411,6 +445,8 @@ const Operator op_reverse_sequence = {
     .attributes = {{"batch_axis", ATTRIBUTE_INT, .number = 1}, {"time_axis", ATTRIBUTE_INT, .number = 0}},
     .infer = reverse_sequence_infer,
     .run = reverse_sequence_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE | OPERATOR_SEQUENCE,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* [rows][length]: what is normalized together lies together. */
@@ -156,6 +157,98 @@ static void layer_run(const Run *run)
     if (state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / 4 / state->length, layer_part, &task);
 }
 
+typedef struct NormGradientTask {
+    const NormState *state;
+    const float *x, *dy, *scale;
+    float *dx;
+    bool by_row; /* one scale a row (InstanceNormalization), not one an element of it */
+} NormGradientTask;
+
+/* With n = (x - mean) / deviation and g = dy * scale: dx = (g - mean(g) - n * mean(g * n)) / deviation; not centered: without mean(g). */
+static void norm_gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const NormGradientTask *task = context;
+    const NormState *state = task->state;
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = task->x + row * state->length, *dy = task->dy + row * state->length;
+        const float *scale = task->by_row ? task->scale + row % state->channels : task->scale;
+        int step = task->by_row ? 0 : 1;
+        double mean, factor, sum = 0, product = 0;
+        row_statistics(state, x, &mean, &factor);
+        for (int64_t i = 0; i < state->length; i++) {
+            double g = (double)dy[i] * (double)scale[i * step];
+            sum += g;
+            product += g * ((double)x[i] - mean) * factor;
+        }
+        sum = state->centered ? sum / (double)state->length : 0;
+        product /= (double)state->length;
+        for (int64_t i = 0; i < state->length; i++) {
+            double g = (double)dy[i] * (double)scale[i * step], n = ((double)x[i] - mean) * factor;
+            task->dx[row * state->length + i] = (float)((g - sum - n * product) * factor);
+        }
+    }
+}
+
+/* Sums over the rows, in their order: of dy * n (scale) and of dy (bias), for each element of the normalized axes. */
+static void layer_parameter_sums(const NormState *state, const float *x, const float *dy, double *scale, double *bias)
+{
+    memset(scale, 0, (size_t)state->length * sizeof *scale);
+    memset(bias, 0, (size_t)state->length * sizeof *bias);
+    for (int64_t row = 0; row < state->rows; row++, x += state->length, dy += state->length) {
+        double mean, factor;
+        row_statistics(state, x, &mean, &factor);
+        for (int64_t i = 0; i < state->length; i++) {
+            scale[i] += (double)dy[i] * ((double)x[i] - mean) * factor;
+            bias[i] += (double)dy[i];
+        }
+    }
+}
+
+/* Sums of what was spread over the normalized axes, to the shape it came from. */
+static void gather_spread(const NormState *state, const Shape *shape, const double *sums, double *joined, float *to)
+{
+    int64_t strides[ESPQ_MAX_RANK], count = shape_count(shape);
+    Shape own = *shape;
+    while (own.rank > state->tail.rank)
+        own = shape_of(own.rank - 1, own.dims + 1);
+    broadcast_strides(&own, &state->tail, strides);
+    memset(joined, 0, (size_t)count * sizeof *joined);
+    for (int64_t i = 0; i < state->length; i++) {
+        int64_t place = 0, rest = i;
+        for (int axis = state->tail.rank - 1; axis >= 0; axis--) {
+            place += rest % state->tail.dims[axis] * strides[axis];
+            rest /= state->tail.dims[axis];
+        }
+        joined[place] += sums[i];
+    }
+    for (int64_t i = 0; i < count; i++)
+        to[i] = (float)joined[i];
+}
+
+static size_t layer_gradient_scratch(const Prepare *prepare)
+{
+    const NormState *state = prepare->state;
+    return (size_t)state->length * (3 * sizeof(double) + sizeof(float));
+}
+
+static void layer_gradient(const Gradient *gradient)
+{
+    const NormState *state = gradient->state;
+    double *sums = gradient->scratch, *bias_sums = sums + state->length, *joined = bias_sums + state->length;
+    const float *x = tensor_floats(gradient->inputs[0]), *dy = tensor_floats(gradient->output_gradients[0]);
+    float *dx = gradient_wanted(gradient, 0), *dscale = gradient_wanted(gradient, 1), *dbias = gradient_wanted(gradient, 2);
+    NormGradientTask task = {.state = state, .x = x, .dy = dy, .dx = dx};
+    if (dx && state->length > 0) {
+        task.scale = spread(gradient->inputs[1], &state->scale, state, (float *)(void *)(joined + state->length));
+        threads_for(state->rows, 1 + OPS_GRAIN / 8 / state->length, norm_gradient_part, &task);
+    }
+    if (!dscale && !dbias) return;
+    layer_parameter_sums(state, x, dy, sums, bias_sums);
+    if (dscale) gather_spread(state, &state->scale, sums, joined, dscale);
+    if (dbias) gather_spread(state, &state->bias, bias_sums, joined, dbias);
+}
+
 const Operator op_layer_normalization = {
     .name = "LayerNormalization",
     .help = "Mean 0 and deviation 1 over the last axes, then scale and bias.",
@@ -167,6 +260,8 @@ const Operator op_layer_normalization = {
     .infer = layer_infer,
     .prepare = layer_prepare,
     .run = layer_run,
+    .gradient = layer_gradient,
+    .gradient_scratch = layer_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_OTHER,
     .module = MODULE_ALL,
@@ -184,6 +279,8 @@ const Operator op_rms_normalization = {
     .infer = layer_infer,
     .prepare = rms_prepare,
     .run = layer_run,
+    .gradient = layer_gradient,
+    .gradient_scratch = layer_gradient_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .float_inputs = 1u << 1,
     .layout = LAYOUT_OTHER,
@@ -275,6 +372,66 @@ static void instance_run(const Run *run)
     if (state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / 4 / state->length, instance_part, &task);
 }
 
+/* Sums over samples and pixels of each channel, in their order; mean and 1 / deviation of a row come from its own numbers, or from
+ * training (statistics). */
+static void channel_gradients(const Gradient *gradient, const float *means, const float *variances)
+{
+    const NormState *state = gradient->state;
+    float *dscale = gradient_wanted(gradient, 1), *dbias = gradient_wanted(gradient, 2);
+    if (!dscale && !dbias) return;
+    for (int64_t channel = 0; channel < state->channels; channel++) {
+        double scale = 0, bias = 0;
+        for (int64_t row = channel; row < state->rows; row += state->channels) {
+            const float *x = tensor_floats(gradient->inputs[0]) + row * state->length;
+            const float *dy = tensor_floats(gradient->output_gradients[0]) + row * state->length;
+            double mean, factor;
+            if (means) {
+                mean = (double)means[channel];
+                factor = 1.0 / sqrt((double)variances[channel] + state->epsilon);
+            } else {
+                row_statistics(state, x, &mean, &factor);
+            }
+            for (int64_t i = 0; i < state->length; i++) {
+                scale += (double)dy[i] * ((double)x[i] - mean) * factor;
+                bias += (double)dy[i];
+            }
+        }
+        if (dscale) dscale[channel] = (float)scale;
+        if (dbias) dbias[channel] = (float)bias;
+    }
+}
+
+static void instance_gradient(const Gradient *gradient)
+{
+    const NormState *state = gradient->state;
+    NormGradientTask task = {.state = state,
+                             .x = tensor_floats(gradient->inputs[0]),
+                             .dy = tensor_floats(gradient->output_gradients[0]),
+                             .scale = tensor_floats(gradient->inputs[1]),
+                             .dx = gradient_wanted(gradient, 0),
+                             .by_row = true};
+    if (task.dx && state->length > 0) threads_for(state->rows, 1 + OPS_GRAIN / 8 / state->length, norm_gradient_part, &task);
+    channel_gradients(gradient, NULL, NULL);
+}
+
+/* The statistics of training stay as they are. */
+static void batch_gradient(const Gradient *gradient)
+{
+    const NormState *state = gradient->state;
+    const float *scale = tensor_floats(gradient->inputs[1]), *means = tensor_floats(gradient->inputs[3]);
+    const float *variances = tensor_floats(gradient->inputs[4]), *dy = tensor_floats(gradient->output_gradients[0]);
+    float *dx = gradient_wanted(gradient, 0);
+    for (int64_t row = 0; dx && row < state->rows; row++) {
+        int64_t channel = row % state->channels;
+        double factor = (double)scale[channel] / sqrt((double)variances[channel] + state->epsilon);
+        for (int64_t i = row * state->length; i < (row + 1) * state->length; i++)
+            dx[i] = (float)((double)dy[i] * factor);
+    }
+    channel_gradients(gradient, means, variances);
+    for (int i = 3; i < 5; i++)
+        if (gradient->input_gradients[i]) memset(gradient->input_gradients[i]->data, 0, tensor_bytes(gradient->input_gradients[i]));
+}
+
 typedef struct BatchTask {
     const NormState *state;
     const float *x, *scale, *bias, *mean, *variance;
@@ -322,6 +479,7 @@ const Operator op_batch_normalization = {
     .infer = batch_infer,
     .prepare = batch_prepare,
     .run = batch_run,
+    .gradient = batch_gradient,
     .module_cure =
         "it is folded into a Conv, Gemm or ConvTranspose before it, or becomes a depthwise Conv; inputs 1 to 4 must be constants",
     .cost = cost_elementwise,
@@ -336,6 +494,7 @@ const Operator op_instance_normalization = {
     .infer = channels_infer,
     .prepare = instance_prepare,
     .run = instance_run,
+    .gradient = instance_gradient,
     .module_cure = "train with BatchNormalization, or write it as Reshape and LayerNormalization",
     .cost = cost_elementwise,
 };
@@ -406,6 +565,30 @@ static void lp_run(const Run *run)
     if (state->view.length > 0) threads_for(state->view.outer * state->view.inner, 1 + OPS_GRAIN / 4 / state->view.length, lp_part, &task);
 }
 
+static void lp_gradient(const Gradient *gradient)
+{
+    const LpState *state = gradient->state;
+    const AxisView *view = &state->view;
+    const float *all = tensor_floats(gradient->inputs[0]), *given = tensor_floats(gradient->output_gradients[0]);
+    float *dx = gradient_wanted(gradient, 0);
+    for (int64_t item = 0; dx && item < view->outer * view->inner; item++) {
+        int64_t at = item / view->inner * view->length * view->inner + item % view->inner;
+        const float *x = all + at, *dy = given + at;
+        double norm = 0, product = 0;
+        for (int64_t i = 0, k = 0; i < view->length; i++, k += view->inner) {
+            norm += state->p == 1 ? fabs((double)x[k]) : (double)x[k] * (double)x[k];
+            product += (double)x[k] * (double)dy[k];
+        }
+        if (state->p == 2) norm = sqrt(norm);
+        bool held = norm < 1e-12;
+        if (held) norm = 1e-12;
+        for (int64_t i = 0, k = 0; i < view->length; i++, k += view->inner) {
+            double slope = held ? 0 : state->p == 2 ? (double)x[k] / norm : x[k] > 0 ? 1 : x[k] < 0 ? -1 : 0;
+            dx[at + k] = (float)((double)dy[k] / norm - slope * product / (norm * norm));
+        }
+    }
+}
+
 const Operator op_lp_normalization = {
     .name = "LpNormalization",
     .help = "Divided by the 1-norm or 2-norm along an axis.",
@@ -415,6 +598,7 @@ const Operator op_lp_normalization = {
     .infer = lp_infer,
     .prepare = lp_prepare,
     .run = lp_run,
+    .gradient = lp_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_AXIS,
     .module = MODULE_ALL,

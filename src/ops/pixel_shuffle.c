@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 typedef struct ShuffleState {
@@ -120,6 +121,8 @@ const Operator op_depth_to_space = {
     .infer = to_space_infer,
     .prepare = to_space_prepare,
     .run = shuffle_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_CONV,
     .module = MODULE_ALL,
@@ -135,6 +138,8 @@ const Operator op_space_to_depth = {
     .infer = to_depth_infer,
     .prepare = to_depth_prepare,
     .run = shuffle_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE,
     .layout = LAYOUT_CONV,
     .module = MODULE_ALL,

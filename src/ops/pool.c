@@ -290,6 +290,88 @@ static void pool_run(const Run *run)
     threads_for(state->planes, 1, pool_part, &task);
 }
 
+/* ---- gradients ---- */
+
+/* The first largest element of a window in the order of the scan gains all (OPTIM §7.5); zeros in the padding gain nothing. */
+static void maximum_gradient(const PoolState *state, const float *x, float dy, const Taps taps[3], float *dx)
+{
+    const Window *window = &state->window;
+    int64_t at = -1;
+    bool inside = true;
+    for (int axis = 0; axis < 3; axis++)
+        inside = inside && taps[axis].end - taps[axis].first == taps[axis].counted;
+    for (int64_t d = taps[0].first; d < taps[0].end; d++) {
+        for (int64_t i = taps[1].first; i < taps[1].end; i++) {
+            int64_t row =
+                ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
+            for (int64_t j = taps[2].first; j < taps[2].end; j++) {
+                int64_t place = row + taps[2].start + j * window->dilation[2];
+                if (at < 0 || x[place] > x[at]) at = place;
+            }
+        }
+    }
+    if (at >= 0 && !(state->padding_is_zero && !inside && x[at] < 0.0f)) dx[at] += dy;
+}
+
+static void average_gradient(const PoolState *state, float dy, const Taps taps[3], float *dx)
+{
+    const Window *window = &state->window;
+    int64_t area = 1;
+    for (int axis = 0; axis < 3; axis++)
+        area *= state->padding_counts ? taps[axis].counted : taps[axis].end - taps[axis].first;
+    float share = area > 0 ? dy / (float)area : 0.0f;
+    for (int64_t d = taps[0].first; d < taps[0].end; d++) {
+        for (int64_t i = taps[1].first; i < taps[1].end; i++) {
+            float *row =
+                dx + ((taps[0].start + d * window->dilation[0]) * window->in[1] + taps[1].start + i * window->dilation[1]) * window->in[2];
+            for (int64_t j = taps[2].first; j < taps[2].end; j++)
+                row[taps[2].start + j * window->dilation[2]] += share;
+        }
+    }
+}
+
+typedef struct PoolGradientTask {
+    const PoolState *state;
+    const float *x, *dy;
+    float *dx;
+} PoolGradientTask;
+
+static void pool_gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const PoolGradientTask *task = context;
+    const Window *window = &task->state->window;
+    int64_t in_plane = window->in[0] * window->in[1] * window->in[2], out_plane = window->out[0] * window->out[1] * window->out[2];
+    for (int64_t plane = begin; plane < end; plane++) {
+        const float *x = task->x + plane * in_plane, *dy = task->dy + plane * out_plane;
+        float *dx = task->dx + plane * in_plane;
+        Taps taps[3];
+        memset(dx, 0, (size_t)in_plane * sizeof *dx);
+        for (int64_t d = 0; d < window->out[0]; d++) {
+            taps[0] = taps_of(window, 0, d);
+            for (int64_t i = 0; i < window->out[1]; i++) {
+                taps[1] = taps_of(window, 1, i);
+                for (int64_t j = 0; j < window->out[2]; j++, dy++) {
+                    taps[2] = taps_of(window, 2, j);
+                    if (task->state->maximum)
+                        maximum_gradient(task->state, x, *dy, taps, dx);
+                    else
+                        average_gradient(task->state, *dy, taps, dx);
+                }
+            }
+        }
+    }
+}
+
+static void pool_gradient(const Gradient *gradient)
+{
+    const PoolState *state = gradient->state;
+    if (!gradient->input_gradients[0]) return;
+    PoolGradientTask task = {state, tensor_floats(gradient->inputs[0]), tensor_floats(gradient->output_gradients[0]),
+                             tensor_floats(gradient->input_gradients[0])};
+    threads_for(state->planes, 1, pool_gradient_part, &task);
+}
+
 #define POOL_ATTRIBUTES                                                                                                                    \
     {.name = "auto_pad", .kind = ATTRIBUTE_STRING, .text = "NOTSET", .words = "NOTSET|SAME_UPPER|SAME_LOWER|VALID"},                       \
         {.name = "ceil_mode", .kind = ATTRIBUTE_INT}, {.name = "dilations", .kind = ATTRIBUTE_INTS},                                       \
@@ -307,6 +389,7 @@ const Operator op_max_pool = {
     .infer = pool_infer,
     .prepare = max_prepare,
     .run = pool_run,
+    .gradient = pool_gradient,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .layout = LAYOUT_CONV,
     .module = MODULE_S8 | MODULE_S16,
@@ -322,6 +405,7 @@ const Operator op_average_pool = {
     .infer = pool_infer,
     .prepare = average_prepare,
     .run = pool_run,
+    .gradient = pool_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .align = ALIGN_POOLING,
     .layout = LAYOUT_CONV,
@@ -337,6 +421,7 @@ const Operator op_global_average_pool = {
     .infer = global_infer,
     .prepare = global_average_prepare,
     .run = pool_run,
+    .gradient = pool_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .align = ALIGN_POOLING,
     .layout = LAYOUT_CONV,
@@ -352,6 +437,7 @@ const Operator op_global_max_pool = {
     .infer = global_infer,
     .prepare = global_max_prepare,
     .run = pool_run,
+    .gradient = pool_gradient,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .layout = LAYOUT_CONV,
     .module_cure = "use MaxPool with the full size as kernel_shape, or ReduceMax over the spatial axes",

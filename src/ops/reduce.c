@@ -294,17 +294,23 @@ static void reduce_doubles(void *context, int64_t begin, int64_t end, int thread
     }
 }
 
+static Reduce make_reduce(const Node *node, Reduction what, const Tensor *x, Tensor *y)
+{
+    bool reduced[ESPQ_MAX_RANK] = {false};
+    int64_t strides[ESPQ_MAX_RANK];
+    Reduce reduce = {.what = what, .x = x, .y = y};
+    reduced_axes(node, &x->shape, reduced, NULL); /* infer has refused what fails */
+    contiguous_strides(&x->shape, strides);
+    for (int i = 0; i < x->shape.rank; i++)
+        axes_add(reduced[i] ? &reduce.reduced : &reduce.kept, x->shape.dims[i], strides[i]);
+    return reduce;
+}
+
 static void reduce_run(const Run *run, Reduction what)
 {
     const Tensor *x = run->inputs[0];
     Tensor *y = run->outputs[0];
-    bool reduced[ESPQ_MAX_RANK];
-    int64_t strides[ESPQ_MAX_RANK];
-    Reduce reduce = {.what = what, .x = x, .y = y};
-    if (!reduced_axes(run->node, &x->shape, reduced, NULL)) return; /* infer has refused this */
-    contiguous_strides(&x->shape, strides);
-    for (int i = 0; i < x->shape.rank; i++)
-        axes_add(reduced[i] ? &reduce.reduced : &reduce.kept, x->shape.dims[i], strides[i]);
+    Reduce reduce = make_reduce(run->node, what, x, y);
     int64_t outputs = tensor_count(y), inputs = reduce.reduced.rank ? reduce.reduced.count : 1;
     if (outputs == 0) return;
     int64_t grain = inputs > OPS_GRAIN ? 1 : OPS_GRAIN / (inputs ? inputs : 1) + 1;
@@ -323,10 +329,92 @@ static void reduce_run(const Run *run, Reduction what)
 
 /* ---- rows ---- */
 
+/* ---- gradients ---- */
+
+typedef struct ReduceGradientTask {
+    Reduce reduce;
+    const float *dy;
+    float *dx;
+} ReduceGradientTask;
+
+/* The product of all elements but the one at `place`. */
+static double other_elements(const Reduce *reduce, const float *x, int64_t place)
+{
+    const Axes *axes = &reduce->reduced;
+    double product = 1;
+    for (int64_t i = 0; i < (axes->rank ? axes->count : 1); i++) {
+        int64_t at = axes_offset(axes, i);
+        if (at != place) product *= (double)x[at];
+    }
+    return product;
+}
+
+static int64_t count_equal(const Reduce *reduce, const float *x, float value)
+{
+    const Axes *axes = &reduce->reduced;
+    int64_t equal = 0;
+    for (int64_t i = 0; i < (axes->rank ? axes->count : 1); i++)
+        equal += x[axes_offset(axes, i)] == value;
+    return equal;
+}
+
+/* What the element at `place` gains for each 1 of the result y; `shares`: how many elements are equal to y, for the extremes. */
+static double reduce_slope(const Reduce *reduce, const float *x, int64_t place, double y, double shares)
+{
+    double v = (double)x[place], count = (double)(reduce->reduced.rank ? reduce->reduced.count : 1);
+    switch (reduce->what.accumulation) {
+    case REDUCE_SUM: return reduce->what.finish == FINISH_MEAN ? 1 / count : reduce->what.finish == FINISH_LOG ? espq_exp(-y) : 1;
+    case REDUCE_ABS: return v > 0 ? 1 : v < 0 ? -1 : 0;
+    case REDUCE_SQUARE: return reduce->what.finish == FINISH_ROOT ? (y > 0 ? v / y : 0) : 2 * v;
+    case REDUCE_PRODUCT: return v != 0 ? y / v : other_elements(reduce, x, place);
+    case REDUCE_MAX:
+    case REDUCE_MIN: return v == y ? 1 / shares : 0;
+    case REDUCE_EXP: return espq_exp(v - y);
+    }
+    return 0;
+}
+
+static void reduce_gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ReduceGradientTask *task = context;
+    const Reduce *reduce = &task->reduce;
+    const Axes *axes = &reduce->reduced;
+    int64_t count = axes->rank ? axes->count : 1, length = axes->rank ? axes->dims[axes->rank - 1] : 1;
+    int64_t step = axes->rank ? axes->strides[axes->rank - 1] : 1;
+    bool extreme = reduce->what.accumulation == REDUCE_MAX || reduce->what.accumulation == REDUCE_MIN;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t start = axes_offset(&reduce->kept, i);
+        const float *x = tensor_floats(reduce->x) + start;
+        float y = tensor_floats(reduce->y)[i];
+        double shares = extreme ? (double)count_equal(reduce, x, y) : 1;
+        for (int64_t run = 0; run < count; run += length) {
+            int64_t place = axes_offset(axes, run);
+            for (int64_t k = 0; k < length; k++, place += step)
+                task->dx[start + place] = (float)((double)task->dy[i] * reduce_slope(reduce, x, place, (double)y, shares));
+        }
+    }
+}
+
+static void reduce_gradient(const Gradient *gradient, Reduction what)
+{
+    Tensor *y = gradient->outputs[0];
+    if (!gradient->input_gradients[0]) return;
+    ReduceGradientTask task = {.reduce = make_reduce(gradient->node, what, gradient->inputs[0], y),
+                               .dy = tensor_floats(gradient->output_gradients[0]),
+                               .dx = tensor_floats(gradient->input_gradients[0])};
+    int64_t inputs = task.reduce.reduced.rank ? task.reduce.reduced.count : 1;
+    if (inputs > 0) threads_for(tensor_count(y), OPS_GRAIN / 4 / inputs + 1, reduce_gradient_part, &task);
+}
+
 #define REDUCTION(stem, accumulation, finish)                                                                                              \
     static void stem##_run(const Run *run)                                                                                                 \
     {                                                                                                                                      \
         reduce_run(run, (Reduction){accumulation, finish});                                                                                \
+    }                                                                                                                                      \
+    static void stem##_gradient(const Gradient *gradient)                                                                                  \
+    {                                                                                                                                      \
+        reduce_gradient(gradient, (Reduction){accumulation, finish});                                                                      \
     }
 REDUCTION(reduce_l1, REDUCE_ABS, FINISH_NOTHING)
 REDUCTION(reduce_l2, REDUCE_SQUARE, FINISH_ROOT)
@@ -347,15 +435,24 @@ REDUCTION(reduce_sum_square, REDUCE_SQUARE, FINISH_NOTHING)
     .infer = reduce_infer, .float_inputs = 1 << 1, .layout = LAYOUT_AXIS, .becomes_input = "axes", .module = MODULE_ALL,                   \
     .cost = cost_elementwise
 
-const Operator op_reduce_l1 = {
-    .name = "ReduceL1", .help = "Sum of magnitudes.", REDUCTION_ROW, .run = reduce_l1_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_l2 = {
-    .name = "ReduceL2", .help = "Root of the sum of squares.", REDUCTION_ROW, .run = reduce_l2_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l1 = {.name = "ReduceL1",
+                               .help = "Sum of magnitudes.",
+                               REDUCTION_ROW,
+                               .run = reduce_l1_run,
+                               .gradient = reduce_l1_gradient,
+                               .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_l2 = {.name = "ReduceL2",
+                               .help = "Root of the sum of squares.",
+                               REDUCTION_ROW,
+                               .run = reduce_l2_run,
+                               .gradient = reduce_l2_gradient,
+                               .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_log_sum = {
     .name = "ReduceLogSum",
     .help = "Logarithm of the sum.",
     REDUCTION_ROW,
     .run = reduce_log_sum_run,
+    .gradient = reduce_log_sum_gradient,
     .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_log_sum_exp = {
@@ -363,6 +460,7 @@ const Operator op_reduce_log_sum_exp = {
     .help = "Logarithm of the sum of exponentials.",
     REDUCTION_ROW,
     .run = reduce_log_sum_exp_run,
+    .gradient = reduce_log_sum_exp_gradient,
     .flags = OPERATOR_QUANTIZABLE,
 };
 const Operator op_reduce_max = {
@@ -370,25 +468,40 @@ const Operator op_reduce_max = {
     .help = "The largest.",
     REDUCTION_ROW,
     .run = reduce_max_run,
+    .gradient = reduce_max_gradient,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_mean = {
-    .name = "ReduceMean", .help = "The mean.", REDUCTION_ROW, .run = reduce_mean_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_mean = {.name = "ReduceMean",
+                                 .help = "The mean.",
+                                 REDUCTION_ROW,
+                                 .run = reduce_mean_run,
+                                 .gradient = reduce_mean_gradient,
+                                 .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_min = {
     .name = "ReduceMin",
     .help = "The smallest.",
     REDUCTION_ROW,
     .run = reduce_min_run,
+    .gradient = reduce_min_gradient,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
 };
-const Operator op_reduce_prod = {
-    .name = "ReduceProd", .help = "The product.", REDUCTION_ROW, .run = reduce_prod_run, .flags = OPERATOR_QUANTIZABLE};
-const Operator op_reduce_sum = {
-    .name = "ReduceSum", .help = "The sum.", REDUCTION_ROW, .run = reduce_sum_run, .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_prod = {.name = "ReduceProd",
+                                 .help = "The product.",
+                                 REDUCTION_ROW,
+                                 .run = reduce_prod_run,
+                                 .gradient = reduce_prod_gradient,
+                                 .flags = OPERATOR_QUANTIZABLE};
+const Operator op_reduce_sum = {.name = "ReduceSum",
+                                .help = "The sum.",
+                                REDUCTION_ROW,
+                                .run = reduce_sum_run,
+                                .gradient = reduce_sum_gradient,
+                                .flags = OPERATOR_QUANTIZABLE};
 const Operator op_reduce_sum_square = {
     .name = "ReduceSumSquare",
     .help = "The sum of squares.",
     REDUCTION_ROW,
     .run = reduce_sum_square_run,
+    .gradient = reduce_sum_square_gradient,
     .flags = OPERATOR_QUANTIZABLE,
 };

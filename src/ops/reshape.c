@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ops/common.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* Reshape and what it may be told: 0 copies the input's dimension (unless allowzero), -1 is what remains. A shape that cannot be is
@@ -147,8 +148,8 @@ static void dropout_run(const Run *run)
 }
 
 #define IN_PLACE_ROW                                                                                                                       \
-    .run = run_copy, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE | OPERATOR_IN_PLACE, .layout = LAYOUT_OTHER, .module = MODULE_ALL,   \
-    .cost = cost_elementwise
+    .run = run_copy, .gradient = gradient_copy, .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE | OPERATOR_IN_PLACE,                      \
+    .layout = LAYOUT_OTHER, .module = MODULE_ALL, .cost = cost_elementwise
 
 const Operator op_reshape = {
     .name = "Reshape",
@@ -208,6 +209,7 @@ const Operator op_identity = {
     .outputs = {1, 1},
     .infer = infer_same_shape,
     .run = run_copy,
+    .gradient = gradient_copy,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .layout = LAYOUT_PASSIVE,
     .table = identity_table,
@@ -224,6 +226,7 @@ const Operator op_dropout = {
     .outputs = {1, 2},
     .infer = dropout_infer,
     .run = dropout_run,
+    .gradient = gradient_copy,
     .flags = OPERATOR_PASSIVE,
     .layout = LAYOUT_PASSIVE,
     .cost = cost_elementwise,

@@ -354,6 +354,60 @@ static bool resize_repeats(const Node *node)
     return !strcmp(node_string(node, "mode", "nearest"), "nearest") && !(node->input_count > 3 && node->inputs[3]);
 }
 
+typedef struct ResizeGradientTask {
+    const ResizeState *state;
+    const float *dy;
+    float *dx;
+} ResizeGradientTask;
+
+/* The one or two entries that a position is made of along an axis, with their shares. */
+static int shares_of(const ResizeState *state, int axis, int64_t out, int64_t at[2], float share[2])
+{
+    const Tap *tap = &state->taps[axis][out];
+    bool one = !state->linear || tap->fraction == 0.0f;
+    at[0] = tap->low;
+    at[1] = tap->high;
+    share[0] = one ? 1.0f : 1.0f - tap->fraction;
+    share[1] = tap->fraction;
+    return one ? 1 : 2;
+}
+
+static void resize_gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ResizeGradientTask *task = context;
+    const ResizeState *state = task->state;
+    int64_t in_plane = state->in[0] * state->in[1] * state->in[2], depth[2], row[2], column[2];
+    float depth_share[2], row_share[2], column_share[2];
+    for (int64_t plane = begin; plane < end; plane++) {
+        const float *dy = task->dy + plane * state->out[0] * state->out[1] * state->out[2];
+        float *dx = task->dx + plane * in_plane;
+        memset(dx, 0, (size_t)in_plane * sizeof *dx);
+        for (int64_t d = 0; d < state->out[0]; d++) {
+            int depths = shares_of(state, 0, d, depth, depth_share);
+            for (int64_t i = 0; i < state->out[1]; i++) {
+                int rows = shares_of(state, 1, i, row, row_share);
+                for (int64_t j = 0; j < state->out[2]; j++, dy++) {
+                    int columns = shares_of(state, 2, j, column, column_share);
+                    for (int a = 0; a < depths; a++)
+                        for (int b = 0; b < rows; b++)
+                            for (int c = 0; c < columns; c++)
+                                dx[(depth[a] * state->in[1] + row[b]) * state->in[2] + column[c]] +=
+                                    depth_share[a] * row_share[b] * column_share[c] * *dy;
+                }
+            }
+        }
+    }
+}
+
+static void resize_gradient(const Gradient *gradient)
+{
+    const ResizeState *state = gradient->state;
+    if (!gradient->input_gradients[0]) return;
+    ResizeGradientTask task = {state, tensor_floats(gradient->output_gradients[0]), tensor_floats(gradient->input_gradients[0])};
+    threads_for(state->planes, 1, resize_gradient_part, &task);
+}
+
 const Operator op_resize = {
     .name = "Resize",
     .help = "Enlarge or shrink the spatial axes, nearest or linear. 8 bits only on the chip.",
@@ -380,6 +434,7 @@ const Operator op_resize = {
     .release = resize_release,
     .run = resize_run,
     .repeats = resize_repeats,
+    .gradient = resize_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .float_inputs = 1u << 1 | 1u << 2 | 1u << 3,
     .align = ALIGN_RESIZE,
@@ -400,6 +455,7 @@ const Operator op_upsample = {
     .prepare = resize_prepare,
     .release = resize_release,
     .run = resize_run,
+    .gradient = resize_gradient,
     .float_inputs = 1u << 1,
     .module_cure = "write it as Resize (opset 11 or later)",
     .cost = cost_elementwise,

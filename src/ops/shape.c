@@ -5,6 +5,7 @@
 
 #include "ops/block.h"
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* ---- Shape, Size ---- */
@@ -433,6 +434,8 @@ const Operator op_trilu = {
     .attributes = {{"upper", ATTRIBUTE_INT, .number = 1}},
     .infer = trilu_infer,
     .run = trilu_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .float_inputs = 1 << 1,
     .layout = LAYOUT_OTHER,
     .cost = cost_elementwise,

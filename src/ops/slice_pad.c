@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/threads.h"
 #include "ops/block.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 /* ---- Slice ---- */
@@ -298,6 +299,8 @@ const Operator op_slice = {
     .infer = slice_infer,
     .prepare = slice_prepare,
     .run = slice_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .float_inputs = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4,
     .layout = LAYOUT_OTHER,
@@ -316,6 +319,8 @@ const Operator op_pad = {
     .infer = pad_infer,
     .prepare = pad_prepare,
     .run = pad_run,
+    .gradient = gradient_moves,
+    .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .float_inputs = 1 << 1 | 1 << 2 | 1 << 3,
     .scaled_inputs = 1 << 2,

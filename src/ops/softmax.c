@@ -157,6 +157,39 @@ static void softmax_run(const Run *run)
     if (item > 0) threads_for(items, 1 + OPS_GRAIN / 8 / item, softmax_part, &task);
 }
 
+typedef struct SoftmaxGradientTask {
+    const SoftmaxState *state;
+    const float *y, *dy;
+    float *dx;
+} SoftmaxGradientTask;
+
+static void softmax_gradient_part(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const SoftmaxGradientTask *task = context;
+    const AxisView *view = &task->state->view;
+    for (int64_t item = begin; item < end; item++) {
+        int64_t at = item / view->inner * view->length * view->inner + item % view->inner;
+        const float *y = task->y + at, *dy = task->dy + at;
+        float *dx = task->dx + at;
+        double sum = 0;
+        for (int64_t i = 0, k = 0; i < view->length; i++, k += view->inner)
+            sum += task->state->logarithm ? (double)dy[k] : (double)y[k] * (double)dy[k];
+        for (int64_t i = 0, k = 0; i < view->length; i++, k += view->inner)
+            dx[k] = (float)(task->state->logarithm ? (double)dy[k] - espq_exp((double)y[k]) * sum : (double)y[k] * ((double)dy[k] - sum));
+    }
+}
+
+static void softmax_gradient(const Gradient *gradient)
+{
+    const SoftmaxState *state = gradient->state;
+    if (!gradient->input_gradients[0]) return;
+    SoftmaxGradientTask task = {state, tensor_floats(gradient->outputs[0]), tensor_floats(gradient->output_gradients[0]),
+                                tensor_floats(gradient->input_gradients[0])};
+    if (state->view.length > 0)
+        threads_for(state->view.outer * state->view.inner, 1 + OPS_GRAIN / 8 / state->view.length, softmax_gradient_part, &task);
+}
+
 const Operator op_softmax = {
     .name = "Softmax",
     .help = "exp(x) over its sum along an axis; the output stays float32.",
@@ -166,6 +199,7 @@ const Operator op_softmax = {
     .infer = softmax_infer,
     .prepare = softmax_prepare,
     .run = softmax_run,
+    .gradient = softmax_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .float_outputs = 1u << 0,
     .layout = LAYOUT_AXIS,
@@ -182,6 +216,7 @@ const Operator op_log_softmax = {
     .infer = softmax_infer,
     .prepare = log_softmax_prepare,
     .run = softmax_run,
+    .gradient = softmax_gradient,
     .flags = OPERATOR_QUANTIZABLE,
     .float_outputs = 1u << 0,
     .layout = LAYOUT_AXIS,

@@ -5,6 +5,7 @@
 #include "base/math.h"
 #include "kernel/quantize.h"
 #include "ops/elementwise.h"
+#include "ops/gradient.h"
 #include "ops/rows.h"
 
 static int64_t same_integer(int64_t x)
@@ -93,12 +94,14 @@ COLUMNS(sign, "", 0, "", 0)
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}, .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise
 #define TABLE_CURE .module_cure = "it runs as a table at 8 bits; at 16 bits compute it before or behind the model"
 
-const Operator op_abs = {.name = "Abs", .help = "Magnitude.", ONE_TO_ONE, .run = abs_run, .table = abs_table, TABLE_CURE};
+const Operator op_abs = {
+    .name = "Abs", .help = "Magnitude.", ONE_TO_ONE, .run = abs_run, .gradient = gradient_abs, .table = abs_table, TABLE_CURE};
 const Operator op_neg = {
     .name = "Neg",
     .help = "-x.",
     ONE_TO_ONE,
     .run = neg_run,
+    .gradient = gradient_neg,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .table = neg_table,
     .module = MODULE_ALL,
@@ -108,17 +111,31 @@ const Operator op_exp = {
     .help = "e to the power of x.",
     ONE_TO_ONE,
     .run = exp_run,
+    .gradient = gradient_exp,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE,
     .table = exp_table,
     .module = MODULE_ALL,
 };
-const Operator op_log = {.name = "Log", .help = "Natural logarithm.", ONE_TO_ONE, .run = log_run, .table = log_table, .module = MODULE_ALL};
-const Operator op_sqrt = {.name = "Sqrt", .help = "Square root.", ONE_TO_ONE, .run = sqrt_run, .table = sqrt_table, .module = MODULE_ALL};
+const Operator op_log = {.name = "Log",
+                         .help = "Natural logarithm.",
+                         ONE_TO_ONE,
+                         .run = log_run,
+                         .gradient = gradient_log,
+                         .table = log_table,
+                         .module = MODULE_ALL};
+const Operator op_sqrt = {.name = "Sqrt",
+                          .help = "Square root.",
+                          ONE_TO_ONE,
+                          .run = sqrt_run,
+                          .gradient = gradient_sqrt,
+                          .table = sqrt_table,
+                          .module = MODULE_ALL};
 const Operator op_reciprocal = {
     .name = "Reciprocal",
     .help = "1 / x.",
     ONE_TO_ONE,
     .run = reciprocal_run,
+    .gradient = gradient_reciprocal,
     .table = reciprocal_table,
     .module_cure = "write it as Div with the constant 1 as dividend",
 };
@@ -132,14 +149,18 @@ const Operator op_round = {
     .table = round_table,
     TABLE_CURE,
 };
-const Operator op_sin = {.name = "Sin", .help = "Sine.", ONE_TO_ONE, .run = sin_run, .table = sin_table, TABLE_CURE};
-const Operator op_cos = {.name = "Cos", .help = "Cosine.", ONE_TO_ONE, .run = cos_run, .table = cos_table, TABLE_CURE};
-const Operator op_tan = {.name = "Tan", .help = "Tangent.", ONE_TO_ONE, .run = tan_run, .table = tan_table, TABLE_CURE};
+const Operator op_sin = {
+    .name = "Sin", .help = "Sine.", ONE_TO_ONE, .run = sin_run, .gradient = gradient_sin, .table = sin_table, TABLE_CURE};
+const Operator op_cos = {
+    .name = "Cos", .help = "Cosine.", ONE_TO_ONE, .run = cos_run, .gradient = gradient_cos, .table = cos_table, TABLE_CURE};
+const Operator op_tan = {
+    .name = "Tan", .help = "Tangent.", ONE_TO_ONE, .run = tan_run, .gradient = gradient_tan, .table = tan_table, TABLE_CURE};
 const Operator op_erf = {
     .name = "Erf",
     .help = "Error function.",
     ONE_TO_ONE,
     .run = erf_run,
+    .gradient = gradient_erf,
     .table = erf_table,
     .swaps_transpose = true,
     .module_cure = "it runs as a table at 8 bits; as part of a Gelu export with opset 20 (Gelu), or replace it by Swish",
