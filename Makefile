@@ -33,6 +33,8 @@ LUA_FILES := $(sort $(wildcard lua/espq/*.lua lua/espq/*/*.lua))
 BIND_OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/bind/*.c))
 PROGRAM := $(BUILD)/espq
 MODULE := $(BUILD)/lua/espq/core.so
+# lua_close unloads modules; the pool's threads may still wait in this one.
+STAYS := $(if $(filter Linux,$(shell uname -s)),-Wl$(comma)-z$(comma)nodelete)
 
 .PHONY: all engine clean
 all: $(PROGRAM) $(MODULE)
@@ -45,7 +47,7 @@ $(PROGRAM): $(BUILD)/obj/main.o $(BUILD)/obj/gen/embedded.o $(BIND_OBJECTS) $(BU
 $(MODULE): $(BIND_OBJECTS) $(BUILD)/libengine.a
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  link $@")
-	$(CC) $(CFLAGS) $(LDFLAGS) -pthread -shared $^ $(LIB_LIBS) -lm -o $@
+	$(CC) $(CFLAGS) $(LDFLAGS) $(STAYS) -pthread -shared $^ $(LIB_LIBS) -lm -o $@
 
 $(BUILD)/obj/main.o: ALL_CFLAGS += $(if $(LFS_ARCHIVE),-DESPQ_WITH_LFS)
 

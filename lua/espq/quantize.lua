@@ -360,6 +360,8 @@ function quantize.export(options)
 end
 
 quantize.road_options = road_options
+quantize.write = write
+quantize.check_device = check_device
 quantize.check_setting = check_setting
 
 return quantize

@@ -1,0 +1,144 @@
+--- The call of a search: auto_quantize_onnx, its arguments and its contract.
+local check = require "espq.check"
+local core = require "espq.core"
+local data = require "espq.data"
+local evaluate = require "espq.autoquant.evaluate"
+local graph_tools = require "espq.graph"
+local json = require "espq.json"
+local quantize = require "espq.quantize"
+local search = require "espq.autoquant.search"
+local setting_tools = require "espq.autoquant.setting"
+local space_tools = require "espq.autoquant.space"
+local trial = require "espq.autoquant.trial"
+
+local call = {}
+
+local WHAT = "auto_quantize_onnx"
+
+---@class espq.autoquant.Call
+---@field onnx_import_file string
+---@field espdl_export_file string its name is that of the files in the trials' folders
+---@field calib_dataloader any
+---@field calib_steps integer
+---@field input_shape integer[] without the batch
+---@field evaluate_fn? fun(graph: userdata): number, table<string, any> score and further figures
+---@field target? string
+---@field collate_fn? function
+---@field setting? espq.autoquant.Setting
+---@field device? string
+---@field verbose? integer
+---@field workers? integer
+
+local fields = {
+   onnx_import_file = "string!", espdl_export_file = "string!", calib_dataloader = "any!", calib_steps = "integer!", input_shape = "table!",
+   evaluate_fn = "function", target = "string", collate_fn = "function", setting = "table", device = "string", verbose = "integer|boolean",
+   workers = "integer", evaluate_fast = "function", evaluate_command = "string", trial_timeout = "number",
+}
+local later = { "evaluate_fast", "evaluate_command", "trial_timeout" }
+
+local function check_call(options)
+   check.fields(WHAT, options, fields)
+   check.later(WHAT, options, later)
+   quantize.check_device(WHAT, options.device)
+   if options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(WHAT, options.calib_steps)) end
+   if options.workers and options.workers < 1 then check.fail(("%s: workers has to be at least 1, it is %d"):format(WHAT, options.workers)) end
+   if not core.base.exists(options.onnx_import_file) then check.fail("there is no such file", options.onnx_import_file, "check onnx_import_file") end
+   if options.setting ~= nil and not setting_tools.is(options.setting) then
+      check.fail(WHAT .. ": setting has to be what espq.autoquant_setting{…} gives", nil, 'local setting = espq.autoquant_setting { search_mode = "fast" }')
+   end
+   local name = options.espdl_export_file:match "[^/]+$"
+   if not name then check.fail(WHAT .. ": espdl_export_file is a folder", options.espdl_export_file, "name a file, for example model.espdl") end
+   return name
+end
+
+-- As the reference has it, input_shape is without the batch; with several inputs each is.
+local function with_batch(shape)
+   local list = {}
+   if type(shape[1]) == "table" or (next(shape) ~= nil and #shape == 0) then
+      for key, item in pairs(shape) do list[key] = with_batch(item) end
+      return list
+   end
+   return table.move(shape, 1, #shape, 2, { 1 })
+end
+
+-- Data errors are not a trial's: a picture that is gone is missing in every trial. They end the search, and what was tried stays.
+local function ending_search(walk)
+   local function guarded(work)
+      return function(...)
+         local results = table.pack(xpcall(work, function(err)
+            if core.error.is_error(err) then
+               err.fatal = true
+               return err
+            end
+            return type(err) == "string" and not err:find("\nstack traceback:", 1, true) and debug.traceback(err, 2) or err
+         end, ...))
+         if results[1] then return table.unpack(results, 2, results.n) end
+         local err = results[2]
+         if core.error.is_error(err) then error(err, 0) end
+         core.error.raise { what = "the calibration data: " .. tostring(err), code = "input", fatal = true }
+      end
+   end
+   return function()
+      local step = guarded(walk)()
+      return guarded(step)
+   end
+end
+
+local function with_verbose(options, work)
+   local before = core.base.verbose()
+   local wanted = options.verbose == true and 2 or options.verbose or 0
+   if wanted > 0 then core.base.verbose(math.max(before, wanted + 1)) end
+   local results = table.pack(xpcall(work, function(err) return err end))
+   core.base.verbose(before)
+   if not results[1] then error(results[2], 0) end
+   return table.unpack(results, 2, results.n)
+end
+
+local function set_devices(setting, device)
+   for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.param_space[name].collecting_device = { device } end
+end
+
+--- Search for the best quantization setting of a model. The reference's espdl_auto_quantize_onnx.
+---@param options espq.autoquant.Call
+---@return table[] candidates records, best first
+function call.run(options)
+   local export_name = check_call(options)
+   local setting = options.setting or setting_tools.new {}
+   local target, device = options.target or "esp32p4", options.device or "cpu"
+   core.road.platform(target, 8)                          -- an unknown target is an error before anything is touched
+   set_devices(setting, device)
+   local space = space_tools.new(setting)
+   local direction = setting.score_direction
+   local memory = data.memory()
+   local function walk(limit)
+      return function(graph)
+         return ending_search(data.walk(WHAT, options.calib_dataloader, graph, { limit = limit, collate_fn = options.collate_fn, memory = memory }))
+      end
+   end
+   local evaluate_fn, error_walk = options.evaluate_fn, walk(nil)
+   if not evaluate_fn then
+      if direction ~= "minimize" then
+         core.base.note "note: without evaluate_fn the score is the mean of the three largest graphwise errors: minimize, whatever score_direction says"
+      end
+      direction = "minimize"
+      evaluate_fn = function(graph) return evaluate.default(error_walk(graph))(graph) end
+   end
+   local runtime = {
+      onnx_import_file = options.onnx_import_file, espdl_export_file = options.espdl_export_file, input_shape = json.list(options.input_shape),
+      target = target, device = device, num_of_candidates = setting.num_of_candidates, search_mode = setting.search_mode, score_direction = direction,
+      calib_steps = options.calib_steps, seed = setting.seed,
+   }
+   if setting.search_mode == "fast" then
+      runtime.top_strategy, runtime.early_stop_patience = setting.top_strategy, setting.early_stop_patience
+   end
+   return with_verbose(options, function()
+      local runner = trial.runner {
+         path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
+         walk = walk(options.calib_steps), error_walk = error_walk, base = trial.check_base(setting.base), share = setting.share, evaluate_fn = evaluate_fn,
+         evaluates_bytes = options.evaluate_fn ~= nil, runtime = runtime, export_name = export_name, seed = setting.seed,
+      }
+      return search.run { setting = setting, space = space, direction = direction, runner = runner }
+   end)
+end
+
+return call

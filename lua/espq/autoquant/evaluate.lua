@@ -1,0 +1,68 @@
+--- What a trial is worth: the user's evaluate_fn and what it has to return, or the mean of the three largest graphwise errors.
+local check = require "espq.check"
+local core = require "espq.core"
+local records = require "espq.autoquant.records"
+
+local evaluate = {}
+
+local CONTRACT = "evaluate_fn has to return two values: a finite number and a table of further figures, for example return top1, { top1 = top1 }"
+
+local function breach(text, ...)
+   core.error.raise { what = "evaluate_fn: " .. text:format(...), cure = CONTRACT, code = "input", contract = true }
+end
+
+local function type_of(value)
+   if core.tensor.is_tensor(value) then return "tensor" end
+   return type(value)
+end
+
+--- What evaluate_fn returned, checked. A breach is an error that ends the search: it would be the same in every trial.
+---@return number score, table extras
+function evaluate.check(count, score, extras)
+   if count ~= 2 then breach("it returned %d values, not two", count) end
+   if type(score) ~= "number" then
+      breach("the score is a %s, not a number%s", type_of(score), core.tensor.is_tensor(score) and " (score:item() takes it out)" or "")
+   end
+   if score ~= score or score == math.huge or score == -math.huge then breach("the score is not finite: %s", tostring(score)) end
+   if type(extras) ~= "table" then breach("the second value is a %s, not a table of extras", type_of(extras)) end
+   local taken, checked = {}, {}
+   for key, value in pairs(extras) do
+      if type(key) ~= "string" then breach("the extras have a key that is no text: %s", tostring(key)) end
+      if records.reserved[key] then taken[#taken + 1] = key end
+      local kind = type(value)
+      if kind ~= "number" and kind ~= "string" and kind ~= "boolean" then
+         breach("extra '%s' is a %s, not a number, a text or a boolean", key, type_of(value))
+      end
+      if kind == "number" and (value ~= value or value == math.huge or value == -math.huge) then breach("extra '%s' is not finite: %s", key, value) end
+      checked[key] = value
+   end
+   if #taken > 0 then
+      table.sort(taken)
+      local names = check.keys(records.reserved)
+      breach("the extras use reserved names: %s (reserved are %s)", table.concat(taken, ", "), table.concat(names, ", "))
+   end
+   return score + 0.0, checked
+end
+
+local TOP = 3
+
+--- The default: the mean of the three largest graphwise errors over the calibration data; less is better.
+---@param walk function of the data
+---@return fun(graph: userdata): number, table
+function evaluate.default(walk)
+   return function(graph)
+      local exact = core.graph.about(graph).exact
+      local errors = {}
+      for i, row in ipairs((core.analyse.graphwise(graph, walk, { method = "snr", steps = 8, exact = exact }))) do errors[i] = row.snr end
+      if #errors == 0 then
+         core.error.raise { what = "the default evaluation finds no layer that can be measured: no quantized computing operator", code = "input",
+                            cure = "give an evaluate_fn, or look at what `espq check` says of the model", contract = true }
+      end
+      table.sort(errors, function(a, b) return a > b end)
+      local used, sum = math.min(TOP, #errors), 0.0
+      for i = 1, used do sum = sum + errors[i] end
+      return sum / used, { topn_mean_error = sum / used, topn_used = used, num_layers = #errors }
+   end
+end
+
+return evaluate

@@ -1,0 +1,136 @@
+--- The journal of a search: what was tried, in the order of completion. Adding a trial costs the same at any length.
+-- journal.records holds the records as they stand in summary.json, journal.index one short line a record: hash, index, status, score, whether
+-- the filter took it, where the record lies. A record counts once its line is there; lines "summary COUNT BYTES" say what was written out.
+local core = require "espq.core"
+local check = require "espq.check"
+local files = require "espq.autoquant.files"
+local text = require "espq.autoquant.text"
+
+local journal = {}
+
+local Journal = {}
+Journal.__index = Journal
+
+local HEAD = "espq journal 1 "
+local ENTRY = "^(%x+) (%d+) (%a+) (%S+) ([01]) (%d+) (%d+)\n()"
+
+---@param folder string
+---@param filter string names the filter whose verdicts are noted
+function journal.new(folder, filter)
+   return setmetatable({ index_path = folder .. "/journal.index", records_path = folder .. "/journal.records", filter = filter,
+                         count = 0, offsets = {}, lengths = {} }, Journal)
+end
+
+function Journal:exists() return core.base.exists(self.index_path) end
+
+function Journal:remove()
+   os.remove(self.index_path)
+   os.remove(self.records_path)
+end
+
+--- Begin an empty one.
+function Journal:begin()
+   self:remove()
+   core.base.write(self.records_path, "")
+   core.base.write(self.index_path, HEAD .. self.filter .. "\n")
+end
+
+local function broken(self)
+   check.fail("the journal of this search is damaged", self.index_path, "move the folder away, or run with resume = false")
+end
+
+--- Read what is there, and call see(entry) for each record: hash, index, status, score or nil, accepted, position. What a killed process left
+--- half-written is cut off.
+---@return boolean same_filter were the verdicts given by this filter?
+function Journal:load(see)
+   local content = files.read(self.index_path)
+   local bytes = files.size(self.records_path) or 0
+   local filter, at = content:match("^" .. HEAD .. "(%S+)\n()")
+   if not filter then broken(self) end
+   local whole = content:sub(-1) == "\n" and #content or content:find "[^\n]*$" - 1
+   while at <= whole do
+      local hash, index, status, score, accepted, offset, length, after = content:match(ENTRY, at)
+      if hash then
+         offset, length = math.tointeger(offset + 0), math.tointeger(length + 0)
+         if offset + length <= bytes then
+            self.count = self.count + 1
+            self.offsets[self.count], self.lengths[self.count] = offset, length
+            see { hash = hash, index = math.tointeger(index + 0), status = status, score = tonumber(score), accepted = accepted == "1",
+                  position = self.count }
+         end
+      else
+         local count, size
+         count, size, after = content:match("^summary (%d+) (%d+)\n()", at)
+         if not count then broken(self) end
+         self.written_count, self.written_bytes = math.tointeger(count + 0), math.tointeger(size + 0)
+      end
+      at = after
+   end
+   if whole < #content then core.base.write(self.index_path, content:sub(1, whole)) end
+   return filter == self.filter
+end
+
+--- Add a record.
+---@param entry table hash, index, status, score or nil, accepted
+---@param record string its text, as in summary.json
+function Journal:add(entry, record)
+   local offset = core.system.append(self.records_path, record .. "\n")
+   local score = entry.score and text.number(entry.score) or "-"
+   core.system.append(self.index_path, ("%s %d %s %s %d %d %d\n"):format(entry.hash, entry.index, entry.status, score, entry.accepted and 1 or 0, offset,
+                                                                         #record))
+   self.count = self.count + 1
+   self.offsets[self.count], self.lengths[self.count] = offset, #record
+   entry.position = self.count
+end
+
+--- The text of the record at a position.
+function Journal:record(position)
+   local file = io.open(self.records_path, "rb")
+   if not file then broken(self) end
+   file:seek("set", self.offsets[position])
+   local record = file:read(self.lengths[position])
+   file:close()
+   return record
+end
+
+--- Write all records as summary.json, piece by piece: it appears whole, and memory does not grow with it.
+function Journal:write_summary(path)
+   local temporary = ("%s.tmp-%d"):format(path, core.system.process())
+   local from = io.open(self.records_path, "rb")
+   local to, message = io.open(temporary, "wb")
+   local function put(...)
+      if to then
+         local done
+         done, message = to:write(...)
+         if not done then to = to:close() and nil end
+      end
+   end
+   put "["
+   for i = 1, self.count do
+      from:seek("set", self.offsets[i])
+      put(i > 1 and ",\n" or "\n", from:read(self.lengths[i]))
+   end
+   put(self.count > 0 and "\n]" or "]")
+   if from then from:close() end
+   if to then
+      local size = to:seek "end"
+      local done
+      done, message = to:close()
+      if done then done, message = os.rename(temporary, path) end
+      if done then
+         core.system.append(self.index_path, ("summary %d %d\n"):format(self.count, size))
+         self.written_count, self.written_bytes = self.count, size
+         return
+      end
+   end
+   os.remove(temporary)
+   check.fail(("cannot write the file: %s"):format((tostring(message):gsub("^.-: ", ""))), path,
+              "free some space; what was tried is in the journal: resume = true")
+end
+
+--- Is summary.json as it was written last, with all records in it?
+function Journal:summary_is_whole(path)
+   return self.written_count == self.count and files.size(path) == self.written_bytes
+end
+
+return journal

@@ -1,0 +1,257 @@
+--- The run directory: summary.json and candidates.json as the reference writes them, a folder for each trial, a journal, a lock.
+local check = require "espq.check"
+local core = require "espq.core"
+local candidates = require "espq.autoquant.candidates"
+local files = require "espq.autoquant.files"
+local journal = require "espq.autoquant.journal"
+local json = require "espq.json"
+local records = require "espq.autoquant.records"
+
+local run_dir = {}
+
+---@class espq.autoquant.RunDir
+local RunDir = {}
+RunDir.__index = RunDir
+
+-- Names a filter by what it does: its byte code. What it closes over cannot be seen.
+local function filter_name(filter)
+   if not filter then return "none" end
+   local done, code = pcall(string.dump, filter, true)
+   return done and core.system.sha1(code) or "native"
+end
+
+local function holder()
+   local pid, host = core.system.process()
+   return ("process %d on %s, since %s\n"):format(pid, host, os.date "%Y-%m-%d %H:%M:%S")
+end
+
+-- ---- reading what is there ----
+
+local function read_list(path)
+   local content = files.read(path)
+   if not content then return nil, "is missing" end
+   local done, list = pcall(json.decode, content)
+   if not done then return nil, "is no JSON: " .. tostring(list) end
+   if type(list) ~= "table" or (next(list) ~= nil and #list == 0) then return nil, "is not a list" end
+   for i, item in ipairs(list) do
+      if type(item) ~= "table" or #item > 0 then return nil, ("has an item %d that is no object"):format(i) end
+   end
+   return list
+end
+
+local CURE = "mend the file, or run with resume = false, which begins anew"
+
+-- Without a journal (the reference wrote the folder) both files have to be there and to fit together.
+local function check_reference_files(self)
+   local missing = {}
+   for _, path in ipairs { self.summary_path, self.candidates_path } do
+      if not core.base.exists(path) then missing[#missing + 1] = path end
+   end
+   if #missing > 0 then
+      check.fail(("resume needs the files of an earlier search: %s %s missing"):format(table.concat(missing, ", "), #missing > 1 and "are" or "is"),
+                 self.path, "run with resume = false first")
+   end
+   local lists = {}
+   for i, path in ipairs { self.summary_path, self.candidates_path } do
+      local list, why = read_list(path)
+      if not list then check.fail("cannot resume: the file " .. why, path, CURE) end
+      lists[i] = list
+   end
+   if (#lists[1] == 0) ~= (#lists[2] == 0) then
+      check.fail("cannot resume: of summary.json and candidates.json one is empty and the other is not", self.path, CURE)
+   end
+   return lists[1]
+end
+
+local function accepted(self, record)
+   return not self.filter or (self.filter(record) and true or false)
+end
+
+local function see(self, entry)
+   self.done[entry.hash] = entry.score or false
+   self.next_index = math.max(self.next_index, entry.index + 1)
+   self.pool:add(entry)
+   if entry.status == "failed" then self.failed = self.failed + 1 end
+end
+
+-- A record that the journal does not know: from a folder of the reference, or added by hand.
+local function adopt(self, record)
+   if type(record.hash) ~= "string" or not record.hash:find "^%x+$" or self.done[record.hash] ~= nil then return end
+   local failed = record.status == "failed"
+   local score = type(record.score) == "number" and record.score + 0.0 or nil
+   if not failed and not score then
+      check.fail(("trial %s stands in summary.json without a score"):format(record.hash:sub(1, 8)), self.summary_path, CURE)
+   end
+   local entry = {
+      hash = record.hash, index = math.tointeger(record.index) or self.next_index, status = failed and "failed" or "done", score = score,
+      accepted = score ~= nil and accepted(self, record),
+   }
+   self.journal:add(entry, records.text(record))
+   see(self, entry)
+end
+
+local function load_journal(self)
+   local entries = {}
+   local same = self.journal:load(function(entry)
+      if self.refilter then entries[#entries + 1] = entry else see(self, entry) end
+   end)
+   return same, entries
+end
+
+-- The filter is another one: its verdict is asked for each record again.
+local function reload_with_filter(self)
+   self.done, self.next_index, self.failed = {}, 0, 0
+   self.pool = candidates.pool(self.pool.count, self.filter ~= nil, self.direction)
+   local old = self.journal
+   self.journal = journal.new(self.path, old.filter)
+   self.refilter = true
+   local _, entries = load_journal(self)
+   for _, entry in ipairs(entries) do
+      entry.accepted = entry.score ~= nil and accepted(self, json.decode(self.journal:record(entry.position)))
+      see(self, entry)
+   end
+end
+
+local function resume(self)
+   if not self.journal:exists() then
+      local list = check_reference_files(self)
+      self.journal:begin()
+      for _, record in ipairs(list) do adopt(self, record) end
+   else
+      if not load_journal(self) then reload_with_filter(self) end
+      if not self.journal:summary_is_whole(self.summary_path) then
+         local list, why = read_list(self.summary_path)
+         if list then
+            for _, record in ipairs(list) do adopt(self, record) end
+         else
+            core.base.note(("note: %s %s; it is written anew from the journal (%d trials)"):format(self.summary_path, why, self.journal.count))
+         end
+      end
+   end
+   if not self.journal:summary_is_whole(self.summary_path) then self.journal:write_summary(self.summary_path) end
+   self:write_candidates()
+end
+
+-- ---- beginning ----
+
+local function is_trial(name) return name:find "^%d%d%d%d+$" ~= nil end
+
+local function remove_leftovers(self)
+   for _, name in ipairs(files.names(self.path)) do
+      if name:find "^%.trial%-" or name:find "%.tmp%-%d+$" then files.remove(self.path .. "/" .. name) end
+   end
+end
+
+local function begin_anew(self)
+   for _, name in ipairs(files.names(self.path)) do
+      if is_trial(name) then files.remove(self.path .. "/" .. name) end
+   end
+   self.journal:begin()
+   self.journal:write_summary(self.summary_path)
+   core.base.write(self.candidates_path, "[]")
+end
+
+--- Open the run directory of a setting, and hold it.
+---@param setting espq.autoquant.Setting
+---@param direction "maximize"|"minimize" the one in force
+---@return espq.autoquant.RunDir
+function run_dir.open(setting, direction)
+   local path = #setting.run_dir > 1 and setting.run_dir:gsub("/+$", "") or setting.run_dir
+   local self = setmetatable({
+      path = path, summary_path = path .. "/summary.json", candidates_path = path .. "/candidates.json", filter = setting.candidate_filter,
+      direction = direction, pool = candidates.pool(setting.num_of_candidates, setting.candidate_filter ~= nil, direction), done = {}, next_index = 0,
+      failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
+   }, RunDir)
+   if setting.resume and not self.journal:exists() then check_reference_files(self) end        -- before anything is touched
+   core.system.make_folder(path)
+   self.lock = core.system.lock(path .. "/lock", holder())
+   local done, err = xpcall(function()
+      remove_leftovers(self)
+      if setting.resume then resume(self) else begin_anew(self) end
+   end, function(err) return err end)
+   if not done then
+      self.lock:close()
+      error(err, 0)
+   end
+   return self
+end
+
+-- ---- trials ----
+
+--- An empty folder for the trial at hand; it gets its number when the trial is done.
+---@return string
+function RunDir:workplace(worker)
+   local path = ("%s/.trial-%d%s"):format(self.path, core.system.process(), worker and "-" .. worker or "")
+   files.remove(path)
+   core.system.make_folder(path)
+   return path
+end
+
+function RunDir:folder(index) return ("%s/%04d"):format(self.path, index) end
+
+-- The summary is rewritten when an eighth has come to it: on the whole that costs each trial the same.
+local function summary_is_due(self)
+   local written = self.journal.written_count or 0
+   return self.journal.count - written > written // 8
+end
+
+--- Keep a finished trial: its folder gets its number, then record, summary, candidates.
+---@param record table without index, folder, files
+---@param workplace string
+---@return table record
+function RunDir:keep(record, workplace)
+   local index = self.next_index
+   local folder = self:folder(index)
+   record.index, record.folder, record.files = index, folder, json.list {}
+   for _, name in ipairs(files.names(workplace)) do
+      if name ~= "config.json" and name ~= "error.txt" then table.insert(record.files, name) end
+   end
+   files.remove(folder)                                  -- of a process that was killed between this and the journal
+   files.rename(workplace, folder)
+   local entry = { hash = record.hash, index = index, status = record.status, score = record.score }
+   entry.accepted = record.score ~= nil and accepted(self, record)
+   self.journal:add(entry, records.text(record))
+   see(self, entry)
+   entry.record = record
+   if record.score and self:is_candidate(entry) then self:write_candidates() end
+   if summary_is_due(self) then self.journal:write_summary(self.summary_path) end
+   return record
+end
+
+function RunDir:is_candidate(entry)
+   for _, side in ipairs { self.pool.accepted, self.pool.others } do
+      for _, other in ipairs(side) do
+         if other == entry then return true end
+      end
+   end
+   return false
+end
+
+--- The candidates, best first.
+---@return table[]
+function RunDir:candidates()
+   local list = {}
+   for i, entry in ipairs(self.pool:list()) do
+      entry.record = entry.record or json.decode(self.journal:record(entry.position))
+      list[i] = entry.record
+   end
+   return list
+end
+
+function RunDir:write_candidates() core.base.write(self.candidates_path, records.list(self:candidates())) end
+
+--- Everything on disk, and the folder free for others.
+function RunDir:close()
+   if not self.lock then return end
+   local lock = self.lock
+   self.lock = nil
+   local done, err = true, nil
+   if not self.journal:summary_is_whole(self.summary_path) then
+      done, err = pcall(self.journal.write_summary, self.journal, self.summary_path)
+   end
+   pcall(remove_leftovers, self)
+   lock:close()
+   if not done then error(err, 0) end
+end
+
+return run_dir

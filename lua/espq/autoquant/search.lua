@@ -1,0 +1,98 @@
+--- The loop of a search: the order gives trials, the runner runs them, the run directory keeps them, the scores go back to the order.
+local core = require "espq.core"
+local order = require "espq.autoquant.order"
+local progress = require "espq.autoquant.progress"
+local run_dir = require "espq.autoquant.run_dir"
+local trial_tools = require "espq.autoquant.trial"
+
+local search = {}
+
+local HOPELESS = 3               -- so many trials at the beginning in which evaluate_fn raised: it always does
+
+local function best_of(list) return list[1] and { score = list[1].score, index = list[1].index } end
+
+local function over_budget(budget, tried, begun)
+   if not budget then return false end
+   return (budget.trials and tried >= budget.trials) or (budget.seconds and core.system.clock() - begun >= budget.seconds)
+end
+
+-- What a failed trial says in one line.
+local function first_line(message)
+   local line = message:match "^[^\n]*"
+   return #line > 300 and line:sub(1, 297) .. "…" or line
+end
+
+local function keep(state, record, result, workplace)
+   local from_user = record.from_user
+   record.from_user = nil
+   state.dir:keep(record, workplace)
+   state.runner:learn(record, result)
+   state.tried = state.tried + 1
+   if record.status == "failed" then
+      state.failures = state.failures + 1
+      state.progress:note(("trial %d failed: %s"):format(record.index, first_line(record.error)))
+      if from_user then state.user_failures = state.user_failures + 1 end
+      if state.user_failures == HOPELESS and state.tried == HOPELESS then
+         core.error.raise { what = ("evaluate_fn failed in each of the first %d trials; the last time: %s"):format(HOPELESS, record.error), code = "input",
+                            cure = "they are recorded; mend evaluate_fn and begin anew" }
+      end
+   end
+   state.progress:trial(record, best_of(state.dir:candidates()), state.trials:left())
+end
+
+-- One trial after the other, in this process.
+local function run_here(state)
+   while not over_budget(state.budget, state.tried, state.begun) do
+      local trial = state.trials:next()
+      if not trial then return true end
+      local known = state.dir.done[trial.hash]
+      if known ~= nil then
+         state.skipped = state.skipped + 1
+         state.trials:tell(known or nil)
+      else
+         local workplace = state.dir:workplace()
+         local record, result = state.runner:run(trial, workplace)
+         keep(state, record, result, workplace)
+         state.trials:tell(record.score)
+      end
+   end
+   return false
+end
+
+--- Search. Gives the candidates, best first.
+---@param options table setting, space, direction, runner
+---@return table[]
+function search.run(options)
+   local dir = run_dir.open(options.setting, options.direction)
+   local state = {
+      dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
+      user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
+   }
+   state.progress = progress.new()
+   state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
+   local done, ended = xpcall(function()
+      if options.space:ranks_layers() then state.runner:rank_layers() end
+      return run_here(state)
+   end, function(err)
+      if core.error.is_error(err) or type(err) ~= "string" or err:find("\nstack traceback:", 1, true) then return err end
+      return debug.traceback(err, 2)
+   end)
+   local closed, close_error = pcall(dir.close, dir)
+   if not done then
+      if trial_tools.is_interrupt(ended) then
+         state.progress:note(("interrupted: %d trials are in %s; setting.resume = true goes on"):format(dir.journal.count, dir.path))
+      end
+      error(ended, 0)
+   end
+   if not closed then error(close_error, 0) end
+   local candidates = dir:candidates()
+   local best = best_of(candidates)
+   state.progress:finish(("%s: %d trials in %.1f s%s%s%s; %s"):format(
+      ended and "search done" or "budget used up", state.tried, core.system.clock() - state.begun,
+      state.skipped > 0 and (", %d known before"):format(state.skipped) or "", state.failures > 0 and (", %d failed"):format(state.failures) or "",
+      best and (", best %.6g (trial %d)"):format(best.score, best.index) or "", dir.path),
+      { tried = state.tried, known = state.skipped, failed = state.failures, best = best and best.score, complete = ended, run_dir = dir.path })
+   return candidates
+end
+
+return search

@@ -1,0 +1,191 @@
+--- States that trials share. A trial walks the road in parts; a part's result is known by what it began with and by the settings that it
+-- reads, so that trials with the same beginning walk it once. States are called by the contents of their graph: where two settings come to
+-- the same graph (an alignment of operators that the model has not, one more round of an equalization that has settled), all behind it is
+-- shared as well.
+local core = require "espq.core"
+local setting_tree = require "espq.setting"
+
+local states = {}
+
+---@class espq.autoquant.States
+local States = {}
+States.__index = States
+
+-- The parts of the road: first row, the row behind the last, what it alone reads of the setting, and the switches without which it does nothing.
+local PARTS = {
+   { last = "weight_split" },
+   { first = "weight_split", last = "equalization", reads = { "weight_split", "channel_split" }, switches = { "weight_split", "channel_split" } },
+   { first = "equalization", last = "convtranspose", reads = { "equalization" }, switches = { "equalization" }, changes_weights = true },
+   { first = "convtranspose", last = "calibrate" },
+   { first = "calibrate", last = "align", reads = { "quantize_activation_setting" } },
+   { first = "align", last = "bias_correct", reads = { "fusion_setting.align_", "fusion_setting.force_alignment_overlap" } },
+   { first = "bias_correct", last = "lsq", reads = { "bias_correct" }, switches = { "bias_correct" } },
+   { first = "lsq", last = "tqt", reads = { "lsq_optimization" }, switches = { "lsq_optimization" }, changes_weights = true },
+   { first = "tqt", last = "blockwise", reads = { "tqt_optimization" }, switches = { "tqt_optimization" }, changes_weights = true },
+   { first = "blockwise", last = "baking", reads = { "blockwise_reconstruction" }, switches = { "blockwise_reconstruction" }, changes_weights = true },
+   { first = "baking", last = "lower", final = true },
+}
+
+local MEMORY = 512e6
+
+local function part_of(path)
+   for i, part in ipairs(PARTS) do
+      for _, prefix in ipairs(part.reads or {}) do
+         if path:sub(1, #prefix) == prefix then return i end
+      end
+   end
+   return 0
+end
+
+-- Does a script's pass stand on the road? It may read any setting, and do anything.
+local function has_script_pass()
+   for _, pass in ipairs(core.road.passes()) do
+      if pass.when == "script" then return true end
+   end
+   return false
+end
+
+local function text_of(value)
+   if type(value) == "table" then
+      local parts = {}
+      for i, item in ipairs(value) do parts[i] = type(item) == "table" and item.name .. "=" .. item.platform.id or tostring(item) end
+      for _, key in ipairs(require("espq.check").keys(value)) do
+         if not tonumber(key) then parts[#parts + 1] = key .. "=" .. tostring(value[key]) end
+      end
+      return "{" .. table.concat(parts, ",") .. "}"
+   end
+   return tostring(value)
+end
+
+-- Settings by part: [0] what any part may read, [i] what part i alone reads.
+local function settings_text(setting)
+   local lists = { [0] = {} }
+   for i in ipairs(PARTS) do lists[i] = {} end
+   local scripts = has_script_pass()
+   for _, row in ipairs(setting_tree.rows()) do
+      local at = setting
+      for name in row.path:gmatch "[^.]+" do at = at[name] end
+      local list = lists[scripts and 0 or part_of(row.path)]
+      list[#list + 1] = row.path .. "=" .. text_of(at)
+   end
+   for i = 0, #PARTS do lists[i] = table.concat(lists[i], "\n") end
+   return lists
+end
+
+--- Where trials share what they have in common.
+---@param options table load = function(road) giving the float graph, walk, target, memory = bytes
+function states.new(options)
+   return setmetatable({ load = options.load, walk = options.walk, target = options.target, limit = options.memory or MEMORY, bytes = 0,
+                         known = {}, graphs = {}, clock = 0, made = 0, used = 0 }, States)
+end
+
+local function weight_bytes(graph)
+   local bytes = 0
+   for value in graph:tensors() do
+      if value.is_parameter and value.shape then
+         local count = 4
+         for _, size in ipairs(value.shape) do count = count * size end
+         bytes = bytes + count
+      end
+   end
+   return bytes
+end
+
+-- The graphs last used stay, as far as memory goes.
+local function keep(self, digest, graph, part)
+   if self.graphs[digest] then return end
+   local bytes = 200000 + ((not part or part.changes_weights) and self.weights or 0)
+   self.clock = self.clock + 1
+   self.graphs[digest] = { graph = graph, bytes = bytes, used = self.clock }
+   self.bytes = self.bytes + bytes
+   while self.bytes > self.limit do
+      local oldest
+      for name, entry in pairs(self.graphs) do
+         if name ~= digest and (not oldest or entry.used < self.graphs[oldest].used) then oldest = name end
+      end
+      if not oldest then return end
+      self.bytes = self.bytes - self.graphs[oldest].bytes
+      self.graphs[oldest] = nil
+   end
+end
+
+local function switched_on(part, setting)
+   for _, name in ipairs(part.switches or {}) do
+      if setting[name] then return true end
+   end
+   return part.switches == nil or has_script_pass()
+end
+
+-- The path of a setting: the parts that do something, each with a key once what it begins with is known.
+local function path_of(setting, bits)
+   local texts, path = settings_text(setting), {}
+   local common = ("%s\nbits=%d"):format(texts[0], bits)
+   for i, part in ipairs(PARTS) do
+      if switched_on(part, setting) then path[#path + 1] = { part = part, text = texts[i] } end
+   end
+   return path, common
+end
+
+-- The graph behind step i of a path, from memory or made (again) from the step before.
+local function graph_at(self, path, digests, common, road, i)
+   local entry = digests[i] and self.graphs[digests[i]]
+   if entry then
+      self.clock = self.clock + 1
+      entry.used = self.clock
+      return entry.graph
+   end
+   local graph
+   if i == 0 then
+      graph = self.load(road)
+      self.weights = weight_bytes(graph)
+   else
+      graph = graph_at(self, path, digests, common, road, i - 1):copy()
+      local part = path[i].part
+      road.walk = self.walk(graph)
+      core.road.part(graph, part.first, part.last, road)
+      self.made = self.made + 1
+   end
+   digests[i] = core.road.digest(graph)
+   if not (i > 0 and path[i].part.final) then keep(self, digests[i], graph, i > 0 and path[i].part or nil) end
+   return graph
+end
+
+local function stops_search(err) return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory") end
+
+--- Walk a setting's path as far as it is known by name, and make what is missing.
+---@param setting table a quantization setting
+---@param bits integer
+---@param road table what the engine's road wants
+---@return string digest of the quantized graph and of what its export depends on
+---@return fun(): userdata make gives the graph, a copy of the trial's own
+function States:walk_setting(setting, bits, road)
+   local path, common = path_of(setting, bits)
+   local digests = {}
+   local root = core.system.sha1("load\n" .. common)
+   local function step_key(i) return core.system.sha1(("%s\n%s\n%s\n%s"):format(digests[i - 1], path[i].part.last, common, path[i].text)) end
+   if not self.known[root] then
+      graph_at(self, path, digests, common, road, 0)
+      self.known[root] = digests[0]
+   end
+   digests[0] = self.known[root]
+   for i = 1, #path do
+      local key = step_key(i)
+      local known = self.known[key]
+      if type(known) == "table" then error(known.error, 0) end
+      if known then
+         digests[i] = known
+         self.used = self.used + 1
+      else
+         local done, err = pcall(graph_at, self, path, digests, common, road, i)
+         if not done then
+            if not stops_search(err) then self.known[key] = { error = err } end
+            error(err, 0)
+         end
+         self.known[key] = digests[i]
+      end
+   end
+   local last = #path
+   return core.system.sha1(digests[last] .. "\n" .. common), function() return graph_at(self, path, digests, common, road, last):copy() end
+end
+
+return states

@@ -1,0 +1,268 @@
+--- One trial: its quantization setting, its graph, its files, its score.
+local check = require "espq.check"
+local core = require "espq.core"
+local evaluate = require "espq.autoquant.evaluate"
+local files = require "espq.autoquant.files"
+local modules = require "espq.autoquant.modules"
+local quantize = require "espq.quantize"
+local records = require "espq.autoquant.records"
+local setting_tree = require "espq.setting"
+local states = require "espq.autoquant.states"
+
+local trial = {}
+
+---@class espq.autoquant.Runner what all trials of a search have in common
+local Runner = {}
+Runner.__index = Runner
+
+-- ---- the quantization setting ----
+
+-- Names of the layers with the largest error of the baseline, largest first; -1: all, which settings write as an empty list.
+local function worst_of(self)
+   return function(count)
+      local names = {}
+      if count == -1 then return names end
+      for i = 1, math.min(count, #self.layers) do names[i] = self.layers[i].name end
+      return names
+   end
+end
+
+-- These layers and what reads their outputs: a wide layer between narrow ones would lose at its end what it won.
+local function with_consumers_of(self)
+   return function(names)
+      local list, seen = {}, {}
+      local function add(name)
+         if not seen[name] then list[#list + 1] = name end
+         seen[name] = true
+      end
+      for _, name in ipairs(names) do
+         add(name)
+         for _, consumer in ipairs(self.consumers[name] or {}) do add(consumer) end
+      end
+      return list
+   end
+end
+
+-- Switch a setting by its path.
+local function set(setting, path, value)
+   local parent, leaf = path:match "^(.*)%.([^.]+)$"
+   local group = parent and setting[parent] or setting
+   group[leaf or path] = value
+end
+
+--- What a trial changes in the base setting.
+---@return table setting, integer bits
+function Runner:setting_of(given)
+   local setting = self.base:copy()
+   setting.fusion = true
+   local context = { num_of_bits = 8, target = self.target, worst = worst_of(self), with_consumers = with_consumers_of(self) }
+   for _, module in ipairs(modules.list()) do
+      local on = given.strategy[module.name] and true or false
+      if module.path then set(setting, module.path, on) end
+      if on then module.apply(setting, given.params[module.name] or {}, context) end
+   end
+   return setting, context.num_of_bits
+end
+
+-- ---- the graph ----
+
+function Runner:road(setting, bits)
+   return quantize.road_options({ target = self.target, num_of_bits = bits }, setting)
+end
+
+local function tell_about(graph, setting, road)
+   local about = core.graph.about(graph)
+   about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, false
+   about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, {}, true
+   return graph
+end
+
+-- How a setting's graph is called, and how it is made. Without sharing it has no name, and comes all the way from the file.
+local function graph_of(self, setting, bits)
+   local road = self:road(setting, bits)
+   if self.states then
+      local name, make = self.states:walk_setting(setting, bits, road)
+      return name, function() return tell_about(make(), setting, road) end, road
+   end
+   return nil, function()
+      local graph = self.load(road)
+      road.walk = self.walk(graph)
+      core.road.quantize(graph, road)
+      return tell_about(graph, setting, road)
+   end, road
+end
+
+local function rank_layers(self)
+   local setting = self.base:copy()
+   local road = self:road(setting, 8)
+   local float, _, make = self.load(road), graph_of(self, setting, 8)
+   local graph = make()
+   self.consumers = {}
+   for node in float:nodes() do
+      local names = {}
+      for _, output in ipairs(node.outputs) do
+         for _, consumer in ipairs(output and output.consumers or {}) do names[#names + 1] = consumer.name end
+      end
+      self.consumers[node.name] = names
+   end
+   local rows = {}
+   for i, row in ipairs((core.analyse.layerwise(graph, self.error_walk(graph), { method = "snr", steps = 8, exact = core.graph.about(graph).exact }))) do
+      rows[i] = { name = row.name, snr = row.snr, place = i }
+   end
+   table.sort(rows, function(a, b)
+      if a.snr ~= b.snr then return a.snr > b.snr end
+      return a.place < b.place
+   end)
+   self.layers = rows
+end
+
+-- ---- files and score ----
+
+local function export(self, graph, setting, road, path)
+   core.system.make_folder(path:match "^(.*)/" or ".")
+   quantize.write("auto_quantize_onnx", { espdl_export_file = path, export_config = true, export_test_values = false, test_values = "simulated" },
+                  graph, road, setting, {})
+   if self.native then graph:save_native((path:gsub("%.espdl$", "")) .. ".native") end
+end
+
+local function traced(err)
+   if core.error.is_error(err) then
+      if err.code ~= "interrupted" and not err.trace then err.trace = debug.traceback(nil, 2) end
+      return err
+   end
+   if type(err) == "string" and err:find("\nstack traceback:", 1, true) then return { what = err } end
+   local meta = getmetatable(err)
+   return { what = debug.traceback(type(err) == "string" and err or meta and meta.__tostring and tostring(err) or "an error object of type " .. type(err), 2) }
+end
+
+--- Errors that are not the trial's own: they end the search.
+function trial.ends_search(err)
+   return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory" or err.contract or err.fatal) and true or false
+end
+
+function trial.is_interrupt(err) return core.error.is_error(err) and err.code == "interrupted" end
+
+-- Score and extras. A user's error becomes the trial's, with the user's traceback.
+local function judge(self, graph)
+   local done, results = xpcall(function()
+      local returned = table.pack(self.evaluate_fn(graph))
+      return { count = returned.n, returned[1], returned[2] }
+   end, traced)
+   if not done then
+      if core.error.is_error(results) then error(results, 0) end
+      core.error.raise { what = "evaluate_fn raised an error: " .. results.what, code = "input", from_user = true }
+   end
+   return evaluate.check(results.count, results[1], results[2])
+end
+
+-- Files of an earlier trial that is equal in everything.
+local function reuse_files(self, folder, workplace)
+   for _, name in ipairs(files.names(folder)) do
+      if name ~= "config.json" then files.link(folder .. "/" .. name, workplace .. "/" .. name) end
+   end
+   return self
+end
+
+local function run(self, given, workplace)
+   local setting, bits = self:setting_of(given)
+   local name, make, road = graph_of(self, setting, bits)
+   local same = name and self.results[name]
+   if same and files.is_folder(same.folder) then
+      reuse_files(self, same.folder, workplace)
+      return same
+   end
+   local graph = make()
+   local path = workplace .. "/" .. self.export_name
+   export(self, graph, setting, road, path)
+   local bytes = name and self.by_bytes and core.system.sha1(files.read(path))
+   local result = bytes and self.by_bytes[bytes]
+   if not result then
+      local score, extras = judge(self, graph)
+      result = { score = score, extras = extras }
+      if bytes then self.by_bytes[bytes] = result end
+   end
+   return { score = result.score, extras = result.extras, name = name }
+end
+
+-- Stages of single trials would bury the search's own line; verbose = 1 shows them.
+local function quietly(work, ...)
+   local before = core.base.verbose()
+   if before == 1 then core.base.verbose(0) end
+   local results = table.pack(xpcall(work, traced, ...))
+   core.base.verbose(before)
+   return table.unpack(results, 1, results.n)
+end
+
+-- The folder has another name when the trial is done.
+local function without(message, folder)
+   local parts, at = {}, 1
+   while true do
+      local first, last = message:find(folder, at, true)
+      parts[#parts + 1] = message:sub(at, (first or 0) - 1)
+      if not first then return table.concat(parts) end
+      at = last + 1
+   end
+end
+
+--- Run a trial in an empty folder. Gives its record, without index, folder and files; a trial that fails says why.
+---@param given espq.autoquant.Trial
+---@param workplace string
+---@return table record, table? result to be handed to `learn` when the record is kept
+function Runner:run(given, workplace)
+   local begun = core.system.clock()
+   core.tensor.seed(self.seed)
+   quantize.seed = self.seed
+   local done, result = quietly(run, self, given, workplace)
+   local record = { hash = given.hash, strategy = given.strategy, params = given.params, seed = self.seed, status = done and "done" or "failed" }
+   if done then
+      record.score = result.score
+      for key, value in pairs(result.extras) do record[key] = value end
+   else
+      if trial.ends_search(result) then error(result, 0) end
+      for _, name in ipairs(files.names(workplace)) do files.remove(workplace .. "/" .. name) end
+      record.error = without(core.error.is_error(result) and tostring(result) or result.what, workplace .. "/")
+      record.from_user = core.error.is_error(result) and result.from_user or nil
+      core.base.write(workplace .. "/error.txt", record.error .. "\n" .. (core.error.is_error(result) and result.trace or "") .. "\n")
+   end
+   if record.seconds == nil then record.seconds = tonumber(("%.3f"):format(core.system.clock() - begun)) + 0.0 end
+   core.base.write(workplace .. "/config.json", records.config(given, self.runtime))
+   return record, done and result.name and result or nil
+end
+
+--- The layers by their error in a plain 8-bit quantization, largest first, and who reads whom.
+function Runner:rank_layers()
+   local done, err = quietly(rank_layers, self)
+   if not done then error(err, 0) end
+end
+
+--- Remember where an equal trial finds its files.
+function Runner:learn(record, result)
+   if result and not self.results[result.name] then
+      self.results[result.name] = { score = result.score, extras = result.extras, folder = record.folder, name = result.name }
+   end
+end
+
+--- What all trials of a search have in common.
+---@param options table path, shapes, target, walk, error_walk, base, share, evaluate_fn, evaluates_bytes, runtime, export_name, seed
+---@return espq.autoquant.Runner
+function trial.runner(options)
+   local self = setmetatable({
+      target = options.target, base = options.base, walk = options.walk, error_walk = options.error_walk, evaluate_fn = options.evaluate_fn,
+      runtime = options.runtime, export_name = options.export_name, seed = options.seed, layers = {}, consumers = {}, results = {},
+   }, Runner)
+   self.load = function(road) return core.road.load(options.path, options.shapes, road) end
+   if options.share then
+      self.states = states.new { load = self.load, walk = options.walk, target = options.target }
+      self.by_bytes = options.evaluates_bytes and {} or nil
+   end
+   return self
+end
+
+--- Is the setting of this kind at all? Raised before a search begins, not by its first trial.
+function trial.check_base(base)
+   if base == nil then return setting_tree.espdl() end
+   if not setting_tree.is(base) then check.fail("setting.base has to be what espq.setting.espdl() or espq.setting.reference() gives") end
+   return base:copy()
+end
+
+return trial
