@@ -10,6 +10,7 @@
 #include "kernel/integer_pack.h"
 
 #define INT_VNNI 1
+#define I_REGISTER "v"
 #define QUAD_BYTES 4
 #define I_ROWS 6
 #define v_LANES 16

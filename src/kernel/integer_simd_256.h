@@ -32,10 +32,11 @@ static inline I(Ints) I(add)(I(Ints) a, I(Ints) b)
 }
 
 #if INT_VNNI
+/* As in integer_simd_512.h. */
 #if defined(__AVX512VNNI__)
-#define DOT_256(name) _mm256_##name##_epi32
+#define DOT_256(instruction, sum, x, w) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
 #else
-#define DOT_256(name) _mm256_##name##_avx_epi32
+#define DOT_256(instruction, sum, x, w) __asm__("%{vex%} " instruction " %2, %1, %0" : "+x"(sum) : "x"(x), "x"(w))
 #endif
 typedef I(Ints) I(Quad);
 
@@ -51,12 +52,14 @@ static inline I(Quad) I(quad_weights)(const void *p)
 
 static inline I(Ints) I(dot)(I(Ints) sum, I(Quad) x, I(Quad) w)
 {
-    return DOT_256(dpbusd)(sum, x, w);
+    DOT_256("vpdpbusd", sum, x, w);
+    return sum;
 }
 
 static inline I(Ints) I(pairs)(I(Ints) sum, I(Ints) x, I(Ints) w)
 {
-    return DOT_256(dpwssd)(sum, x, w);
+    DOT_256("vpdpwssd", sum, x, w);
+    return sum;
 }
 
 static inline I(Ints) I(weights_even)(const void *p)
@@ -77,7 +80,8 @@ static inline I(Ints) I(saturating_start)(I(Ints) bias)
 
 static inline I(Ints) I(saturating_pairs)(I(Ints) sum, I(Ints) x, I(Ints) w)
 {
-    return DOT_256(dpwssds)(sum, x, w);
+    DOT_256("vpdpwssds", sum, x, w);
+    return sum;
 }
 
 static inline I(Ints) I(saturating_end)(I(Ints) sum)

@@ -32,6 +32,8 @@ static inline v_Ints v_add(v_Ints a, v_Ints b)
 }
 
 #if INT_VNNI
+/* By the intrinsics gcc makes a new vector of each sum, and copies all of them to memory in each step of a loop. */
+#define DOT_512(instruction, sum, x, w) __asm__(instruction " %2, %1, %0" : "+v"(sum) : "v"(x), "v"(w))
 typedef v_Ints v_Quad;
 
 static inline v_Quad v_quad_of(v_Ints x)
@@ -46,12 +48,14 @@ static inline v_Quad v_quad_weights(const void *p)
 
 static inline v_Ints v_dot(v_Ints sum, v_Quad x, v_Quad w)
 {
-    return _mm512_dpbusd_epi32(sum, x, w);
+    DOT_512("vpdpbusd", sum, x, w);
+    return sum;
 }
 
 static inline v_Ints v_pairs(v_Ints sum, v_Ints x, v_Ints w)
 {
-    return _mm512_dpwssd_epi32(sum, x, w);
+    DOT_512("vpdpwssd", sum, x, w);
+    return sum;
 }
 
 /* Channels 0 and 2, 1 and 3 as int16, times 256. */
@@ -73,13 +77,15 @@ static inline v_Ints v_saturating_start(v_Ints bias)
 
 static inline v_Ints v_saturating_pairs(v_Ints sum, v_Ints x, v_Ints w)
 {
-    return _mm512_dpwssds_epi32(sum, x, w);
+    DOT_512("vpdpwssds", sum, x, w);
+    return sum;
 }
 
 static inline v_Ints v_saturating_end(v_Ints sum)
 {
     return _mm512_srai_epi32(sum, 12);
 }
+#undef DOT_512
 #else
 typedef struct v_Quad {
     v_Ints even, odd;
