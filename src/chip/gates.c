@@ -44,18 +44,29 @@ float gate_tanh(const GateTables *tables, int64_t index)
     return index < 0 ? -value : value;
 }
 
+enum { BLOCK = 32 }; /* a constant number of products, of which the compiler makes vectors */
+
 static int64_t sum_bytes(const int8_t *w, const int8_t *x, int64_t length)
 {
     int32_t sum = 0;
-    for (int64_t i = 0; i < length; i++)
+    int64_t i = 0;
+    for (; i + BLOCK <= length; i += BLOCK) {
+        for (int k = 0; k < BLOCK; k++)
+            sum += w[i + k] * x[i + k];
+    }
+    for (; i < length; i++)
         sum += w[i] * x[i];
     return sum;
 }
 
 static int64_t sum_words(const int16_t *w, const int16_t *x, int64_t length)
 {
-    int64_t sum = 0;
-    for (int64_t i = 0; i < length; i++)
+    int64_t sum = 0, i = 0;
+    for (; i + BLOCK <= length; i += BLOCK) {
+        for (int k = 0; k < BLOCK; k++)
+            sum += w[i + k] * x[i + k];
+    }
+    for (; i < length; i++)
         sum += w[i] * x[i];
     return sum;
 }
@@ -73,8 +84,9 @@ int64_t gate_product(const Chip *chip, int bits, const void *w, const void *x, i
         float sum = (float)sum_of(bits, w, x, 0, length);
         return round_saturate(sum * scale_of(-shift), chip->rounding, 16);
     }
-    int64_t sum = 0; /* saturates after each register of products */
-    for (int64_t begin = 0; begin < length; begin += lanes)
-        sum = saturate(sum + sum_of(bits, w, x, begin, lanes), chip->scalar_bits);
+    int64_t sum = 0, step = lanes; /* saturates after each register of products, where that many can fill it */
+    if (length <= INT64_C(1) << (chip->scalar_bits - 1 - 2 * (bits - 1) - 1)) step = length;
+    for (int64_t begin = 0; begin < length; begin += step)
+        sum = saturate(sum + sum_of(bits, w, x, begin, step), chip->scalar_bits);
     return saturate(shift_and_round(sum, shift, chip->rounding, 16), 16);
 }

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "chip/arithmetic.h"
 #include "chip/ends.h"
+#include "chip/rows.h"
 #include "chip/window.h"
 
 #define BLOCK 64 /* channels whose sums are kept at once */
@@ -122,6 +123,38 @@ static float area_inverse(const PoolRun *run, const Taps *taps)
     return 1.0f / (float)area;
 }
 
+static inline void add(uint32_t *sums, const void *x, int first, int count, int bits)
+{
+    if (bits == 8) {
+        const int8_t *values = (const int8_t *)x + first;
+        for (int c = 0; c < count; c++)
+            sums[c] += (uint32_t)values[c];
+    } else {
+        const int16_t *values = (const int16_t *)x + first;
+        for (int c = 0; c < count; c++)
+            sums[c] += (uint32_t)values[c];
+    }
+}
+
+static void add_pixel(uint32_t *sums, const void *x, int first, int count, int bits)
+{
+    if (count == BLOCK)
+        add(sums, x, first, BLOCK, bits); /* a constant, so that the compiler makes vectors of it */
+    else
+        add(sums, x, first, count, bits);
+}
+
+static void give_means(const uint32_t *sums, int count, float scale, Rounding rounding, int bits, void *y)
+{
+    for (int c = 0; c < count; c++) {
+        float mean = (float)(int32_t)sums[c] * scale;
+        if (bits == 8)
+            ((int8_t *)y)[c] = (int8_t)row_round(mean, rounding, 8);
+        else
+            ((int16_t *)y)[c] = (int16_t)row_round(mean, rounding, 16);
+    }
+}
+
 static void mean_pixel(const PoolRun *run, int row, int column)
 {
     int channels = run->pool->window.channels, bits = run->node->bits;
@@ -132,21 +165,10 @@ static void mean_pixel(const PoolRun *run, int row, int column)
         int count = channels - first < BLOCK ? channels - first : BLOCK;
         uint32_t sums[BLOCK] = {0}; /* int32 that wraps */
         for (int i = taps.begin[0]; i < taps.end[0]; i++) {
-            for (int j = taps.begin[1]; j < taps.end[1]; j++) {
-                const char *x = pixel_at(run, i, j);
-                if (bits == 8) {
-                    const int8_t *values = (const int8_t *)x + first;
-                    for (int c = 0; c < count; c++)
-                        sums[c] += (uint32_t)values[c];
-                } else {
-                    const int16_t *values = (const int16_t *)(const void *)x + first;
-                    for (int c = 0; c < count; c++)
-                        sums[c] += (uint32_t)values[c];
-                }
-            }
+            for (int j = taps.begin[1]; j < taps.end[1]; j++)
+                add_pixel(sums, pixel_at(run, i, j), first, count, bits);
         }
-        for (int c = 0; c < count; c++)
-            write_integer(y, first + c, bits, round_saturate((float)(int32_t)sums[c] * scale, run->node->chip->rounding, bits));
+        give_means(sums, count, scale, run->node->chip->rounding, bits, y + (size_t)first * run->bytes);
     }
 }
 

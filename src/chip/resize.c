@@ -7,6 +7,7 @@
 #include "chip/arithmetic.h"
 #include "chip/ends.h"
 #include "chip/pool.h"
+#include "chip/rows.h"
 
 typedef struct Resize {
     int64_t samples, computed, channels; /* computed: samples that the chip computes */
@@ -163,24 +164,30 @@ static Mix mix_at(const Resize *r, int axis, int64_t out)
     return mix;
 }
 
-static inline float mixed(const ResizeRun *run, const char *row, const Mix *mix, int64_t channel)
+ROW_INLINE float mixed(const Resize *r, const char *row, const Mix *mix, int64_t channel, int bits)
 {
-    const Resize *r = run->resize;
-    int bits = run->node->bits;
     float a = (float)read_integer(row, mix->first * r->channels + channel, bits) * r->in_scale;
     float b = (float)read_integer(row, mix->second * r->channels + channel, bits) * r->in_scale;
     return a * (1.0f - mix->weight) + b * mix->weight;
 }
 
+ROW_INLINE void mix_pixel(const Resize *r, const char *upper, const char *lower, float weight, const Mix *mix, char *y, Rounding rounding,
+                          int bits)
+{
+    for (int64_t c = 0; c < r->channels; c++) {
+        float v = mixed(r, upper, mix, c, bits);
+        if (r->axes == 2) v = v * (1.0f - weight) + mixed(r, lower, mix, c, bits) * weight;
+        write_integer(y, c, bits, row_round(v * r->out_scale, rounding, bits));
+    }
+}
+
 static void linear_pixel(const ResizeRun *run, const char *upper, const char *lower, float weight, const Mix *mix, char *y)
 {
-    const Resize *r = run->resize;
-    int bits = run->node->bits;
-    for (int64_t c = 0; c < r->channels; c++) {
-        float v = mixed(run, upper, mix, c);
-        if (r->axes == 2) v = v * (1.0f - weight) + mixed(run, lower, mix, c) * weight;
-        write_integer(y, c, bits, round_saturate(v * r->out_scale, run->node->chip->rounding, bits));
-    }
+    Rounding rounding = run->node->chip->rounding;
+    if (run->node->bits == 8)
+        mix_pixel(run->resize, upper, lower, weight, mix, y, rounding, 8);
+    else
+        mix_pixel(run->resize, upper, lower, weight, mix, y, rounding, 16);
 }
 
 static void resize_rows(void *context, int64_t begin, int64_t end, int thread)
