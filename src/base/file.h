@@ -23,6 +23,9 @@ void fileset_free(FileSet *set);
 void file_remove_temporaries(void); /* safe in a signal handler that ends the program */
 
 bool file_write(const char *path, const void *data, size_t bytes, Error *error); /* one file, whole or not at all */
+/* false: files are no longer synced (they still appear whole to every process, and survive its end, but not a loss of power). For work that
+ * writes very many and can make them again. True at the start. */
+void file_set_durable(bool durable);
 /* Add to the end of a file, all or nothing: what a failed write left is cut off again. *offset: where it begins; NULL: not asked for. */
 bool file_append(const char *path, const void *data, size_t bytes, int64_t *offset, Error *error);
 bool file_exists(const char *path);

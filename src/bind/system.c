@@ -67,6 +67,13 @@ static int append_lua(lua_State *L)
     return 1;
 }
 
+/* durable(boolean): are files synced? */
+static int durable_lua(lua_State *L)
+{
+    file_set_durable(lua_toboolean(L, 1));
+    return 0;
+}
+
 /* make_folder(path): and those above it. */
 static int make_folder_lua(lua_State *L)
 {
@@ -102,10 +109,9 @@ static int lock_lua(lua_State *L)
 void open_system(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"close", lock_close}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"sha1", sha1_lua},       {"clock", clock_lua},
-                                         {"process", process_lua}, {"terminal", terminal_lua},
-                                         {"append", append_lua},   {"make_folder", make_folder_lua},
-                                         {"lock", lock_lua},       {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"sha1", sha1_lua},         {"clock", clock_lua},     {"process", process_lua},
+                                         {"terminal", terminal_lua}, {"append", append_lua},   {"make_folder", make_folder_lua},
+                                         {"lock", lock_lua},         {"durable", durable_lua}, {NULL, NULL}};
     make_type(L, LOCK_TYPE, methods, NULL, lock_close);
     luaL_newlib(L, functions);
 }

@@ -70,6 +70,7 @@ function search.run(options)
    }
    state.progress = progress.new()
    state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
+   core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
       if options.space:ranks_layers() then state.runner:rank_layers() end
       return run_here(state)
@@ -77,6 +78,7 @@ function search.run(options)
       if core.error.is_error(err) or type(err) ~= "string" or err:find("\nstack traceback:", 1, true) then return err end
       return debug.traceback(err, 2)
    end)
+   core.system.durable(true)
    local closed, close_error = pcall(dir.close, dir)
    if not done then
       if trial_tools.is_interrupt(ended) then
