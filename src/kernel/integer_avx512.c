@@ -47,6 +47,11 @@ static inline void depthwise_run(const IntBlock *block, int bytes, const Depthwi
         (block->narrow ? n_depthwise_words : v_depthwise_words)(call);
 }
 
+static inline void depthwise_run_row(const IntBlock *block, const DepthwiseCall *call, int stride)
+{
+    (block->narrow ? n_depthwise_row : v_depthwise_row)(call, stride);
+}
+
 #include "kernel/integer_run.h"
 
 static bool available(void)

@@ -39,6 +39,12 @@ static inline void depthwise_run(const IntBlock *block, int bytes, const Depthwi
     (bytes == 1 ? v_depthwise_bytes : v_depthwise_words)(call);
 }
 
+static inline void depthwise_run_row(const IntBlock *block, const DepthwiseCall *call, int stride)
+{
+    (void)block;
+    v_depthwise_row(call, stride);
+}
+
 #include "kernel/integer_run.h"
 
 static bool available(void)

@@ -29,6 +29,8 @@ typedef struct TileRow {
 
 typedef struct DepthwiseCall {
     const char *const *pixels; /* [count][groups][4 taps, at 16 bits 2]: channel 0 of a tap's pixel */
+    const char *row[3];        /* instead, for outputs beside each other of a 3 x 3 kernel: channel 0 of the first pixel of each row */
+    int64_t column[3];         /* and the bytes from pixel to pixel; 0 in a row of padding */
     int count, groups;
     int channel, channels; /* first; how many, or as many as a block has */
     const char *weights;

@@ -30,7 +30,7 @@ static int quad_bytes(const IntForm *form, const ConvInt *conv)
 static int steps_of(const IntLayout *layout, const ConvInt *conv)
 {
     int each = 4 / conv->bytes;
-    return conv->depthwise ? (layout->taps + each - 1) / each : layout->tap_steps * (layout->gather ? 1 : layout->taps);
+    return conv->depthwise ? depthwise_slots(conv) / each : layout->tap_steps * (layout->gather ? 1 : layout->taps);
 }
 
 bool int_next_block(const IntForm *form, const IntLayout *layout, const ConvInt *conv, IntBlock *block)
@@ -174,8 +174,10 @@ static void pack_lane(const IntForm *form, const ConvInt *conv, const void *weig
     int64_t depth = depth_of(conv);
     for (int64_t t = 0; t < steps; t++) {
         char *to = packed + block->weights + (t * block->vectors + vector) * vector_bytes;
-        for (int j = 0; j < each && t * each + j < depth; j++)
-            put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, t * each + j));
+        for (int j = 0; j < each; j++) {
+            int64_t k = conv->depthwise ? depthwise_tap(conv, (int)t * each + j) : t * each + j;
+            if (k >= 0 && k < depth) put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, k));
+        }
     }
 }
 

@@ -50,6 +50,19 @@ IntLayout int_layout(const IntForm *form, const ConvInt *conv);
 void int_pack(const IntForm *form, const ConvInt *conv, const void *weights, void *packed);
 bool int_next_block(const IntForm *form, const IntLayout *layout, const ConvInt *conv, IntBlock *block); /* begins with zeros */
 
+/* Taps of a depthwise kernel take slots, so many to a quad. Rows of three bytes get a quad of their own. */
+static inline int depthwise_slots(const ConvInt *conv)
+{
+    int row = conv->bytes == 1 && conv->kernel[1] == 3 ? 4 : conv->kernel[1], each = 4 / conv->bytes;
+    return (conv->kernel[0] * row + each - 1) / each * each;
+}
+
+static inline int depthwise_tap(const ConvInt *conv, int slot)
+{
+    if (conv->bytes == 2 || conv->kernel[1] != 3) return slot < conv->kernel[0] * conv->kernel[1] ? slot : -1;
+    return slot % 4 < 3 ? slot / 4 * 3 + slot % 4 : -1;
+}
+
 /* The channel of a lane of a depthwise block: interleaving and narrowing work within 128 bits. */
 static inline int depthwise_channel(int vectors, int vector, int lane)
 {

@@ -13,6 +13,11 @@ static void pack(const ConvInt *conv, const void *weights, void *packed)
     int_pack(&form, conv, weights, packed);
 }
 
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 typedef struct RunTask {
     const ConvInt *conv;
     IntLayout layout;
@@ -305,53 +310,112 @@ static void dense_body(void *context, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* What a block of channels and a run of pixels have in common. */
+static DepthwiseCall depthwise_call(const RunTask *task, const IntBlock *block, int64_t first, int count)
+{
+    const ConvInt *conv = task->conv;
+    const IntLayout *layout = &task->layout;
+    size_t constants = block->constants * (conv->bytes == 1 ? 4 : 8);
+    DepthwiseCall call = {.count = count,
+                          .groups = depthwise_slots(conv) * conv->bytes / 4,
+                          .channel = block->channel,
+                          .channels = block->count,
+                          .weights = task->packed + block->weights,
+                          .start = task->packed + layout->start + constants,
+                          .shift = task->packed + layout->shift + constants,
+                          .low = task->packed + layout->low + constants,
+                          .y_row = (int64_t)conv->channels_out * conv->bytes,
+                          .floor = task->floor};
+    call.y = task->y + first * call.y_row + (int64_t)block->channel * conv->bytes;
+    return call;
+}
+
+static void depthwise_pixels(const RunTask *task, int64_t first, int64_t last)
+{
+    const ConvInt *conv = task->conv;
+    const char *pointers[INT_TAP_POINTERS], *taps[INT_DEPTHWISE_TAPS];
+    int slots = depthwise_slots(conv);
+    Position at = position_of(conv, first);
+    for (int64_t pixel = first; pixel < last; pixel++, advance(conv, &at)) {
+        const char **to = pointers + (pixel - first) * slots;
+        point(task, at, taps, 1);
+        for (int slot = 0; slot < slots; slot++) {
+            int tap = depthwise_tap(conv, slot);
+            to[slot] = tap < 0 ? task->packed + task->layout.zeros : taps[tap];
+        }
+    }
+    for (IntBlock block = {0}; int_next_block(&form, &task->layout, conv, &block);) {
+        DepthwiseCall call = depthwise_call(task, &block, first, (int)(last - first));
+        call.pixels = pointers;
+        depthwise_run(&block, conv->bytes, &call);
+    }
+}
+
+/* A row of outputs of a 3 x 3 kernel: those that see all of their columns go pair by pair. */
+static void depthwise_line(const RunTask *task, int row)
+{
+    const ConvInt *conv = task->conv;
+    int stride = conv->stride[1], begin = (conv->pad[1] + stride - 1) / stride, end = 0;
+    /* A pair at stride 1 reads four columns, at stride 2 five; both are columns of its own outputs. */
+    if (conv->in[1] + conv->pad[1] >= 3) end = (conv->in[1] + conv->pad[1] - 3) / stride + 1;
+    if (end > conv->out[1]) end = conv->out[1];
+    int64_t first = (int64_t)row * conv->out[1];
+    if (end - begin < 2) {
+        depthwise_pixels(task, first, first + conv->out[1]);
+        return;
+    }
+    if (begin > 0) depthwise_pixels(task, first, first + begin);
+    if (end < conv->out[1]) depthwise_pixels(task, first + end, first + conv->out[1]);
+    for (IntBlock block = {0}; int_next_block(&form, &task->layout, conv, &block);) {
+        DepthwiseCall call = depthwise_call(task, &block, first + begin, end - begin);
+        for (int i = 0; i < 3; i++) {
+            int r = row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
+            bool inside = r >= 0 && r < conv->in[0];
+            call.column[i] = inside ? conv->channels_in : 0;
+            call.row[i] = inside ? task->x + ((int64_t)r * conv->in[1] + begin * stride - conv->pad[1]) * conv->channels_in
+                                 : task->packed + task->layout.zeros;
+        }
+        depthwise_run_row(&block, &call, stride);
+    }
+}
+
+static void depthwise_unknown(const RunTask *task, int64_t first, int64_t last)
+{
+    const float *limits = (const float *)(const void *)(task->packed + task->layout.limit);
+    for (IntBlock block = {0}; int_next_block(&form, &task->layout, task->conv, &block);) {
+        bool unknown = false;
+        for (int v = 0; v < block.vectors; v++)
+            unknown |= limits[block.constants + (size_t)(v * block.lanes)] < 0;
+        if (!unknown) continue;
+        const void *weights;
+        ConvInt own = own_conv(task, &weights);
+        conv_int_define(&own, task->x, weights, task->y, first, last, block.channel, block.channel + block.count);
+    }
+}
+
+static bool in_pairs(const ConvInt *conv)
+{
+    int channels = NARROW ? 4 * v_LANES / 2 : 4 * v_LANES;
+    return conv->bytes == 1 && conv->kernel[0] == 3 && conv->kernel[1] == 3 && conv->dilation[1] == 1 && conv->stride[1] <= 2 &&
+           conv->channels_out >= channels;
+}
+
 static void depthwise_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const RunTask *task = context;
     const ConvInt *conv = task->conv;
-    const IntLayout *layout = &task->layout;
-    const char *pointers[INT_TAP_POINTERS];
-    const float *limits = (const float *)(const void *)(task->packed + layout->limit);
-    int each = 4 / conv->bytes, groups = (layout->taps + each - 1) / each;
-    size_t constant = conv->bytes == 1 ? 4 : 8;
-    for (int64_t chunk = begin; chunk < end; chunk++) {
-        int64_t first = task->pixels * chunk / task->chunks, last = task->pixels * (chunk + 1) / task->chunks;
-        Position at = position_of(conv, first);
-        for (int64_t pixel = first; pixel < last; pixel++, advance(conv, &at)) {
-            const char **to = pointers + (pixel - first) * groups * each;
-            point(task, at, to, 1);
-            for (int tap = layout->taps; tap < groups * each; tap++)
-                to[tap] = task->packed + layout->zeros;
-        }
-        for (IntBlock block = {0}; int_next_block(&form, layout, conv, &block);) {
-            DepthwiseCall call = {.pixels = pointers,
-                                  .count = (int)(last - first),
-                                  .groups = groups,
-                                  .channel = block.channel,
-                                  .channels = block.count,
-                                  .weights = task->packed + block.weights,
-                                  .start = task->packed + layout->start + block.constants * constant,
-                                  .shift = task->packed + layout->shift + block.constants * constant,
-                                  .low = task->packed + layout->low + block.constants * constant,
-                                  .y_row = (int64_t)conv->channels_out * conv->bytes,
-                                  .floor = task->floor};
-            call.y = task->y + first * call.y_row + (int64_t)block.channel * conv->bytes;
-            depthwise_run(&block, conv->bytes, &call);
-            bool unknown = false;
-            for (int v = 0; v < block.vectors; v++)
-                unknown |= limits[block.constants + (size_t)(v * block.lanes)] < 0;
-            if (!unknown) continue;
-            const void *weights;
-            ConvInt own = own_conv(task, &weights);
-            conv_int_define(&own, task->x, weights, task->y, first, last, block.channel, block.channel + block.count);
-        }
+    bool checked = !all_limits_hold(task), pairs = in_pairs(conv);
+    int64_t each = least(INT_CHUNK_PIXELS / 2, INT_TAP_POINTERS / depthwise_slots(conv));
+    for (int64_t row = begin; row < end; row++) {
+        int64_t first = row * conv->out[1], last = first + conv->out[1];
+        if (pairs)
+            depthwise_line(task, (int)row);
+        else
+            for (int64_t pixel = first; pixel < last; pixel += each)
+                depthwise_pixels(task, pixel, least(pixel + each, last));
+        if (checked) depthwise_unknown(task, first, last);
     }
-}
-
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
@@ -366,9 +430,7 @@ static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
     task.pixels = (int64_t)conv->out[0] * conv->out[1];
     task.floor = conv->relu ? 0 : conv->bytes == 1 ? -128 : -32768;
     if (conv->depthwise) {
-        int64_t each = least(INT_CHUNK_PIXELS / 2, INT_TAP_POINTERS / (layout->taps + 3));
-        task.chunks = (task.pixels + each - 1) / each;
-        threads_for(task.chunks, 1, depthwise_body, &task);
+        threads_for(conv->out[0], 1, depthwise_body, &task);
         return;
     }
     int64_t taps = layout->gather ? 1 : layout->taps, pixel_bytes = taps * layout->tap_steps * 4;

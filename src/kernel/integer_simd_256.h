@@ -50,6 +50,11 @@ static inline I(Quad) I(quad_weights)(const void *p)
     return I(load)(p);
 }
 
+static inline I(Quad) I(quad_later)(I(Quad) w)
+{
+    return _mm256_slli_epi32(w, 8);
+}
+
 static inline I(Ints) I(dot)(I(Ints) sum, I(Quad) x, I(Quad) w)
 {
     DOT_256("vpdpbusd", sum, x, w);
@@ -107,6 +112,11 @@ static inline I(Quad) I(quad_weights)(const void *p)
 static inline I(Ints) I(pairs)(I(Ints) sum, I(Ints) x, I(Ints) w)
 {
     return I(add)(sum, _mm256_madd_epi16(x, w));
+}
+
+static inline I(Quad) I(quad_later)(I(Quad) w)
+{
+    return (I(Quad)){_mm256_slli_epi32(w.odd, 16), w.even};
 }
 
 static inline I(Ints) I(dot)(I(Ints) sum, I(Quad) x, I(Quad) w)

@@ -46,6 +46,12 @@ static inline v_Quad v_quad_weights(const void *p)
     return v_load(p);
 }
 
+/* Channels 0 to 2 as 1 to 3. */
+static inline v_Quad v_quad_later(v_Quad w)
+{
+    return _mm512_slli_epi32(w, 8);
+}
+
 static inline v_Ints v_dot(v_Ints sum, v_Quad x, v_Quad w)
 {
     DOT_512("vpdpbusd", sum, x, w);
@@ -104,6 +110,11 @@ static inline v_Quad v_quad_weights(const void *p)
 static inline v_Ints v_pairs(v_Ints sum, v_Ints x, v_Ints w)
 {
     return v_add(sum, _mm512_madd_epi16(x, w));
+}
+
+static inline v_Quad v_quad_later(v_Quad w)
+{
+    return (v_Quad){_mm512_slli_epi32(w.odd, 16), w.even};
 }
 
 static inline v_Ints v_dot(v_Ints sum, v_Quad x, v_Quad w)
