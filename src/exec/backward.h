@@ -41,7 +41,7 @@ typedef struct BackwardParameter {
 /* A slot whose scale is trained: this end alone is quantized by it; slots that follow it keep the scale they had when the walk was made
  * (or refreshed), as in the reference (OPTIM §7.1). */
 typedef struct BackwardScale {
-    Slot *slot; /* set by the caller: quantizes (slot_quantizes), its end lies in the walk */
+    Slot *slot; /* set by the caller: quantizes (slot_quantizes), its end lies in the walk; a constant's end is among the parameters */
 
     int count;       /* 1, or one a channel */
     float *log2;     /* log2 of the scale: starts as the root's exponents, changed by the optimizer between steps */

@@ -39,6 +39,10 @@ typedef struct PlanOptions {
     /* Which node's slots are on; NULL: all (EXEC_SIMULATED). The layerwise analysis switches on one node at a time. */
     bool (*quantizes)(void *context, const Node *node);
     void *quantizes_context;
+    /* Constants that are read at each run instead of being prepared: those a training walk changes. NULL: none. Not for plan_run. */
+    bool (*changes)(void *context, const Node *node, int input);
+    void *changes_context;
+    bool whole_batch; /* a batch is one piece wherever the graph grows with it: pieces then do not depend on the number of threads */
     /* Values that are given instead of computed (the node outputs behind which a replay starts): only what depends on neither
      * them nor needs recomputing is skipped. NULL: the graph inputs. */
     Value *const *given;

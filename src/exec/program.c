@@ -103,6 +103,8 @@ static bool read_ends(const Program *program, ProgramStep *step, bool *changed, 
             return false;
         }
         Tensor *constant = !step->quantized && value->value->unbaked ? value->value->unbaked : value->constant;
+        const PlanOptions *options = &program->options;
+        if (options->changes && options->changes(options->changes_context, node, i)) constant = NULL;
         bool same = quantization_equal(&before, &end->quantization) && step->sources[i] == constant;
         quantization_clear(&before);
         if (!constant || (same && step->constants[i])) continue;

@@ -1,0 +1,64 @@
+/* Inside of the training walk: what backward.c lays out once and backward_run.c walks. */
+#ifndef ESPQ_EXEC_BACKWARD_WALK_H
+#define ESPQ_EXEC_BACKWARD_WALK_H
+
+#include "exec/backward.h"
+#include "exec/program.h"
+
+/* Numbers of a piece, the pieces one behind the other. Places are offsets until the walk's memory is made. */
+typedef struct Place {
+    char *base;
+    size_t offset, apart; /* apart: from piece to piece; 0: all pieces share one */
+    bool used;
+} Place;
+
+typedef struct WalkEnd {
+    Place copy;      /* input: quantized; output: before it was quantized */
+    int parameter;   /* -1: none */
+    int scale;       /* of its own that is trained, -1: none */
+    bool wants;      /* input: a gradient goes back through it */
+    Tensor seen;     /* input: as run sees it; output: as run leaves it */
+    Tensor gradient; /* header of its gradient */
+    size_t spare;    /* input: where its gradient is made when the value's has been begun, in the spare memory */
+} WalkEnd;
+
+typedef struct WalkStep {
+    ProgramStep *program;
+    WalkEnd *inputs, *outputs;
+    Tensor **seen_inputs, **left_outputs, **output_gradients, **input_gradients; /* pointers for Run and Gradient */
+    bool back;                                                                   /* something before or in it is trained */
+} WalkStep;
+
+typedef struct WalkValue {
+    Place place;              /* as its readers find it; given values: in the caller's tensor */
+    Place gradient;           /* of the piece at hand */
+    int room;                 /* of the gradient, -1: none */
+    bool needs, has;          /* needs: something it hangs on is trained; has: its gradient was begun in this walk */
+    const Quantization *made; /* how its producer left it; NULL: unknown */
+    bool made_trained;
+} WalkValue;
+
+typedef struct WalkParameter {
+    Place values, seen, gradient;
+    const struct WalkStep *step; /* that reads it; NULL: none between given and wanted values */
+    bool written;                /* its gradient, in this walk back */
+} WalkParameter;
+
+struct Backward {
+    BackwardOptions options;
+    Program *program;
+    WalkStep *steps;
+    WalkValue *values;
+    WalkParameter *parameters;
+    char *memory;
+    size_t bytes;
+    Place scratch, spare; /* scratch: of run and gradient; spare: gradients made beside others */
+    Tensor **inputs;      /* of the last forward */
+    Tensor *outputs;      /* headers of the wanted values */
+    Tensor *input_gradients;
+    Place *input_places;
+    double *sums; /* of scales, one a channel, in the walk back */
+    float **scale_memory;
+};
+
+#endif
