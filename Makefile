@@ -65,11 +65,12 @@ $(BUILD)/libengine.a: $(ENGINE_OBJECTS)
 	@rm -f $@
 	@ar rcs $@ $^
 
-# Variants for other instruction sets are files of their own, named *_avx2.c, *_avxvnni.c, *_avx512.c and *_avx512vnni.c.
+# Variants for other instruction sets are files of their own, named *_avx2.c, *_avxvnni.c, *_avx512.c, *_avx512vnni.c and *_avx512vbmi.c.
 $(BUILD)/obj/%_avx2.o: ISA = -mavx2 -mfma
 $(BUILD)/obj/%_avxvnni.o: ISA = -mavx2 -mavxvnni
 $(BUILD)/obj/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 $(BUILD)/obj/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2
+$(BUILD)/obj/%_avx512vbmi.o: ISA = -mavx512f -mavx512bw -mavx512vbmi
 
 # One word a file; `make V=1` shows the commands.
 $(V).SILENT:

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "chip/rows.h"
 #include "chip/types.h"
+#include "kernel/lookup.h"
 
 #define MERGED_AXES 4
 
@@ -253,7 +254,7 @@ static void div_run(const ChipRun *run)
         table = kept ? made + 1 : own;
         if (kept) made[0] = 1;
     }
-    row_lookup(table, run->inputs[binary->table_of - 1], run->outputs[0], end_count(&run->node->outputs[0]));
+    lookup_int8(table, run->inputs[binary->table_of - 1], run->outputs[0], end_count(&run->node->outputs[0]));
 }
 
 /* ---- preparation ---- */
@@ -404,7 +405,7 @@ static bool div_prepare(ChipNode *node, Error *error)
 
 #define BINARY(type_, prepare_, place)                                                                                                     \
     {                                                                                                                                      \
-        .type = type_, .in_place = place, .infer = binary_infer, .prepare = prepare_, .run = binary_run                                    \
+        .type = type_, .in_place = place, .blind = true, .infer = binary_infer, .prepare = prepare_, .run = binary_run                                    \
     }
 
 const ChipModule chip_binary_modules[] = {

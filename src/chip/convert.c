@@ -4,6 +4,7 @@
 #include "base/threads.h"
 #include "chip/rows.h"
 #include "chip/types.h"
+#include "kernel/quantize.h"
 
 #define PLAIN_COUNT 50 /* up to here the runtime stays with plain code */
 
@@ -61,10 +62,6 @@ CONVERT_ROW(even_16_8, int16_t, int8_t, rescaled(rescale, x, ROUND_HALF_EVEN, 8)
 CONVERT_ROW(up_16_16, int16_t, int16_t, rescaled(rescale, x, ROUND_HALF_UP, 16))
 CONVERT_ROW(even_16_16, int16_t, int16_t, rescaled(rescale, x, ROUND_HALF_EVEN, 16))
 
-CONVERT_ROW(up_float_8, float, int8_t, row_round(x * rescale->scale, ROUND_HALF_UP, 8))
-CONVERT_ROW(even_float_8, float, int8_t, row_round(x * rescale->scale, ROUND_HALF_EVEN, 8))
-CONVERT_ROW(up_float_16, float, int16_t, row_round(x * rescale->scale, ROUND_HALF_UP, 16))
-CONVERT_ROW(even_float_16, float, int16_t, row_round(x * rescale->scale, ROUND_HALF_EVEN, 16))
 CONVERT_ROW(double_8, double, int8_t, round_double_saturate(x *(double)rescale->scale, rescale->rounding, 8))
 CONVERT_ROW(double_16, double, int16_t, round_double_saturate(x *(double)rescale->scale, rescale->rounding, 16))
 CONVERT_ROW(int8_float, int8_t, float, (float)x * rescale->scale)
@@ -172,13 +169,12 @@ bool chip_assign(const Chip *chip, Dtype from, int from_exponent, const void *so
         return true;
     }
     int from_bits = width(from, is_float(to)), to_bits = width(to, false);
-    bool up = chip->rounding == ROUND_HALF_UP;
-    if (is_float(from) && to_bits) {
+    if (from == DTYPE_FLOAT32 && to_bits) {
+        int64_t high = (INT64_C(1) << (to_bits - 1)) - 1;
+        quantize_f32(source, destination, to_bits / 8, count, to_exponent, -high - 1, high, chip->rounding, 0);
+    } else if (from == DTYPE_FLOAT64 && to_bits) {
         Rescale rescale = {.scale = scale_of(-to_exponent), .rounding = chip->rounding};
-        RescaleRow row = from == DTYPE_FLOAT64 ? (to_bits == 8 ? double_8 : double_16)
-                         : to_bits == 8        ? (up ? up_float_8 : even_float_8)
-                                               : (up ? up_float_16 : even_float_16);
-        convert(&rescale, row, source, destination, count);
+        convert(&rescale, to_bits == 8 ? double_8 : double_16, source, destination, count);
     } else if (from_bits && is_float(to)) {
         Rescale rescale = {.scale = scale_of(from_exponent)};
         RescaleRow row = to == DTYPE_FLOAT64 ? (from_bits == 8 ? int8_double : int16_double) : from_bits == 8 ? int8_float : int16_float;

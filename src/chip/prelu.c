@@ -6,6 +6,7 @@
 #include "chip/rows.h"
 #include "chip/types.h"
 #include "chip/unary.h"
+#include "kernel/lookup.h"
 
 typedef struct PRelu {
     int bits;
@@ -79,7 +80,7 @@ void prelu_run(const ChipRun *run)
 {
     const PRelu *prelu = run->node->state;
     if (prelu->table) {
-        row_lookup(prelu->table, run->inputs[0], run->outputs[0], end_count(&run->node->outputs[0]));
+        lookup_int8(prelu->table, run->inputs[0], run->outputs[0], end_count(&run->node->outputs[0]));
         return;
     }
     Walk walk = {prelu, run->inputs[0], run->outputs[0]};

@@ -64,7 +64,4 @@ ROW_INLINE int row_saturate(int v, int bits)
     return v < low ? low : v;
 }
 
-/* y[i] = table[x[i] + 128]; threads inside; y may be x. */
-void row_lookup(const int8_t *table, const int8_t *x, int8_t *y, int64_t count);
-
 #endif

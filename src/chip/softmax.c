@@ -43,6 +43,21 @@ static float element(const ChipNode *node, const Softmax *softmax, const void *x
     return node->bits == 32 ? ((const float *)x)[i] : softmax->scale * (float)read_integer(x, i, node->bits);
 }
 
+/* Along the last axis: one sum, which stays in a register. */
+static void row_by_table(const Softmax *softmax, const int8_t *x, float *y)
+{
+    const float *exponentials = softmax->exponentials + 128;
+    float sum = 0.0f;
+    for (int64_t i = 0; i < softmax->length; i++) {
+        float e = exponentials[x[i]];
+        y[i] = e;
+        sum += e;
+    }
+    if (softmax->logarithm) sum = espq_logf(sum);
+    for (int64_t i = 0; i < softmax->length; i++)
+        y[i] = softmax->logarithm ? softmax->scale * (float)x[i] - sum : y[i] / sum;
+}
+
 /* Of int8: neither maximum nor formula. */
 static void group_by_table(const Softmax *softmax, const int8_t *x, float *y, float *sums)
 {
@@ -108,8 +123,11 @@ static void softmax_run(const ChipRun *run)
     }
     int64_t group = softmax->length * softmax->inner;
     for (int64_t outer = 0; outer < softmax->outer; outer++) {
-        if (softmax->table)
-            group_by_table(softmax, (const int8_t *)run->inputs[0] + outer * group, y + outer * group, sums);
+        const int8_t *x = (const int8_t *)run->inputs[0] + outer * group;
+        if (softmax->table && softmax->inner == 1)
+            row_by_table(softmax, x, y + outer * group);
+        else if (softmax->table)
+            group_by_table(softmax, x, y + outer * group, sums);
         else
             group_by_formula(node, softmax, run->inputs[0], outer * group, y + outer * group, maxima, sums);
     }

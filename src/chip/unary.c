@@ -10,6 +10,7 @@
 #include "base/threads.h"
 #include "chip/rows.h"
 #include "chip/types.h"
+#include "kernel/lookup.h"
 
 typedef struct UnaryKind UnaryKind;
 
@@ -222,7 +223,7 @@ static void unary_run(const ChipRun *run)
     int64_t count = end_count(&run->node->outputs[0]);
     Walk walk = {unary, run->inputs[0], run->outputs[0]};
     if (unary->bits == 8)
-        row_lookup(unary->table8, run->inputs[0], run->outputs[0], count);
+        lookup_int8(unary->table8, run->inputs[0], run->outputs[0], count);
     else
         threads_for(count, ROW_GRAIN / 8, unary->bits == 16 ? walk_int16 : walk_float, &walk);
 }
