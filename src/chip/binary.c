@@ -405,7 +405,7 @@ static bool div_prepare(ChipNode *node, Error *error)
 
 #define BINARY(type_, prepare_, place)                                                                                                     \
     {                                                                                                                                      \
-        .type = type_, .in_place = place, .blind = true, .infer = binary_infer, .prepare = prepare_, .run = binary_run                                    \
+        .type = type_, .in_place = place, .infer = binary_infer, .prepare = prepare_, .run = binary_run                                    \
     }
 
 const ChipModule chip_binary_modules[] = {
