@@ -1,10 +1,12 @@
-/* Speed of the float32 kernels on one thread, beside oneDNN's: all distinct convolutions of MobileNetV2 (224) and YOLO11n (320) and
+/* Speed of the float32 and the integer kernels on one thread, beside oneDNN's: all distinct convolutions of MobileNetV2 (224) and YOLO11n (320) and
  * some matrix products, each variant against oneDNN held to the same instruction set. In each round both run in turn; the fastest
- * round counts. oneDNN runs in the layout of its choice ("any": reorders are not counted), and in plain NCHW as espq has it.
+ * round counts. oneDNN runs in the layout of its choice ("any": reorders are not counted), and in plain NCHW as espq has it; in integers
+ * both are channels-last, sums are rounded to int8, and oneDNN takes int8 as espq does, or uint8, which it likes better. It has no int16.
  *
  *   cc -O2 -D_GNU_SOURCE -std=c17 -Isrc tests/bench/kernels.c build/libengine.a -ldnnl -lm -pthread -o build/bench_kernels
  *   build/bench_kernels [kernels.json] [part of a layer's name]
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +19,7 @@
 
 #include "base/threads.h"
 #include "kernel/float32.h"
+#include "kernel/integer.h"
 
 typedef struct Layer {
     const char *model;
@@ -218,10 +221,10 @@ static void theirs_memory(Theirs *theirs, int index, int argument, const_dnnl_pr
     theirs->arguments[index] = (dnnl_exec_arg_t){argument, memory};
 }
 
-static void theirs_make(Theirs *theirs, const void *description)
+static void theirs_make(Theirs *theirs, const void *description, const_dnnl_primitive_attr_t attributes)
 {
     dnnl_primitive_desc_t pd;
-    need(dnnl_primitive_desc_create(&pd, description, NULL, engine, NULL) == dnnl_success, "primitive_desc_create");
+    need(dnnl_primitive_desc_create(&pd, description, attributes, engine, NULL) == dnnl_success, "primitive_desc_create");
     need(dnnl_primitive_create(&theirs->primitive, pd) == dnnl_success, "primitive_create");
     theirs_memory(theirs, 0, DNNL_ARG_SRC, pd, dnnl_query_src_md);
     theirs_memory(theirs, 1, DNNL_ARG_WEIGHTS, pd, dnnl_query_weights_md);
@@ -237,8 +240,10 @@ static void theirs_free(Theirs *theirs)
     dnnl_primitive_destroy(theirs->primitive);
 }
 
-static void theirs_conv(Theirs *theirs, const Layer *layer, dnnl_format_tag_t data)
+/* x, y: their types; f32 also for weights and bias, else those are s8 and s32, and sums are scaled by 2^-9. */
+static void theirs_conv(Theirs *theirs, const Layer *layer, dnnl_format_tag_t data, dnnl_data_type_t x, dnnl_data_type_t y)
 {
+    bool floats = x == dnnl_f32;
     int64_t g = layer->groups, ci = layer->channels_in, co = layer->channels_out;
     dnnl_dims_t src = {1, g * ci, layer->in[0], layer->in[1]}, dst = {1, g * co, layer->out[0], layer->out[1]}, bias = {g * co};
     dnnl_dims_t grouped = {g, co, ci, layer->kernel[0], layer->kernel[1]}, plain = {co, ci, layer->kernel[0], layer->kernel[1]};
@@ -246,15 +251,20 @@ static void theirs_conv(Theirs *theirs, const Layer *layer, dnnl_format_tag_t da
     for (int i = 0; i < 2; i++)
         after[i] = (layer->out[i] - 1) * layer->stride[i] + layer->kernel[i] - layer->in[i] - layer->pad[i];
     dnnl_memory_desc_t s, w, b, d;
-    dnnl_memory_desc_init_by_tag(&s, 4, src, dnnl_f32, data);
-    dnnl_memory_desc_init_by_tag(&w, g > 1 ? 5 : 4, g > 1 ? grouped : plain, dnnl_f32, dnnl_format_tag_any);
-    dnnl_memory_desc_init_by_tag(&b, 1, bias, dnnl_f32, dnnl_a);
-    dnnl_memory_desc_init_by_tag(&d, 4, dst, dnnl_f32, data);
+    dnnl_memory_desc_init_by_tag(&s, 4, src, x, data);
+    dnnl_memory_desc_init_by_tag(&w, g > 1 ? 5 : 4, g > 1 ? grouped : plain, floats ? dnnl_f32 : dnnl_s8, dnnl_format_tag_any);
+    dnnl_memory_desc_init_by_tag(&b, 1, bias, floats ? dnnl_f32 : dnnl_s32, dnnl_a);
+    dnnl_memory_desc_init_by_tag(&d, 4, dst, y, data);
     dnnl_convolution_desc_t description;
     need(dnnl_convolution_forward_desc_init(&description, dnnl_forward_inference, dnnl_convolution_direct, &s, &w, &b, &d, strides, before,
                                             after) == dnnl_success,
          "convolution_desc");
-    theirs_make(theirs, &description);
+    dnnl_primitive_attr_t attributes;
+    need(dnnl_primitive_attr_create(&attributes) == dnnl_success, "attr_create");
+    float scale = 1.0f / 512;
+    if (!floats) dnnl_primitive_attr_set_output_scales(attributes, 1, 0, &scale);
+    theirs_make(theirs, &description, attributes);
+    dnnl_primitive_attr_destroy(attributes);
 }
 
 static void theirs_matmul(Theirs *theirs, const int size[3])
@@ -267,7 +277,7 @@ static void theirs_matmul(Theirs *theirs, const int size[3])
     dnnl_memory_desc_init_by_tag(&d, 2, c, dnnl_f32, dnnl_ab);
     dnnl_matmul_desc_t description;
     need(dnnl_matmul_desc_init(&description, &s, &w, &e, &d) == dnnl_success, "matmul_desc");
-    theirs_make(theirs, &description);
+    theirs_make(theirs, &description, NULL);
 }
 
 /* What is measured of one layer: multiply-adds, seconds of espq and of oneDNN in its own and in plain layout. */
@@ -276,8 +286,20 @@ typedef struct Result {
     int kind; /* 0 convolution, 1 depthwise, 2 product */
     int count;
     const char *model;
-    double work, seconds[3];
+    double work, seconds[4]; /* espq, oneDNN twice; integers: espq at 16 bits */
 } Result;
+
+static void name_result(const Layer *layer, Result *result)
+{
+    result->work = (double)layer->groups * layer->channels_out * layer->channels_in * layer->kernel[0] * layer->kernel[1] * layer->out[0] *
+                   layer->out[1];
+    result->kind = layer->groups > 1 && layer->channels_in == 1;
+    result->count = layer->count;
+    result->model = layer->model;
+    snprintf(result->name, sizeof result->name, "%s %d>%d %dx%d k%d s%d%s", layer->model, layer->groups * layer->channels_in,
+             layer->groups * layer->channels_out, layer->in[0], layer->in[1], layer->kernel[0], layer->stride[0],
+             result->kind ? " depthwise" : "");
+}
 
 static void measure_layer(const Layer *layer, Result *result)
 {
@@ -301,19 +323,13 @@ static void measure_layer(const Layer *layer, Result *result)
     need(own.packed != NULL, "memory");
     conv_f32_pack(&own.conv, w, own.packed);
     Theirs any, plain;
-    theirs_conv(&any, layer, dnnl_format_tag_any);
-    theirs_conv(&plain, layer, dnnl_nchw);
+    theirs_conv(&any, layer, dnnl_format_tag_any, dnnl_f32, dnnl_f32);
+    theirs_conv(&plain, layer, dnnl_nchw, dnnl_f32, dnnl_f32);
     Run runs[3] = {{own_conv_run, &own, 0}, {theirs_run, &any, 0}, {theirs_run, &plain, 0}};
     time_runs(runs, 3);
     for (int i = 0; i < 3; i++)
         result->seconds[i] = runs[i].best;
-    result->work = (double)weights * (double)pixels;
-    result->kind = layer->groups > 1 && layer->channels_in == 1;
-    result->count = layer->count;
-    result->model = layer->model;
-    snprintf(result->name, sizeof result->name, "%s %d>%d %dx%d k%d s%d%s", layer->model, layer->groups * layer->channels_in,
-             layer->groups * layer->channels_out, layer->in[0], layer->in[1], layer->kernel[0], layer->stride[0],
-             result->kind ? " depthwise" : "");
+    name_result(layer, result);
     theirs_free(&any);
     theirs_free(&plain);
     free(w);
@@ -321,6 +337,91 @@ static void measure_layer(const Layer *layer, Result *result)
     free(own.bias);
     free(own.y);
     free(own.packed);
+}
+
+typedef struct OwnInt {
+    ConvInt conv;
+    void *x, *packed, *y;
+} OwnInt;
+
+static void own_int_run(void *context)
+{
+    OwnInt *own = context;
+    conv_int(&own->conv, own->x, own->packed, own->y, NULL);
+}
+
+static void *small_integers(size_t count, int bytes)
+{
+    void *data = aligned_alloc(64, (count * (size_t)bytes + 127) / 64 * 64);
+    need(data != NULL, "memory");
+    for (size_t i = 0; i < count; i++) {
+        int v = rand() % 61 - 30;
+        if (bytes == 1)
+            ((int8_t *)data)[i] = (int8_t)v;
+        else
+            ((int16_t *)data)[i] = (int16_t)(v * 256 + rand() % 256);
+    }
+    return data;
+}
+
+/* With the accumulators and the rounding of the esp32p4. */
+static void own_int_make(OwnInt *own, const Layer *layer, int bytes)
+{
+    static const int shifts[] = {0, 9, 16};
+    int in = layer->groups * layer->channels_in, out = layer->groups * layer->channels_out;
+    own->conv = (ConvInt){.bytes = bytes,
+                          .depthwise = layer->groups > 1,
+                          .channels_in = in,
+                          .channels_out = out,
+                          .rounding = ROUND_HALF_EVEN,
+                          .vector_channels = out / 16 * 16,
+                          .lane_bits = 32 * bytes,
+                          .scalar_bits = 40,
+                          .scalar_group = 16 / bytes,
+                          .shifts = &shifts[bytes],
+                          .shift_count = 1};
+    for (int i = 0; i < 2; i++) {
+        own->conv.in[i] = layer->in[i];
+        own->conv.out[i] = layer->out[i];
+        own->conv.kernel[i] = layer->kernel[i];
+        own->conv.stride[i] = layer->stride[i];
+        own->conv.dilation[i] = 1;
+        own->conv.pad[i] = layer->pad[i];
+    }
+    size_t taps = (size_t)layer->kernel[0] * layer->kernel[1];
+    void *weights = small_integers(taps * layer->channels_in * out, bytes);
+    own->x = small_integers((size_t)in * layer->in[0] * layer->in[1], bytes);
+    own->y = small_integers((size_t)out * layer->out[0] * layer->out[1], bytes);
+    own->packed = aligned_alloc(64, (conv_int_packed_bytes(&own->conv) + 63) / 64 * 64);
+    need(own->packed != NULL, "memory");
+    conv_int_pack(&own->conv, weights, own->packed);
+    free(weights);
+}
+
+static void own_int_free(OwnInt *own)
+{
+    free(own->x);
+    free(own->packed);
+    free(own->y);
+}
+
+static void measure_integers(const Layer *layer, Result *result)
+{
+    OwnInt narrow, wide;
+    own_int_make(&narrow, layer, 1);
+    own_int_make(&wide, layer, 2);
+    Theirs like, other;
+    theirs_conv(&like, layer, dnnl_nhwc, dnnl_s8, dnnl_s8);
+    theirs_conv(&other, layer, dnnl_nhwc, dnnl_u8, dnnl_s8);
+    Run runs[4] = {{own_int_run, &narrow, 0}, {theirs_run, &like, 0}, {theirs_run, &other, 0}, {own_int_run, &wide, 0}};
+    time_runs(runs, 4);
+    for (int i = 0; i < 4; i++)
+        result->seconds[i] = runs[i].best;
+    name_result(layer, result);
+    theirs_free(&like);
+    theirs_free(&other);
+    own_int_free(&narrow);
+    own_int_free(&wide);
 }
 
 static void measure_product(const int size[3], Result *result)
@@ -370,23 +471,28 @@ static double median_ratio(const Result *results, int count, int kind, const cha
     return found ? ratios[found / 2] : 0.0;
 }
 
-static void print_model(const Result *results, int count, const char *model)
+static void print_model(const Result *results, int count, const char *model, const char *first, const char *second)
 {
     double sum[3] = {0};
     for (int i = 0; i < count; i++)
         for (int j = 0; j < 3 && strcmp(results[i].model, model) == 0; j++)
             sum[j] += results[i].count * results[i].seconds[j];
-    printf("  %s: all convolutions %.2f ms, oneDNN %.2f (own layout), %.2f (NCHW)\n", model, 1e3 * sum[0], 1e3 * sum[1], 1e3 * sum[2]);
+    printf("  %s: all convolutions %.2f ms, oneDNN %.2f (%s), %.2f (%s)\n", model, 1e3 * sum[0], 1e3 * sum[1], first, 1e3 * sum[2], second);
+}
+
+static void start_onednn(KernelVariant variant, dnnl_cpu_isa_t isa)
+{
+    kernel_set_variant(variant);
+    threads_set_count(1);
+    dnnl_set_max_cpu_isa(variant == KERNEL_AVX2 ? dnnl_cpu_isa_avx2 : isa);
+    need(dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success, "engine_create");
+    need(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) == dnnl_success, "stream_create");
 }
 
 static void measure(KernelVariant variant, const char *part, FILE *json)
 {
     static const char *const kinds[] = {"convolution", "depthwise", "product"};
-    kernel_set_variant(variant);
-    threads_set_count(1);
-    dnnl_set_max_cpu_isa(variant == KERNEL_AVX512 ? dnnl_cpu_isa_avx512_core : dnnl_cpu_isa_avx2);
-    need(dnnl_engine_create(&engine, dnnl_cpu, 0) == dnnl_success, "engine_create");
-    need(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) == dnnl_success, "stream_create");
+    start_onednn(variant, dnnl_cpu_isa_avx512_core);
     static Result results[LAYERS + PRODUCTS];
     int count = 0;
     printf("%s: GMAC/s of espq, of oneDNN in its own layout, in NCHW; espq's speed relative to both\n", kernel_variant_name(variant));
@@ -411,11 +517,57 @@ static void measure(KernelVariant variant, const char *part, FILE *json)
     for (int kind = 0; kind < 3; kind++)
         printf("  median of %s: %.2f of oneDNN in its own layout, %.2f in NCHW\n", kinds[kind], median_ratio(results, count, kind, NULL, 1),
                median_ratio(results, count, kind, NULL, 2));
-    print_model(results, count, "mobilenetv2");
-    print_model(results, count, "yolo11n");
+    print_model(results, count, "mobilenetv2", "own layout", "NCHW");
+    print_model(results, count, "yolo11n", "own layout", "NCHW");
+}
+
+static void measure_all_integers(KernelVariant variant, const char *part, FILE *json)
+{
+    static const char *const kinds[] = {"int8 convolution", "int8 depthwise"};
+    static Result results[LAYERS];
+    int count = 0;
+    start_onednn(variant, dnnl_cpu_isa_all);
+    printf("%s: int8 GMAC/s of espq, of oneDNN from int8, from uint8; espq's speed relative to both; GMAC/s of espq at int16\n",
+           kernel_variant_name(variant));
+    for (int i = 0; i < LAYERS; i++) {
+        Result *r = &results[count];
+        if (part && !strstr(layers[i].model, part)) continue;
+        measure_integers(&layers[i], r);
+        double speed[4];
+        for (int j = 0; j < 4; j++)
+            speed[j] = r->work / r->seconds[j] * 1e-9;
+        printf("  %-42s %7.1f %7.1f %7.1f   %5.2f %5.2f %7.1f\n", r->name, speed[0], speed[1], speed[2], speed[0] / speed[1],
+               speed[0] / speed[2], speed[3]);
+        fflush(stdout);
+        fprintf(json,
+                ",\n    {\"variant\": \"%s\", \"layer\": \"%s\", \"kind\": \"%s\", \"gmac_s\": %.3f, \"onednn_gmac_s\": %.3f, "
+                "\"onednn_uint8_gmac_s\": %.3f, \"int16_gmac_s\": %.3f}",
+                kernel_variant_name(variant), r->name, kinds[r->kind], speed[0], speed[1], speed[2], speed[3]);
+        count++;
+    }
+    for (int kind = 0; kind < 2; kind++)
+        printf("  median of %s: %.2f of oneDNN from int8, %.2f from uint8\n", kinds[kind], median_ratio(results, count, kind, NULL, 1),
+               median_ratio(results, count, kind, NULL, 2));
+    print_model(results, count, "mobilenetv2", "from int8", "from uint8");
+    print_model(results, count, "yolo11n", "from int8", "from uint8");
 }
 
 /* oneDNN's instruction set and OpenMP's threads are chosen once a process: each variant runs in a child. */
+static void in_child(void (*run)(KernelVariant, const char *, FILE *), KernelVariant variant, const char *part, FILE *json)
+{
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        run(variant, part, json);
+        fflush(NULL);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    need(status == 0, "a variant");
+    fseek(json, 0, SEEK_END);
+}
+
 int main(int count, char **arguments)
 {
     if (!getenv("OMP_NUM_THREADS")) {
@@ -428,17 +580,8 @@ int main(int count, char **arguments)
     fprintf(json, "{\n  \"kernels\": [");
     for (KernelVariant variant = KERNEL_AVX2; variant < KERNEL_VARIANTS; variant++) {
         if (!kernel_variant_available(variant)) continue;
-        fflush(NULL);
-        pid_t child = fork();
-        if (child == 0) {
-            measure(variant, count > 2 ? arguments[2] : NULL, json);
-            fflush(NULL);
-            _exit(0);
-        }
-        int status;
-        waitpid(child, &status, 0);
-        need(status == 0, "a variant");
-        fseek(json, 0, SEEK_END);
+        in_child(measure, variant, count > 2 ? arguments[2] : NULL, json);
+        in_child(measure_all_integers, variant, count > 2 ? arguments[2] : NULL, json);
     }
     fprintf(json, "\n  ]\n}\n");
     fclose(json);
