@@ -54,6 +54,7 @@ local parts = {
    setting = { "espq.setting" }, data = { "espq.data" }, metrics = { "espq.metrics" }, analyse = { "espq.analyse" }, json = { "espq.json" },
    quantize_onnx = { "espq.quantize", "onnx" }, quantize_graph = { "espq.quantize", "graph" }, export = { "espq.quantize", "export" },
    executor = { "espq.executor", "make" }, load_espdl = { "espq.chip", "load" }, verify = { "espq.verify", "file" },
+   cost = { "espq.cost", "estimate" }, diff = { "espq.inspect", "diff" }, boardkit = { "espq.inspect", "boardkit" }, read_log = { "espq.inspect", "log" },
    graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" },
    pass = { "espq.custom", "pass" }, observer = { "espq.custom", "observer" }, operator = { "espq.custom", "operator" }, apply = { "espq.custom", "apply" },
    espdl_quantize_onnx = { "espq.quantize", "onnx" },
@@ -64,7 +65,7 @@ local parts = {
 
 local coming = {
    quantize_torch = true, load_native = true,
-   trainer = true, qat = true, boardkit = true, cost = true, diff = true, streaming_cache = true,
+   trainer = true, qat = true, streaming_cache = true,
 }
 
 local function load_part(name)

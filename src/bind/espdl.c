@@ -330,4 +330,5 @@ void open_espdl(lua_State *L)
     make_type(L, ESPDL_TYPE, NULL, NULL, model_release);
     make_type(L, FINDINGS_TYPE, NULL, NULL, findings_release);
     luaL_newlib(L, functions);
+    add_inspection(L);
 }

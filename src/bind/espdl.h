@@ -10,4 +10,6 @@
 Findings *push_findings(lua_State *L);                     /* empty, freed whatever happens */
 int list_findings(lua_State *L, const Findings *findings); /* a list { level =, rule =, where =, text = }; returns 1 */
 
+void add_inspection(lua_State *L); /* cost, differences, board kit and logs: into the table on top of the stack */
+
 #endif

@@ -11,6 +11,9 @@
  * model may go. Fails for what the runtime's loader refuses: names that are missing or twice, tensors that nothing describes or makes. */
 Graph *espdl_device(const EspdlModel *model, Error *error);
 
+/* One line a node: types, shapes, exponents, layouts, attributes. sorted: put the nodes in order of execution first (a lowered graph). */
+bool espdl_device_text(const Graph *device, bool sorted, Text *text, Error *error);
+
 /* The chip that a file is for: what its metadata say, else what its layouts and exponents tell; `why` (of at least 200 characters) says how it
  * was found out. Weights in rows of plain channels: c. Packed weights with an exponent a channel: esp32p4. Packed ones with one exponent may be for
  * esp32s3, or for esp32p4 by an exporter from before the runtime 3.3.1: *sure is false, the answer esp32s3. Nothing packed: *sure is false, the

@@ -4,38 +4,122 @@ local options = require "espq.cli.options"
 
 local function shape_text(shape) return "[" .. table.concat(shape, ", ") .. "]" end
 
-local function summary(path, model)
-   local lines = { ("%s: container %s, graph %s, model version %d"):format(path, model.container, model.name, model.model_version) }
-   for _, side in ipairs { "inputs", "outputs" } do
-      for _, value in ipairs(model[side]) do
-         lines[#lines + 1] = ("  %s %s %s %s, exponents %s"):format(side == "inputs" and "input " or "output", value.name, value.dtype, shape_text(value.shape),
-                                                                    shape_text(value.exponents))
-      end
+local widths = { INT8 = 8, INT16 = 16 }
+
+-- What one end is: exponent and range of quantized ones.
+local function describe(value, code, layout)
+   local bits, exponent = widths[value.dtype], value.exponents[1]
+   local row = { name = value.name, dtype = value.dtype, shape = value.shape, exponents = value.exponents, layout = layout, code = code }
+   if bits and exponent then
+      row.exponent, row.low, row.high = exponent, -(2.0 ^ (bits - 1 + exponent)), (2.0 ^ (bits - 1) - 1) * 2.0 ^ exponent
    end
-   local types, bytes = {}, 0
-   for _, node in ipairs(model.nodes) do types[node.type] = (types[node.type] or 0) + 1 end
-   for _, tensor in ipairs(model.initializers) do bytes = bytes + tensor.bytes end
+   return row
+end
+
+local function end_line(side, row)
+   local text = ("  %-6s %s %s %s"):format(side, row.name, row.dtype, shape_text(row.shape))
+   if row.layout then text = text .. (" (%s)"):format(row.layout) end
+   if row.exponent then return ("%s, exponent %d: from %s to %s"):format(text, row.exponent, core.base.number(row.low), core.base.number(row.high)) end
+   return text
+end
+
+-- Everything about one model: a table that is the JSON, too.
+local function gather(path, name)
+   local model = core.espdl.load(path, name)
+   local found = core.espdl.table(model)
+   local target, sure, why = core.chip.target(model)
+   found.target, found.target_sure, found.target_why = target, sure, why
+   for i, value in ipairs(found.inputs) do
+      local code, layout = core.espdl.input_code(model, i, target)
+      found.inputs[i] = describe(value, code, layout)
+   end
+   for i, value in ipairs(found.outputs) do found.outputs[i] = describe(value) end
+   local types = {}
+   for _, node in ipairs(found.nodes) do types[node.type] = (types[node.type] or 0) + 1 end
+   found.operators = types
+   local done, cost = pcall(require("espq.cost").estimate, { path = path, model = name, target = target })
+   if done then
+      found.cost = { macs = cost.macs, parameter_bytes = cost.parameter_bytes, moved_bytes = cost.moved_bytes, activation_bytes = cost.memory.variable,
+                     live_bytes = cost.memory.live, estimated_ms = cost.ms }
+   else
+      found.cost_error = tostring(cost)
+   end
+   return found
+end
+
+local function counts(types)
    local names = {}
    for name, count in pairs(types) do names[#names + 1] = ("%s %d"):format(name, count) end
    table.sort(names)
-   lines[#lines + 1] = ("  %d nodes: %s"):format(#model.nodes, table.concat(names, ", "))
+   return table.concat(names, ", ")
+end
+
+local function summary(path, model)
+   local cost = require "espq.cost"
+   local lines = {
+      ("%s: container %s, graph %s, model version %d"):format(path, model.container, model.name, model.model_version),
+      ("  for %s (%s)"):format(model.target, model.target_why),
+   }
+   for _, value in ipairs(model.inputs) do lines[#lines + 1] = end_line("input", value) end
+   for _, value in ipairs(model.outputs) do lines[#lines + 1] = end_line("output", value) end
+   local bytes = 0
+   for _, tensor in ipairs(model.initializers) do bytes = bytes + tensor.bytes end
+   lines[#lines + 1] = ("  %d nodes: %s"):format(#model.nodes, counts(model.operators))
    lines[#lines + 1] = ("  %d parameters, %d bytes; %d test inputs, %d test outputs"):format(#model.initializers, bytes, #model.test_inputs,
          #model.test_outputs)
+   if model.cost then
+      lines[#lines + 1] = ("  %s multiply-accumulates; %s of memory for activations%s"):format(cost.count(model.cost.macs),
+         cost.bytes(model.cost.activation_bytes), model.cost.estimated_ms and ("; about %s ms (estimate; `espq cost` tells more)"):format(cost.milliseconds(model.cost.estimated_ms)) or "")
+   else
+      lines[#lines + 1] = "  no plan of its memory: " .. model.cost_error
+   end
    for _, pair in ipairs(model.metadata) do lines[#lines + 1] = ("  %s: %s"):format(pair[1], pair[2]) end
    return table.concat(lines, "\n")
 end
 
-return function(arguments)
-   local words, given = options.parse({ usage = "info M.espdl [--full] [--json]", help = "what is in the file", words = 1 },
-                                      { { "--full", help = "everything, as the .info file has it" }, { "--json", help = "as JSON" } }, arguments)
-   if not words then return 0 end
-   local model = core.espdl.load(words[1])
+local function code_of(model)
+   local parts = {}
+   for _, input in ipairs(model.inputs) do parts[#parts + 1] = input.code end
+   return table.concat(parts, "\n")
+end
+
+local function show(path, name, given)
    if given.full then
-      io.stdout:write(core.espdl.text(model), "\n")
+      io.stdout:write(core.espdl.text(core.espdl.load(path, name)), "\n")
    elseif given.json then
-      io.stdout:write(require("espq.json").encode(core.espdl.table(model), 2), "\n")
+      io.stdout:write(require("espq.json").encode(gather(path, name), 2), "\n")
    else
-      io.stdout:write(summary(words[1], core.espdl.table(model)), "\n")
+      local model = gather(path, name)
+      io.stdout:write(summary(name and path .. ", model " .. name or path, model), "\n\nC++ for filling the inputs:\n\n", code_of(model))
    end
    return 0
+end
+
+-- Without a name, a package is listed, each model in short.
+local function show_pack(path, pack, as_json)
+   if as_json then
+      local models = {}
+      for i, name in ipairs(pack.models) do models[i] = gather(path, name) end
+      io.stdout:write(require("espq.json").encode({ container = pack.container, version = pack.version, names = pack.models, models = models }, 2), "\n")
+      return 0
+   end
+   io.stdout:write(("%s: package %s%s of %d models; --model NAME shows more of one\n"):format(path, pack.container, pack.version and " " .. pack.version or "",
+      #pack.models))
+   for _, name in ipairs(pack.models) do
+      local done, model = pcall(gather, path, name)
+      io.stdout:write("\n", done and summary(name, model) or ("%s: %s"):format(name, tostring(model)), "\n")
+   end
+   return 0
+end
+
+return function(arguments)
+   local words, given = options.parse({ usage = "info M.espdl [--model NAME] [--full] [--json]",
+         help = "what is in the file, and the C++ that fills its inputs", words = 1 },
+                                      { { "--model", value = "NAME", help = "which one of a package" },
+                                        { "--full", help = "everything, as the .info file has it" },
+                                        { "--json", help = "as JSON" } }, arguments)
+   if not words then return 0 end
+   local pack = core.espdl.pack(words[1])
+   if pack.packed and not given.model and #pack.models > 1 and not given.full then return show_pack(words[1], pack, given.json) end
+   return show(words[1], given.model, given)
 end
