@@ -36,8 +36,10 @@ local Model = {}
 function Model:__index(key)
    local method = rawget(Model, key)
    if method ~= nil then return method end
-   if key == "inputs" or key == "outputs" then return core.chip.ends(rawget(self, "engine"))[key] end
-   return nil
+   if key ~= "inputs" and key ~= "outputs" then return nil end
+   local values = core.chip.ends(rawget(self, "engine"))[key]
+   for _, value in ipairs(values) do value.consumers = { true } end       -- an input that is not given is missing, whoever reads it
+   return values
 end
 
 function Model:__tostring()
@@ -142,7 +144,8 @@ local function lower(self)
       check.fail("executor: mode 'integer' needs a quantized graph", nil, "espq.quantize_graph{ graph = … } first, or mode = 'float'")
    end
    local options = settings(self.options, about.target)
-   options.setting, options.int16_lut_step = require("espq.setting").engine(about.setting), about.int16_lut_step
+   options.setting = require("espq.setting").engine(self.options.setting or about.setting)
+   options.int16_lut_step = self.options.int16_lut_step or about.int16_lut_step
    options.raw = self.options.raw
    self.engine = core.chip.lower(self.graph, options)
    core.chip.want(self.engine, self.names)

@@ -120,12 +120,54 @@ local function test_inputs(what, options, graph)
    return list, named
 end
 
-local function make_test_values(what, options, graph)
-   local executor = require("espq.executor").make(graph, { mode = "simulated", outputs = options.test_output_names })
+-- Those of the tensors asked for that are in the file: the lowering fuses nodes.
+local function known_outputs(engine, names)
+   local known = {}
+   for _, name in ipairs(names) do
+      if pcall(core.chip.value, engine, name) then
+         known[#known + 1] = name
+      else
+         note(("warning: test value '%s' is left out: the tensor vanished when nodes were fused"):format(name))
+      end
+   end
+   return known
+end
+
+-- What the chip computes, so that the runtime's self-test passes exactly; nil and the reason where it cannot run the graph.
+local function chip_outputs(options, graph, list, setting)
+   local ran, executor, results = pcall(function()
+      local chip = require("espq.chip").graph(graph, { setting = setting, int16_lut_step = options.int16_lut_step, outputs = {} })
+      local names = options.test_output_names
+      if not names then
+         names = {}
+         for i, output in ipairs(graph.outputs) do names[i] = output.name end
+      end
+      chip.names = known_outputs(chip.engine, names)
+      core.chip.want(chip.engine, chip.names)
+      return chip, core.chip.run(chip.engine, list)
+   end)
+   if ran then return executor.names, results end
+   if core.error.is_error(executor) and executor.code == "input" then return nil, executor.what end
+   error(executor, 0)
+end
+
+local function make_test_values(what, options, graph, kind, setting)
    local list, inputs = test_inputs(what, options, graph)
-   local results, outputs = core.executor.run(executor.engine, list), {}
-   for i, name in ipairs(executor.names) do outputs[i] = { name = name, tensor = results[i] } end
-   return inputs, outputs
+   local names, results
+   if kind == "chip" then
+      names, results = chip_outputs(options, graph, list, setting)
+      if not names then
+         note(("note: test values are those of the simulation, since the chip cannot run the model: %s"):format(results))
+         kind = "simulated"
+      end
+   end
+   if not names then
+      local executor = require("espq.executor").make(graph, { mode = "simulated", outputs = options.test_output_names })
+      names, results = executor.names, core.executor.run(executor.engine, list)
+   end
+   local outputs = {}
+   for i, name in ipairs(names) do outputs[i] = { name = name, tensor = results[i] } end
+   return inputs, outputs, kind
 end
 
 -- ---- export ----
@@ -145,17 +187,24 @@ local function lines_of(text)
    return lines
 end
 
+-- Which chip the file is for: nothing else in it says so for sure. The reference's files do not have it.
+local function with_target(metadata, target)
+   local all = { ["espq.target"] = target }
+   for key, value in pairs(metadata or {}) do all[key] = value end
+   return all
+end
+
 local function write(what, options, graph, road, setting, metadata)
+   if not quantize.is_reference(setting) then metadata = with_target(metadata, road.target) end
    local wanted = {
       setting = road.setting, target = road.target, bits = road.bits, hi_precision = road.hi_precision,
       path = options.espdl_export_file, export_config = options.export_config, model_version = options.model_version,
       int16_lut_step = options.int16_lut_step, metadata = metadata_list(metadata), strict = not quantize.is_reference(setting),
    }
    if options.export_test_values ~= false then
-      if (options.test_values or "chip") == "chip" and not quantize.is_reference(setting) then
-         note "note: test values are those of the simulation (the integer executor is not part of this version); the chip may differ by one step"
-      end
-      wanted.inputs, wanted.outputs = make_test_values(what, options, graph)
+      local kind = options.test_values or (quantize.is_reference(setting) and "simulated" or "chip")
+      wanted.inputs, wanted.outputs, kind = make_test_values(what, options, graph, kind, setting)
+      wanted.simulated_tests = kind == "simulated"
    end
    return lines_of(core.road.export(graph, wanted)), wanted.inputs, wanted.outputs
 end
@@ -253,6 +302,7 @@ local function run(what, options, graph, setting, road)
    end
    core.road.quantize(graph, road)
    about.setting, about.target, about.bits, about.hi_precision = setting, road.target, road.bits, road.hi_precision
+   about.int16_lut_step = options.int16_lut_step
    report.floats = float_lines(graph, setting)
    about.exact, about.metadata, about.quantized = setting.switches.onnx_exact_ops, metadata, true
    if loader and options.error_report ~= false then

@@ -152,7 +152,8 @@ static const char *const *check_metadata(lua_State *L, int table, int *pairs)
     return texts;
 }
 
-/* export(graph, options): those of check_options, and path, export_config, inputs, outputs, metadata, model_version, int16_lut_step, strict.
+/* export(graph, options): those of check_options, and path, export_config, inputs, outputs, metadata, model_version, int16_lut_step, strict,
+ * simulated_tests.
  * Gives the warnings as text. */
 static int road_export_lua(lua_State *L)
 {
@@ -164,6 +165,7 @@ static int road_export_lua(lua_State *L)
         .model_version = field_integer(L, 2, "model_version", 0),
         .int16_lut_step = field_integer(L, 2, "int16_lut_step", 256),
         .strict = field_boolean(L, 2, "strict", true),
+        .simulated_tests = field_boolean(L, 2, "simulated_tests", false),
     };
     if (!wanted.path) return raise_text(L, NULL, NULL, "export: the path is missing");
     TestList inputs = check_tests(L, 2, "inputs"), outputs = check_tests(L, 2, "outputs");

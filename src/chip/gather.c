@@ -66,9 +66,12 @@ static bool gather_prepare(ChipNode *node, Error *error)
         return fail_memory(error, (size_t)count * sizeof *gather->indices);
     if (!needs_numbers(node, 1, gather->indices, (int)count, &copied, error)) return false;
     gather->count = count;
+    size_t item = (size_t)dims_product(in, gather->axis + 1, in->rank) * dtype_bytes(dtype);
     for (int64_t i = 0; i < count; i++) {
-        int64_t given = gather->indices[i];
-        if (!wrap_index(node, &gather->indices[i], in->dims[gather->axis]))
+        int64_t given = gather->indices[i], length = in->dims[gather->axis];
+        bool before = given < 0 && given >= -length && chip_has(node->chip, TRAIT_GATHER_NO_WRAP); /* the block before, or other memory */
+        if (before && (size_t)-given * item > node->reaches_before) node->reaches_before = (size_t)-given * item;
+        if (!before && !wrap_index(node, &gather->indices[i], length))
             return refuse(node, error, "write indices from 0 (espq's export does)", "index %lld of %lld elements: the chip reads %s",
                           (long long)given, (long long)in->dims[gather->axis], "outside of the tensor (C16)");
     }
@@ -85,8 +88,15 @@ static void gather_run(const ChipRun *run)
     char *y = run->outputs[0];
     for (int64_t k = 0; k < blocks; k++) {
         const char *x = (const char *)run->inputs[0] + (size_t)k * block;
-        for (int64_t i = 0; i < gather->count; i++, y += item)
-            memcpy(y, x + (size_t)gather->indices[i] * item, item);
+        for (int64_t i = 0; i < gather->count; i++, y += item) {
+            size_t back = gather->indices[i] < 0 ? (size_t)-gather->indices[i] * item : 0;
+            if (back > (size_t)k * block && !run->before)
+                memset(y, 0, item);
+            else if (back > (size_t)k * block)
+                memcpy(y, run->before - back, item);
+            else
+                memcpy(y, x + gather->indices[i] * (int64_t)item, item);
+        }
     }
 }
 

@@ -34,6 +34,7 @@ typedef struct ChipNode {
     void *state;           /* freed by the module's release, also when prepare failed after setting it */
     size_t scratch_bytes;  /* of one run */
     size_t memory_bytes;   /* kept from run to run, zeroed by chip_plan_reset */
+    size_t reaches_before; /* bytes in front of input 0 that run reads (C16): what lies there in the runtime's memory; see ChipRun.before */
     const char *undefined; /* the outputs have no right value on this chip: why, a text that lasts ("C8: Resize of 16 bits does nothing") */
 } ChipNode;
 
@@ -43,6 +44,8 @@ typedef struct ChipRun {
     void *const *outputs;
     void *scratch; /* 64-byte aligned */
     void *memory;
+    const char
+        *before; /* behind the last of the bytes that lie in front of input 0; NULL: nobody knows them (the node is then undefined) */
 } ChipRun;
 
 /* What the products of one node did to its accumulators. */
@@ -56,6 +59,7 @@ typedef struct Headroom {
 struct ChipModule {
     const char *type; /* as the runtime registers it */
     InPlace in_place;
+    bool blind; /* takes inputs for the type that quant_type says: int16 memory is read as twice as many int8 (the first half of them) */
     bool (*infer)(ChipNode *node, Error *error);   /* shapes of the outputs; NULL: output 0 is as input 0 */
     bool (*prepare)(ChipNode *node, Error *error); /* refuses what the module cannot do; NULL: nothing to prepare */
     void (*run)(const ChipRun *run);               /* allocates nothing, cannot fail */

@@ -73,7 +73,7 @@ static bool find_patches(ChipPlan *plan, Error *error)
     if (!plan->patches) return fail_memory(error, (size_t)plan->end_count * sizeof *plan->patches);
     for (int i = 0; i < plan->step_count; i++) {
         const PlanStep *step = &plan->steps[i];
-        for (int k = 0; k < step->node.input_count + step->node.output_count; k++) {
+        for (int k = 0; k < step->end_count; k++) {
             int place = step->values[k];
             if (place < 0 || plan->values[place].value->constant) continue;
             if (plan->values[place].input < 0 && plan->values[place].wanted < 0) continue;

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "chip/plan.h"
 
-static const int64_t most_bytes = INT64_C(1) << 30; /* of a tensor: far more than any chip has */
+static const int64_t most_bytes = INT64_C(1) << 26; /* of a tensor: more memory than any of the chips has */
 
 /* ---- values ---- */
 
@@ -192,7 +192,7 @@ static bool start_step(ChipPlan *plan, PlanStep *step, const Node *node, Error *
     char where[256];
     node_where(node, where);
     ChipNode *chip = &step->node;
-    size_t ends = (size_t)(node->input_count + node->output_count);
+    size_t ends = (size_t)(node->input_count + node->output_count + 1);
     chip->chip = &plan->chip;
     chip->node = node;
     chip->module = chip_module_find(node->type);
@@ -206,6 +206,8 @@ static bool start_step(ChipPlan *plan, PlanStep *step, const Node *node, Error *
     chip->input_count = node->input_count;
     chip->output_count = node->output_count;
     step->first_end = plan->end_count;
+    step->end_count = (int)ends;
+    step->values[ends - 1] = -1;
     plan->end_count += (int)ends;
     for (int i = 0; i < node->input_count; i++) {
         const Value *value = node->inputs[i];
@@ -219,13 +221,17 @@ static bool start_step(ChipPlan *plan, PlanStep *step, const Node *node, Error *
             return fail(error, where, "export the model again", "it writes '%s', which is no result", node->outputs[i]->name);
         chip->outputs[i].shape = (Shape){.rank = -1};
     }
-    return find_bits(chip, where, error) && find_table(plan, chip, where, error);
+    if (!find_bits(chip, where, error) || !find_table(plan, chip, where, error)) return false;
+    for (int i = 0; i < node->input_count && chip->module->blind && chip->bits == 8; i++)
+        if (!chip->inputs[i].constant && chip->inputs[i].dtype == DTYPE_INT16) chip->inputs[i].dtype = DTYPE_INT8;
+    return true;
 }
 
 /* The outputs take the shapes that the module computes, and are undefined where it says so or an input is. */
-static bool finish_step(ChipPlan *plan, PlanStep *step, Error *error)
+static bool finish_step(ChipPlan *plan, int index, Error *error)
 {
     char where[256];
+    PlanStep *step = &plan->steps[index];
     ChipNode *chip = &step->node;
     node_where(chip->node, where);
     if (!chip->module->infer) {
@@ -243,9 +249,14 @@ static bool finish_step(ChipPlan *plan, PlanStep *step, Error *error)
         step->prepared = true;
         if (!chip->module->prepare(chip, error)) return false;
     }
+    int *before = &step->values[step->end_count - 1];
+    if (chip->reaches_before && !plan_before(plan, index, before, error)) return false;
+    if (*before >= 0 && plan->values[*before].last < index) plan->values[*before].last = index;
+    if (chip->reaches_before && *before < 0) chip->undefined = "C16: it reads memory in front of its input, where no tensor lies whole";
     const char *undefined = chip->undefined;
     for (int i = 0; i < chip->input_count && !undefined; i++)
         if (step->values[i] >= 0) undefined = plan->values[step->values[i]].undefined;
+    if (!undefined && *before >= 0) undefined = plan->values[*before].undefined;
     for (int i = 0; i < chip->output_count; i++)
         if (step->values[chip->input_count + i] >= 0) plan->values[step->values[chip->input_count + i]].undefined = undefined;
     return true;
@@ -253,15 +264,13 @@ static bool finish_step(ChipPlan *plan, PlanStep *step, Error *error)
 
 static bool make_steps(ChipPlan *plan, Error *error)
 {
-    Node **order;
-    if (!find_order(plan, &order, error)) return false;
+    if (!find_order(plan, &plan->order, error)) return false;
     plan->steps = arena_new(&plan->arena, (size_t)plan->graph->node_count * sizeof *plan->steps + 1);
     bool ok = plan->steps || fail_memory(error, (size_t)plan->graph->node_count * sizeof *plan->steps);
     for (int i = 0; ok && i < plan->graph->node_count; i++) {
         PlanStep *step = &plan->steps[plan->step_count++];
-        ok = start_step(plan, step, order[i], error) && finish_step(plan, step, error);
+        ok = start_step(plan, step, plan->order[i], error) && finish_step(plan, i, error);
     }
-    memory_free(order);
     return ok;
 }
 
@@ -341,6 +350,7 @@ void chip_plan_free(ChipPlan *plan)
             memory_free(step->node.state);
     }
     memory_free(plan->memory);
+    memory_free(plan->order);
     arena_free(&plan->arena);
     memory_free(plan);
 }

@@ -23,7 +23,8 @@ typedef struct PlanValue {
 
 typedef struct PlanStep {
     ChipNode node;
-    int *values;   /* one an end, inputs first; -1: left out */
+    int *values;   /* one an end, inputs first; -1: left out. One more: what lies in front of input 0, for nodes that reach there */
+    int end_count; /* with that one */
     int first_end; /* where its ends begin among those of all steps */
     size_t memory_offset;
     bool prepared, needed;
@@ -49,6 +50,7 @@ struct ChipPlan {
     PlanValue *values; /* graph->values, the same order */
     int *sorted;       /* their positions, by address */
     int value_count;
+    Node **order; /* of execution */
     PlanStep *steps;
     int step_count, end_count;
     int *wanted; /* positions of values */
@@ -64,6 +66,8 @@ struct ChipPlan {
 
 int plan_value(const ChipPlan *plan, const Value *value); /* position, -1 for NULL and strangers */
 bool plan_place(ChipPlan *plan, Error *error);
+/* before.c: the position of the value that lies in the bytes in front of the step's input 0 when the step runs, -1: none does. */
+bool plan_before(ChipPlan *plan, int step, int *value, Error *error);
 void frames_free(ChipPlan *plan);
 
 /* One input or output at the user's side: its shape there for one sample. */

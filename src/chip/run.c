@@ -39,7 +39,7 @@ static bool frame_make(const ChipPlan *plan, ChipFrame *frame, Error *error)
     memset(frame->arena, 0, plan->arena_bytes + 64); /* as the chip's memory is before the first run */
     for (int i = 0; i < plan->step_count; i++) {
         const PlanStep *step = &plan->steps[i];
-        for (int k = 0; k < step->node.input_count + step->node.output_count; k++) {
+        for (int k = 0; k < step->end_count; k++) {
             if (step->values[k] < 0) continue;
             const PlanValue *value = &plan->values[step->values[k]];
             frame->ends[step->first_end + k] = value->value->constant ? value->value->constant->data : frame->arena + value->offset;
@@ -110,8 +110,10 @@ static bool run_steps(const PlanRun *run, ChipFrame *frame, int64_t sample, Erro
         if (!step->needed) continue;
         if (error ? !cancel_check(error) : cancel_requested()) return false;
         void **ends = frame->ends + step->first_end;
-        ChipRun call = {&step->node, ends, ends + step->node.input_count, frame->scratch,
-                        plan->memory ? plan->memory + step->memory_offset : NULL};
+        ChipRun call = {.node = &step->node, .inputs = ends, .outputs = ends + step->node.input_count, .scratch = frame->scratch};
+        if (plan->memory) call.memory = plan->memory + step->memory_offset;
+        int before = step->values[step->end_count - 1];
+        if (before >= 0) call.before = (const char *)ends[step->end_count - 1] + plan->values[before].bytes;
         step->node.module->run(&call);
         for (int k = 0; plan->options.watch && k < step->node.output_count; k++) {
             int place = step->values[step->node.input_count + k];

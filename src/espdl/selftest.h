@@ -5,6 +5,8 @@
 #include "chip/chip.h"
 #include "espdl/verify.h"
 
+#define SELFTEST_RULE "17.3 self-test" /* of findings about test values */
+
 /* Adds findings: what keeps the model from running, tensors whose recorded shape is not the computed one (warnings), outputs that are undefined on
  * this chip, and the first test output that is not what the chip computes (type, shape, exponent; int8 exact, int16 within one step, floats
  * within 2e-5). Test inputs of streaming models that have the whole sequence are fed frame by frame (C37). False only when memory ends or Ctrl-C came. */

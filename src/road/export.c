@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "espdl/export.h"
+#include "espdl/selftest.h"
 #include "espdl/verify.h"
 
 typedef struct Exporting {
@@ -123,10 +124,21 @@ static void list_findings(Text *text, const Findings *findings, FindingLevel lev
     if (more) text_format(text, "… and %d more\n", more);
 }
 
+/* The file runs from its own bytes, as on the chip. */
+static bool run_tests(Exporting *exporting, const EspdlModel *model, Findings *findings, Error *error)
+{
+    Chip chip;
+    int before = findings->count;
+    if (!chip_init(&chip, exporting->options->target, NULL, false, error) || !espdl_self_test(model, &chip, findings, error)) return false;
+    for (int i = before; i < findings->count && exporting->wanted->simulated_tests; i++)
+        if (strcmp(findings->rows[i].rule, SELFTEST_RULE) == 0) findings->rows[i].level = FINDING_WARNING;
+    return true;
+}
+
 static bool judge(Exporting *exporting, const EspdlModel *model, Error *error)
 {
     Findings findings = {0};
-    bool fine = espdl_verify(model, exporting->options->target->name, &findings, error);
+    bool fine = espdl_verify(model, exporting->options->target->name, &findings, error) && run_tests(exporting, model, &findings, error);
     int errors = 0;
     for (int i = 0; fine && i < findings.count; i++)
         errors += findings.rows[i].level == FINDING_ERROR;

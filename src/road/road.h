@@ -51,6 +51,7 @@ typedef struct ExportOptions {
     int64_t model_version, int16_lut_step;
     const char *const *metadata; /* key, value, key, value … */
     int metadata_count;          /* pairs */
+    bool simulated_tests;        /* test outputs of the simulation: where the chip computes others is worth a warning, no fault */
     bool strict;                 /* faults found in the file written fail the export; else they are warnings (reference mode) */
 } ExportOptions;
 

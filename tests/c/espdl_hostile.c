@@ -3,10 +3,17 @@
 #include "base/fault.h"
 #include "base/memory.h"
 #include "check.h"
-#include "espdl/verify.h"
+#include "espdl/selftest.h"
 #include "espdl_models.h"
 
-/* Parse, and when it is accepted list and judge it: none of it may crash or leak. Returns whether it was accepted. */
+/* Runs it as a chip would. */
+static bool run_as(const EspdlModel *model, const char *target, Findings *findings, Error *error)
+{
+    Chip chip;
+    return chip_init(&chip, target_find(target), NULL, false, error) && espdl_self_test(model, &chip, findings, error);
+}
+
+/* Parse, and when it is accepted list, judge and run it: none of it may crash or leak. Returns whether it was accepted. */
 static bool use(const uint8_t *bytes, size_t count)
 {
     Error error = {0};
@@ -15,6 +22,9 @@ static bool use(const uint8_t *bytes, size_t count)
     EspdlModel *model = espdl_parse(bytes, count, "hostile", &error);
     if (model) {
         CHECK(espdl_info_text(model, &text, &error) && espdl_verify(model, NULL, &findings, &error), "%s", error.what);
+        CHECK(run_as(model, "esp32p4", &findings, &error) && run_as(model, "esp32s3", &findings, &error) &&
+                  run_as(model, "c", &findings, &error),
+              "%s", error.what);
     } else {
         CHECK(*error.what && *error.cure, "an error without words");
     }

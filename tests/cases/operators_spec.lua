@@ -133,7 +133,11 @@ describe("cases of operators", function()
       for _, name in ipairs { "nearest_scales", "nearest_sizes", "nearest_half_pixel", "nearest_3", "linear_half_pixel", "linear_align_corners" } do
          local made = file("c12_" .. name)
          assert.same({}, made.report.notes, name)
-         assert.same({}, made.report.warnings, name)
+         if name == "nearest_3" then      -- a factor of 3 with few channels: no result on chips with vectors (C34)
+            assert.is_truthy(support.line(made.report.warnings, "C34"))
+         else
+            assert.same({}, made.report.warnings, name)
+         end
          made = file("c12_" .. name, { num_of_bits = 16 })
          assert.is_truthy(support.line(made.report.notes, "Resize_u", "16 bits", 'espq.platform("esp32p4", 8)'), name)
          assert.is_true(made.report.notes[1]:find("Resize_u", 1, true) ~= nil)

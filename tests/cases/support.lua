@@ -71,7 +71,7 @@ end
 function support.quantize(case, path, more)
    local call = {
       onnx_import_file = support.path(case.file), espdl_export_file = path, calib_steps = 16, input_shape = case.input_shape,
-      target = "esp32p4", error_report = false, test_values = "simulated",
+      target = "esp32p4", error_report = false,
    }
    for key, value in pairs(more or {}) do call[key] = value end
    if call.calib_dataloader == nil then call.calib_dataloader = support.data(case) end
