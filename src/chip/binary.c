@@ -70,11 +70,28 @@ ROW_INLINE int8_t saturated8(int16_t sum)
     return (int8_t)sum;
 }
 
+/* In lanes of 16 bits: where the sign bit of `crossed` is set, the result left the type, on the side of x. */
+ROW_INLINE int16_t saturated16(int16_t x, int16_t result, int16_t crossed)
+{
+    int16_t mask = (int16_t)(crossed >> 15), rail = (int16_t)((x >> 15) ^ 0x7FFF);
+    return (int16_t)((result & ~mask) | (rail & mask));
+}
+ROW_INLINE int16_t sum16(int16_t x, int16_t y)
+{
+    int16_t sum = (int16_t)(uint16_t)((uint16_t)x + (uint16_t)y);
+    return saturated16(x, sum, (int16_t)((x ^ sum) & (y ^ sum)));
+}
+ROW_INLINE int16_t difference16(int16_t x, int16_t y)
+{
+    int16_t difference = (int16_t)(uint16_t)((uint16_t)x - (uint16_t)y);
+    return saturated16(x, difference, (int16_t)((x ^ difference) & (x ^ y)));
+}
+
 BINARY_ROW(add_int8, int8_t, int8_t, saturated8((int16_t)(x + y)))
-BINARY_ROW(add_int16, int16_t, int16_t, row_saturate(x + y, 16))
+BINARY_ROW(add_int16, int16_t, int16_t, sum16(x, y))
 BINARY_ROW(add_float, float, float, x + y)
 BINARY_ROW(sub_int8, int8_t, int8_t, saturated8((int16_t)(x - y)))
-BINARY_ROW(sub_int16, int16_t, int16_t, row_saturate(x - y, 16))
+BINARY_ROW(sub_int16, int16_t, int16_t, difference16(x, y))
 BINARY_ROW(sub_float, float, float, x - y)
 BINARY_ROW(mul_float, float, float, x *y)
 
@@ -405,7 +422,7 @@ static bool div_prepare(ChipNode *node, Error *error)
 
 #define BINARY(type_, prepare_, place)                                                                                                     \
     {                                                                                                                                      \
-        .type = type_, .in_place = place, .infer = binary_infer, .prepare = prepare_, .run = binary_run                                    \
+        .type = type_, .in_place = place, .blind = true, .infer = binary_infer, .prepare = prepare_, .run = binary_run                     \
     }
 
 const ChipModule chip_binary_modules[] = {

@@ -1,9 +1,11 @@
 /* Quantize-, Dequantize- and RequantizeLinear, and every other place where the runtime assigns one tensor to another (CHIP §2.18). */
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/threads.h"
 #include "chip/rows.h"
 #include "chip/types.h"
+#include "kernel/lookup.h"
 #include "kernel/quantize.h"
 
 #define PLAIN_COUNT 50 /* up to here the runtime stays with plain code */
@@ -62,6 +64,9 @@ CONVERT_ROW(even_16_8, int16_t, int8_t, rescaled(rescale, x, ROUND_HALF_EVEN, 8)
 CONVERT_ROW(up_16_16, int16_t, int16_t, rescaled(rescale, x, ROUND_HALF_UP, 16))
 CONVERT_ROW(even_16_16, int16_t, int16_t, rescaled(rescale, x, ROUND_HALF_EVEN, 16))
 
+/* Downward within 16 bits nothing is multiplied, and nothing leaves the type. */
+CONVERT_ROW(up_down_16, int16_t, int16_t, row_shift(x, rescale->shift, ROUND_HALF_UP))
+CONVERT_ROW(even_down_16, int16_t, int16_t, row_shift(x, rescale->shift, ROUND_HALF_EVEN))
 CONVERT_ROW(double_8, double, int8_t, round_double_saturate(x *(double)rescale->scale, rescale->rounding, 8))
 CONVERT_ROW(double_16, double, int16_t, round_double_saturate(x *(double)rescale->scale, rescale->rounding, 16))
 CONVERT_ROW(int8_float, int8_t, float, (float)x * rescale->scale)
@@ -122,27 +127,29 @@ static int narrow_multiplier(const Rescale *rescale, const Chip *chip, int up)
     return byte ? (int8_t)(uint8_t)multiplier : (int16_t)(uint16_t)multiplier;
 }
 
-static void convert_integers(const Chip *chip, int from_bits, int from_exponent, const void *source, int to_bits, int to_exponent,
-                             void *destination, int64_t count, const char **undefined)
+/* How `count` integers are converted: the row that does it, its numbers, and *undefined where the vectors leave elements unwritten. */
+static RescaleRow choose_row(const Chip *chip, int from_bits, int from_exponent, int to_bits, int to_exponent, int64_t count,
+                             Rescale *rescale, const char **undefined)
 {
     int away = to_exponent - from_exponent;
-    Rescale rescale = {
-        .from_bits = from_bits, .to_bits = to_bits, .shift = away > 0 ? away : 0, .multiplier = 1, .rounding = chip->rounding};
+    *rescale =
+        (Rescale){.from_bits = from_bits, .to_bits = to_bits, .shift = away > 0 ? away : 0, .multiplier = 1, .rounding = chip->rounding};
     /* Beyond 20 bits every integer but 0 saturates, or is 0. */
-    if (away < 0) rescale.multiplier = 1 << (away > -20 ? -away : 20);
-    if (rescale.shift > 20) rescale.shift = 20;
+    if (away < 0) rescale->multiplier = 1 << (away > -20 ? -away : 20);
+    if (rescale->shift > 20) rescale->shift = 20;
     bool vectors = chip->vector_bytes && away != 0 && count > PLAIN_COUNT && !(from_bits == 16 && to_bits == 16 && away < -14);
     if (vectors && away < 0) {
-        if (chip_has(chip, TRAIT_NARROW_MULTIPLIER)) rescale.multiplier = narrow_multiplier(&rescale, chip, -away);
-        if (from_bits == 16 && to_bits == 8 && chip_has(chip, TRAIT_CONVERT_WRAPS)) rescale.product_bits = 20;
+        if (chip_has(chip, TRAIT_NARROW_MULTIPLIER)) rescale->multiplier = narrow_multiplier(rescale, chip, -away);
+        if (from_bits == 16 && to_bits == 8 && chip_has(chip, TRAIT_CONVERT_WRAPS)) rescale->product_bits = 20;
     }
     if (vectors && from_bits == 8 && to_bits == 16 && count % 16 == 8 && chip_has(chip, TRAIT_CONVERT_TAIL))
         *undefined = "C5: Requantize from 8 to 16 bits leaves the last 8 elements unwritten";
-    RescaleRow row = rescale_rows[rescale.rounding == ROUND_HALF_UP][from_bits == 16][to_bits == 16];
-    bool small = rescale.multiplier >= -128 && rescale.multiplier <= 128 && rescale.shift <= 14;
-    bool fits = from_bits == 8 && to_bits == 8 ? small : rescale.multiplier >= -(1 << 14) && rescale.multiplier <= 1 << 14;
-    if (rescale.product_bits || !fits) row = rescale_slowly;
-    convert(&rescale, row, source, destination, count);
+    bool small = rescale->multiplier >= -128 && rescale->multiplier <= 128 && rescale->shift <= 14;
+    bool fits = from_bits == 8 && to_bits == 8 ? small : rescale->multiplier >= -(1 << 14) && rescale->multiplier <= 1 << 14;
+    if (rescale->product_bits || !fits) return rescale_slowly;
+    bool up = rescale->rounding == ROUND_HALF_UP;
+    if (from_bits == 16 && to_bits == 16 && rescale->shift > 0) return up ? up_down_16 : even_down_16;
+    return rescale_rows[up][from_bits == 16][to_bits == 16];
 }
 
 static int width(Dtype dtype, bool reads)
@@ -180,7 +187,9 @@ bool chip_assign(const Chip *chip, Dtype from, int from_exponent, const void *so
         RescaleRow row = to == DTYPE_FLOAT64 ? (from_bits == 8 ? int8_double : int16_double) : from_bits == 8 ? int8_float : int16_float;
         convert(&rescale, row, source, destination, count);
     } else if (from_bits && to_bits) {
-        convert_integers(chip, from_bits, from_exponent, source, to_bits, to_exponent, destination, count, undefined);
+        Rescale rescale;
+        RescaleRow row = choose_row(chip, from_bits, from_exponent, to_bits, to_exponent, count, &rescale, undefined);
+        convert(&rescale, row, source, destination, count);
     } else {
         return false;
     }
@@ -206,16 +215,27 @@ static bool convert_prepare(ChipNode *node, Error *error)
         return refuse(node, error, "int8, int16 and float32 convert into each other",
                       "the runtime does not convert %s to %s and writes nothing", dtype_name(from->dtype), dtype_name(to->dtype));
     int from_bits = width(from->dtype, false), to_bits = width(to->dtype, false);
-    int64_t count = end_count(to);
-    if (node->chip->vector_bytes && from_bits == 8 && to_bits == 16 && from->exponent != to->exponent && count > PLAIN_COUNT &&
-        count % 16 == 8 && chip_has(node->chip, TRAIT_CONVERT_TAIL))
-        node->undefined = "C5: Requantize from 8 to 16 bits leaves the last 8 elements unwritten";
+    if (!from_bits || !to_bits || from->exponent == to->exponent) return true;
+    Rescale rescale;
+    RescaleRow row = choose_row(node->chip, from_bits, from->exponent, to_bits, to->exponent, end_count(to), &rescale, &node->undefined);
+    if (from_bits == 16 || to_bits == 16) return true;
+    /* int8 to int8: a table is faster than the shifts. */
+    int8_t codes[256], *table = memory_new(sizeof codes);
+    if (!table) return fail_memory(error, sizeof codes);
+    for (int i = 0; i < 256; i++)
+        codes[i] = (int8_t)(i - 128);
+    row(&rescale, codes, table, 0, 256);
+    node->state = table;
     return true;
 }
 
 static void convert_run(const ChipRun *run)
 {
     const ChipEnd *from = &run->node->inputs[0], *to = &run->node->outputs[0];
+    if (run->node->state) {
+        lookup_int8(run->node->state, run->inputs[0], run->outputs[0], end_count(to));
+        return;
+    }
     const char *undefined = NULL;
     chip_assign(run->node->chip, from->dtype, from->exponent, run->inputs[0], to->dtype, to->exponent, run->outputs[0], end_count(to),
                 &undefined);

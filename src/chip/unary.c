@@ -1,5 +1,5 @@
 /* Functions of one element (CHIP §2.9). int8: a table of 256, the file's where it has one, else made of the formula here. int16: the
- * formula, element by element, or a table of all values where the tensor is larger than that; Gelu and LUT: the file's nearest entry. */
+ * formula, element by element, or a table of all values where the tensor is large; Gelu and LUT: the file's nearest entry. */
 #include "chip/unary.h"
 
 #include <float.h>
@@ -11,6 +11,8 @@
 #include "chip/rows.h"
 #include "chip/types.h"
 #include "kernel/lookup.h"
+
+#define ALL_WORTH 8192 /* elements from which on a table of all int16 values pays in a few runs */
 
 typedef struct UnaryKind UnaryKind;
 
@@ -180,6 +182,18 @@ ROW_INLINE void relu_block(const int16_t *x, int16_t *y, int length)
     memcpy(y, result, (size_t)length * sizeof *y);
 }
 
+/* The nearest entry is the code shifted with the chip's rounding. */
+ROW_INLINE void nearest_block(const Unary *unary, const int16_t *x, int16_t *y, int length, Rounding rounding)
+{
+    int entries[ROW_BLOCK];
+    const int16_t *table = unary->table16;
+    int bits = unary->step_bits, half = (1 << (bits - 1)) + 32768;
+    for (int i = 0; i < length; i++)
+        entries[i] = rounding == ROUND_HALF_UP ? (x[i] + half) >> bits : (x[i] + half - 1 + ((x[i] + 32768) >> bits & 1)) >> bits;
+    for (int i = 0; i < length; i++)
+        y[i] = table[entries[i]];
+}
+
 static void walk_int16(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
@@ -189,12 +203,10 @@ static void walk_int16(void *context, int64_t begin, int64_t end, int thread)
     int16_t *y = (int16_t *)walk->y + begin;
     int64_t count = end - begin;
     if (unary->table16 && unary->step_bits) {
-        int bits = unary->step_bits, half = 1 << (bits - 1);
-        for (int64_t i = 0; i < count; i++) {
-            int code = x[i] + 32768, entry = code >> bits, rest = code & ((1 << bits) - 1);
-            bool next = unary->rounding == ROUND_HALF_UP ? rest >= half : rest > half || (rest == half && (entry & 1));
-            y[i] = unary->table16[entry + next];
-        }
+        if (unary->rounding == ROUND_HALF_UP)
+            ROW_EACH(count, at, length, nearest_block(unary, x + at, y + at, length, ROUND_HALF_UP));
+        else
+            ROW_EACH(count, at, length, nearest_block(unary, x + at, y + at, length, ROUND_HALF_EVEN));
     } else if (unary->table16 || unary->all) {
         const int16_t *table = unary->table16 ? unary->table16 : unary->all;
         for (int64_t i = 0; i < count; i++)
@@ -308,6 +320,14 @@ static bool bounds_fit(const ChipNode *node, Error *error)
     return true;
 }
 
+static void fill_all(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    Unary *unary = context;
+    for (int64_t i = begin; i < end; i++)
+        unary->all[i] = (int16_t)integer_of(unary, i - 32768);
+}
+
 static bool unary_prepare(ChipNode *node, Error *error)
 {
     if (!needs_one_type(node, error)) return false;
@@ -320,7 +340,7 @@ static bool unary_prepare(ChipNode *node, Error *error)
     if (clips && !looks && !bounds_fit(node, error)) return false;
     int step_bits = 0;
     if (looks && !unary_table(node, &step_bits, error)) return false;
-    bool all = node->bits == 16 && !looks && kind->integer != relu_integer && end_count(&node->outputs[0]) > INT64_C(65536);
+    bool all = node->bits == 16 && !looks && kind->integer != relu_integer && end_count(&node->outputs[0]) > ALL_WORTH;
     size_t bytes = sizeof(Unary) + (all ? 65536 * sizeof(int16_t) : 0);
     Unary *unary = memory_new(bytes);
     if (!unary) return fail_memory(error, bytes);
@@ -350,10 +370,8 @@ static bool unary_prepare(ChipNode *node, Error *error)
         unary->table8 = unary->own8;
     }
     if (all) {
-        int16_t *values = (int16_t *)(void *)(unary + 1);
-        for (int q = -32768; q < 32768; q++)
-            values[q + 32768] = (int16_t)integer_of(unary, q);
-        unary->all = values;
+        unary->all = (int16_t *)(void *)(unary + 1);
+        threads_for(65536, 1024, fill_all, unary);
     }
     return true;
 }

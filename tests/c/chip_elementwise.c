@@ -277,3 +277,25 @@ TEST(chip_conversions)
     CHECK(!bench_run(&bench) && strstr(bench.error.what, "int64"), "%s", bench.error.what);
     bench_end(&bench);
 }
+
+/* Promise: a node that requantizes by its table gives what an assignment gives, on both sides of the runtime's limit of 50 elements. */
+TEST(chip_requantize_table)
+{
+    int8_t x[256], want[256];
+    for (int i = 0; i < 256; i++)
+        x[i] = (int8_t)(i * 37);
+    for (int t = 0; t < 3; t++) {
+        for (int away = -9; away <= 9; away++) {
+            int64_t count = away % 2 ? 50 : 256;
+            ChipBench bench;
+            bench_start(&bench, targets[t], "RequantizeLinear", 8);
+            bench_input(&bench, DTYPE_INT8, -3, x, DIMS(count));
+            bench_output(&bench, DTYPE_INT8, -3 + away);
+            REQUIRE(bench_run(&bench), "%s", bench.error.what);
+            const char *undefined = NULL;
+            chip_assign(&bench.chip, DTYPE_INT8, -3, x, DTYPE_INT8, -3 + away, want, count, &undefined);
+            CHECK(memcmp(want, bench.outputs[0], (size_t)count) == 0, "%s, %d exponents up", targets[t], away);
+            bench_end(&bench);
+        }
+    }
+}
