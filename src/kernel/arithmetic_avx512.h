@@ -132,6 +132,15 @@ static inline void v_store_doubles(double *p, Doubles v)
     _mm512_storeu_pd(p, v);
 }
 
+/* 16 lanes in halves: i and i + 8, i and i + 4 … */
+static inline float v_sum_lanes(const Floats *sum)
+{
+    __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(*sum), _mm512_extractf32x8_ps(*sum, 1));
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
 #include "kernel/arithmetic.h"
 
 #endif

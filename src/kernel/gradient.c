@@ -66,82 +66,125 @@ static size_t round_up(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-static size_t phase_bytes(const ConvF32 *conv, const ConvF32 *back)
+static size_t part_bytes(const ConvF32 *back)
 {
-    bool strided = conv->stride[0] > 1 || conv->stride[1] > 1;
-    size_t floats = strided ? (size_t)back->batch * back->groups * back->channels_out * back->out[0] * back->out[1] : 0;
-    return round_up(conv_f32_packed_bytes(back)) + round_up(floats * sizeof(float));
+    return round_up((size_t)back->batch * back->groups * back->channels_out * back->out[0] * back->out[1] * sizeof(float));
 }
 
+static bool is_strided(const ConvF32 *conv)
+{
+    return conv->stride[0] > 1 || conv->stride[1] > 1;
+}
+
+/* Packed weights of a phase, and with strides the inputs of two phases. */
 size_t conv_f32_input_gradient_scratch_bytes(const ConvF32 *conv)
 {
-    size_t most = 64;
+    size_t packed = 64, part = 0;
     for (int i = 0; i < conv->stride[0]; i++)
         for (int j = 0; j < conv->stride[1]; j++) {
             PhaseAxis axes[2] = {phase_axis(conv, 0, i), phase_axis(conv, 1, j)};
             if (!axes[0].taps || !axes[1].taps || !axes[0].count || !axes[1].count) continue;
             ConvF32 back = phase_conv(conv, axes);
-            size_t bytes = phase_bytes(conv, &back);
-            if (bytes > most) most = bytes;
+            if (round_up(conv_f32_packed_bytes(&back)) > packed) packed = round_up(conv_f32_packed_bytes(&back));
+            if (part_bytes(&back) > part) part = part_bytes(&back);
         }
-    return most;
+    return packed + (is_strided(conv) ? 2 * part : 0);
 }
 
+/* Inputs of the phases (row, column) and, with `pairs`, (row, column + 1) to their places. */
 typedef struct SpreadTask {
-    const ConvF32 *conv, *back;
-    const float *from; /* NULL: zeros */
+    const ConvF32 *conv;
+    const float *from[2]; /* NULL: zeros */
     float *to;
-    int row, column, rows, columns; /* of the phase */
+    int row, column, rows, columns[2]; /* of the phases */
+    bool pairs;                        /* stride 2: both phases of the columns at once */
 } SpreadTask;
 
-/* Inputs of one phase to their places. */
+static void spread_pairs(const float *even, const float *odd, float *to, int count)
+{
+    for (int c = 0; c < count; c++) {
+        float pair[2] = {even ? even[c] : 0.0f, odd ? odd[c] : 0.0f};
+        memcpy(to + (int64_t)2 * c, pair, sizeof pair);
+    }
+}
+
+static void spread_row(const SpreadTask *task, const float *even, const float *odd, float *to)
+{
+    int stride = task->conv->stride[1], columns = task->columns[0], both = task->pairs ? task->columns[1] : 0;
+    spread_pairs(even, odd, to, both);
+    for (int c = both; c < columns; c++)
+        to[(int64_t)c * stride] = even ? even[c] : 0.0f;
+}
+
 static void spread_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const SpreadTask *task = context;
     const ConvF32 *conv = task->conv;
     for (int64_t plane = begin; plane < end; plane++) {
-        const float *from = task->from ? task->from + plane * task->rows * task->columns : NULL;
         for (int r = 0; r < task->rows; r++) {
-            float *to = task->to + (plane * conv->in[0] + task->row + (int64_t)r * conv->stride[0]) * conv->in[1] + task->column;
-            for (int c = 0; c < task->columns; c++)
-                to[(int64_t)c * conv->stride[1]] = from ? from[(int64_t)r * task->columns + c] : 0.0f;
+            const float *parts[2];
+            for (int p = 0; p < 2; p++)
+                parts[p] = task->from[p] ? task->from[p] + (plane * task->rows + r) * task->columns[p] : NULL;
+            spread_row(task, parts[0], parts[1],
+                       task->to + (plane * conv->in[0] + task->row + (int64_t)r * conv->stride[0]) * conv->in[1] + task->column);
         }
     }
 }
 
-static void input_gradient_phase(const ConvF32 *conv, int row, int column, const float *weights, const float *dy, float *dx, char *scratch)
+/* Inputs of one phase, to `part`. NULL: no tap reaches them. */
+static const float *input_gradient_phase(const ConvF32 *conv, const PhaseAxis axes[2], const float *weights, const float *dy, float *packed,
+                                         float *part)
 {
-    PhaseAxis axes[2] = {phase_axis(conv, 0, row), phase_axis(conv, 1, column)};
-    if (!axes[0].count || !axes[1].count) return;
+    if (!axes[0].taps || !axes[1].taps || !axes[0].count || !axes[1].count) return NULL;
     ConvF32 back = phase_conv(conv, axes);
+    WeightSteps dense = dense_steps(conv);
+    WeightSteps steps = {dense.group, dense.in, dense.out, -axes[0].every * dense.row, -axes[1].every};
+    const float *last =
+        weights + (axes[0].first + axes[0].every * (axes[0].taps - 1)) * dense.row + axes[1].first + axes[1].every * (axes[1].taps - 1);
+    set_packed_header(packed, kernel_variant(), kernels()->conv_pack(&back, last, &steps, packed + PACKED_HEADER_FLOATS));
+    conv_f32(&back, dy, packed, NULL, part, NULL);
+    return part;
+}
+
+/* All phases of the columns, `together` (1 or 2) at a time. */
+static void input_gradient_rows(const ConvF32 *conv, int row, const float *weights, const float *dy, float *dx, char *scratch)
+{
+    size_t all = conv_f32_input_gradient_scratch_bytes(conv), part = 0;
+    int together = conv->stride[1] == 2 ? 2 : 1;
     int64_t planes = (int64_t)conv->batch * conv->groups * conv->channels_in;
-    SpreadTask spread = {.conv = conv, .to = dx, .row = row, .column = column, .rows = axes[0].count, .columns = axes[1].count};
-    if (axes[0].taps && axes[1].taps) {
-        WeightSteps dense = dense_steps(conv);
-        WeightSteps steps = {dense.group, dense.in, dense.out, -axes[0].every * dense.row, -axes[1].every};
-        const float *last =
-            weights + (axes[0].first + axes[0].every * (axes[0].taps - 1)) * dense.row + axes[1].first + axes[1].every * (axes[1].taps - 1);
-        float *packed = (float *)(void *)scratch, *part = (float *)(void *)(scratch + round_up(conv_f32_packed_bytes(&back)));
-        bool strided = conv->stride[0] > 1 || conv->stride[1] > 1;
-        set_packed_header(packed, kernel_variant(), kernels()->conv_pack(&back, last, &steps, packed + PACKED_HEADER_FLOATS));
-        conv_f32(&back, dy, packed, NULL, strided ? part : dx, NULL);
-        if (!strided) return;
-        spread.from = part;
+    PhaseAxis axes[2] = {phase_axis(conv, 0, row)};
+    if (!axes[0].count) return;
+    for (int i = 0; i < conv->stride[0]; i++)
+        for (int j = 0; j < conv->stride[1]; j++) {
+            PhaseAxis own[2] = {phase_axis(conv, 0, i), phase_axis(conv, 1, j)};
+            ConvF32 back = phase_conv(conv, own);
+            if (own[0].taps && own[1].taps && part_bytes(&back) > part) part = part_bytes(&back);
+        }
+    for (int column = 0; column < conv->stride[1]; column += together) {
+        SpreadTask spread = {.conv = conv, .to = dx, .row = row, .column = column, .rows = axes[0].count, .pairs = together == 2};
+        for (int p = 0; p < together; p++) {
+            axes[1] = phase_axis(conv, 1, column + p);
+            spread.columns[p] = axes[1].count;
+            spread.from[p] = input_gradient_phase(conv, axes, weights, dy, (float *)(void *)scratch,
+                                                  (float *)(void *)(scratch + all - (size_t)(p + 1) * part));
+        }
+        int64_t plane = (int64_t)spread.rows * (spread.columns[0] + spread.columns[1]);
+        threads_for(planes, GRAIN / (plane + 1) + 1, spread_body, &spread);
     }
-    int64_t plane = (int64_t)spread.rows * spread.columns;
-    threads_for(planes, GRAIN / plane + 1, spread_body, &spread);
 }
 
 void conv_f32_input_gradient(const ConvF32 *conv, const float *weights, const float *dy, float *dx, void *scratch)
 {
     if (reaches_less_than_padding(conv)) {
         conv_f32_input_gradient_reference(conv, weights, dy, dx);
-        return;
+    } else if (is_strided(conv)) {
+        for (int row = 0; row < conv->stride[0]; row++)
+            input_gradient_rows(conv, row, weights, dy, dx, scratch);
+    } else {
+        PhaseAxis axes[2] = {phase_axis(conv, 0, 0), phase_axis(conv, 1, 0)};
+        input_gradient_phase(conv, axes, weights, dy, scratch, dx);
     }
-    for (int i = 0; i < conv->stride[0]; i++)
-        for (int j = 0; j < conv->stride[1]; j++)
-            input_gradient_phase(conv, i, j, weights, dy, dx, scratch);
 }
 
 void conv_f32_weight_gradient(const ConvF32 *conv, const float *x, const float *dy, float *dw)

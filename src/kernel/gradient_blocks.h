@@ -11,6 +11,7 @@ static float block_sum_run(const float *x, int64_t count)
     for (; i + GRADIENT_LANES <= count; i += GRADIENT_LANES)
         for (int v = 0; v < VECTORS; v++)
             sum[v] = v_add(sum[v], v_load(x + i + v * LANES));
+    if (i == count) return v_sum_lanes(sum);
     for (int v = 0; v < VECTORS; v++)
         v_store(lanes + v * LANES, sum[v]);
     for (int lane = 0; i < count; i++, lane++)
@@ -51,6 +52,7 @@ static inline __attribute__((always_inline)) float fake_quantize_gradient_mode(c
             if (dx) v_store(dx + i + v * LANES, v_where_less(q, low, zero, v_where_less(high, q, zero, given)));
         }
     }
+    if (i == count) return v_sum_lanes(sum);
     for (int v = 0; v < VECTORS; v++)
         v_store(lanes + v * LANES, sum[v]);
     plain_fake_quantize_lanes(x + i, dy + i, dx ? dx + i : NULL, count - i, inverse, minimum, maximum, rounding, lanes);

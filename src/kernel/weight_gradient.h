@@ -13,25 +13,41 @@ typedef struct WeightGradientTask {
     bool pointwise;
 } WeightGradientTask;
 
-/* x under one tap for pixels [pixel, pixel + count). */
+/* Columns of x from `at` on, `stride` apart, 0 outside of the image: `length` of them, rounded up to whole vectors. */
+static void gather_columns(const ConvF32 *conv, const float *row, int at, int stride, int length, float *to)
+{
+    int first = at >= 0 ? 0 : (-at + stride - 1) / stride, end = conv->in[1] <= at ? 0 : (conv->in[1] - at + stride - 1) / stride;
+    if (stride > 2) {
+        for (int n = 0; n < length; n++)
+            to[n] = n >= first && n < end ? row[(int64_t)at + (int64_t)n * stride] : 0.0f;
+        return;
+    }
+    for (int n = 0; n < length; n += LANES) {
+        int from = first - n < 0 ? 0 : first - n, until = end - n > LANES ? LANES : end - n;
+        const float *x = row + at + (int64_t)n * stride;
+        if (from >= until) {
+            v_store(to + n, v_zero());
+        } else if (stride == 1) {
+            v_store(to + n, v_load_zero(x, v_mask(lanes_mask(from, until))));
+        } else {
+            uint32_t mask = spread(lanes_mask(from, until));
+            v_store(to + n,
+                    v_even(v_load_masked(x, mask & ALL_LANES, v_zero()), v_load_masked(x + LANES, mask >> LANES & ALL_LANES, v_zero())));
+        }
+    }
+}
+
+/* x under one tap for pixels [pixel, pixel + count); writes up to a vector more. */
 static void gather_tap(const ConvF32 *conv, const float *plane, int i, int j, int64_t pixel, int64_t count, float *to)
 {
-    int row = (int)(pixel / conv->out[1]), column = (int)(pixel % conv->out[1]), stride = conv->stride[1];
+    int row = (int)(pixel / conv->out[1]), column = (int)(pixel % conv->out[1]);
     while (count > 0) {
-        int length = (int)least(count, conv->out[1] - column);
-        int y = row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
-        int x = column * stride - conv->pad[1] + j * conv->dilation[1]; /* of the first */
-        int first = x >= 0 ? 0 : (-x + stride - 1) / stride, end = conv->in[1] <= x ? 0 : (conv->in[1] - x + stride - 1) / stride;
-        if (end > length) end = length;
-        if (y < 0 || y >= conv->in[0] || first >= end) first = end = 0;
-        const float *from = plane + (int64_t)y * conv->in[1] + x;
-        memset(to, 0, (size_t)first * sizeof *to);
-        if (stride == 1 && first < end)
-            memcpy(to + first, from + first, (size_t)(end - first) * sizeof *to);
+        int length = (int)least(count, conv->out[1] - column), y = row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0];
+        if (y < 0 || y >= conv->in[0])
+            memset(to, 0, (size_t)length * sizeof *to);
         else
-            for (int n = first; n < end; n++)
-                to[n] = from[(int64_t)n * stride];
-        memset(to + end, 0, (size_t)(length - end) * sizeof *to);
+            gather_columns(conv, plane + (int64_t)y * conv->in[1], column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1],
+                           conv->stride[1], length, to);
         to += length;
         count -= length;
         row++;
@@ -71,7 +87,7 @@ static void gradient_panel(const WeightGradientTask *task, const float *x, int64
 static void weight_gradient_piece(const WeightGradientTask *task, int64_t group, int64_t panel_index, int64_t row, int64_t rows)
 {
     const ConvF32 *conv = task->conv;
-    _Alignas(64) float lines[PANEL * TILE_DEPTH];
+    _Alignas(64) float lines[PANEL * TILE_DEPTH + LANES];
     _Alignas(64) float panel[PANEL * TILE_DEPTH];
     _Alignas(64) float sums[GRADIENT_ROWS * PANEL];
     _Alignas(64) float totals[GRADIENT_ROWS * PANEL];
@@ -128,9 +144,9 @@ typedef struct DepthwiseGradientTask {
     int32_t distance[DEPTHWISE_TAPS];
 } DepthwiseGradientTask;
 
-/* Lanes of `taps` taps (a constant) over the rows of a band. */
-static inline __attribute__((always_inline)) void tap_lanes(const int taps, const DepthwiseGradientTask *task, const int32_t *distance,
-                                                            const float *band, const float *dy, int rows, float *lanes)
+/* Sums of `taps` taps (a constant) over the rows of a band. */
+static inline __attribute__((always_inline)) void tap_sums(const int taps, const DepthwiseGradientTask *task, const int32_t *distance,
+                                                           const float *band, const float *dy, int rows, float *sums)
 {
     int width = task->conv->out[1], whole = width / GRADIENT_LANES * GRADIENT_LANES;
     Floats sum[9][TAP_VECTORS];
@@ -158,28 +174,26 @@ static inline __attribute__((always_inline)) void tap_lanes(const int taps, cons
     }
 #pragma GCC unroll 9
     for (int t = 0; t < taps; t++)
-#pragma GCC unroll 2
-        for (int v = 0; v < TAP_VECTORS; v++)
-            v_store(lanes + t * GRADIENT_LANES + v * LANES, sum[t][v]);
+        sums[t] = v_sum_lanes(sum[t]);
 }
 
-static void all_taps(const DepthwiseGradientTask *task, const float *band, const float *dy, int rows, float *lanes)
+static void all_taps(const DepthwiseGradientTask *task, const float *band, const float *dy, int rows, float *sums)
 {
     int taps = task->conv->kernel[0] * task->conv->kernel[1];
     const int32_t *distance = task->distance;
     while (taps > 0) {
         int done = taps >= 9 && TAP_VECTORS == 1 ? 9 : taps >= 5 ? 5 : taps >= 3 ? 3 : 1;
         if (done == 9)
-            tap_lanes(9, task, distance, band, dy, rows, lanes);
+            tap_sums(9, task, distance, band, dy, rows, sums);
         else if (done == 5)
-            tap_lanes(5, task, distance, band, dy, rows, lanes);
+            tap_sums(5, task, distance, band, dy, rows, sums);
         else if (done == 3)
-            tap_lanes(3, task, distance, band, dy, rows, lanes);
+            tap_sums(3, task, distance, band, dy, rows, sums);
         else
-            tap_lanes(1, task, distance, band, dy, rows, lanes);
+            tap_sums(1, task, distance, band, dy, rows, sums);
         taps -= done;
         distance += done;
-        lanes += done * GRADIENT_LANES;
+        sums += done;
     }
 }
 
@@ -193,7 +207,7 @@ static void depthwise_gradient_body(void *context, int64_t begin, int64_t end, i
     int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], out_plane = (int64_t)conv->out[0] * conv->out[1];
     int64_t channels = (int64_t)conv->groups * conv->channels_out, floats = conv->stride[0] * conv->stride[1] * shape->phase;
     _Alignas(64) float band[LINES_FLOATS + GRADIENT_LANES];
-    float lanes[DEPTHWISE_TAPS * GRADIENT_LANES];
+    float sums[DEPTHWISE_TAPS];
     int filled = -1;
     for (int64_t group = begin; group < end; group++) {
         float *dw = task->dw + group * conv->channels_out * taps;
@@ -205,10 +219,9 @@ static void depthwise_gradient_body(void *context, int64_t begin, int64_t end, i
                 fill_band(conv, shape, task->x + (image * conv->groups + group) * in_plane, index, band);
                 for (int n = 0; n < conv->channels_out; n++) {
                     int64_t channel = group * conv->channels_out + n;
-                    all_taps(task, band, task->dy + (image * channels + channel) * out_plane + (int64_t)first * conv->out[1], rows, lanes);
+                    all_taps(task, band, task->dy + (image * channels + channel) * out_plane + (int64_t)first * conv->out[1], rows, sums);
                     for (int t = 0; t < taps; t++) {
-                        float sum = plain_lanes_sum(lanes + t * GRADIENT_LANES);
-                        dw[n * taps + t] = image == 0 && index == 0 ? sum : dw[n * taps + t] + sum;
+                        dw[n * taps + t] = image == 0 && index == 0 ? sums[t] : dw[n * taps + t] + sums[t];
                     }
                 }
             }
