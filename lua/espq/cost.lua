@@ -62,7 +62,7 @@ local plain = { "name", "type", "macs", "parameter_bytes", "refetched_bytes", "m
 ---@param options { path: string, graph: userdata, target: string, model: string, max_internal_size: integer }
 function cost.estimate(options)
    options = check.fields("cost", options, { path = "string", graph = "userdata", target = "string", model = "string", max_internal_size = "integer" })
-   if not options.path == not options.graph then check.fail("cost: give graph or path, one of them") end
+   if (options.path == nil) == (options.graph == nil) then check.fail("cost: give graph or path, one of them") end
    local engine, target, sorted, sure, why = open(options)
    local found = core.espdl.cost(engine, target, options.max_internal_size, sorted)
    local list = found.nodes

@@ -68,8 +68,9 @@ local function summary(path, model)
    lines[#lines + 1] = ("  %d parameters, %d bytes; %d test inputs, %d test outputs"):format(#model.initializers, bytes, #model.test_inputs,
          #model.test_outputs)
    if model.cost then
+      local time = model.cost.estimated_ms
       lines[#lines + 1] = ("  %s multiply-accumulates; %s of memory for activations%s"):format(cost.count(model.cost.macs),
-         cost.bytes(model.cost.activation_bytes), model.cost.estimated_ms and ("; about %s ms (estimate; `espq cost` tells more)"):format(cost.milliseconds(model.cost.estimated_ms)) or "")
+         cost.bytes(model.cost.activation_bytes), time and ("; about %s ms (estimate; `espq cost` tells more)"):format(cost.milliseconds(time)) or "")
    else
       lines[#lines + 1] = "  no plan of its memory: " .. model.cost_error
    end
