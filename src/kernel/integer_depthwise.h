@@ -78,8 +78,7 @@ ALWAYS void I(depthwise_pair)(const DepthwiseCall *call, int first, const int st
 {
     const int32_t *start = call->start;
     I(Ints)
-    sum0 = I(load)(start),
-    sum1 = I(load)(start + I_LANES), sum2 = I(load)(start + 2 * I_LANES), sum3 = I(load)(start + 3 * I_LANES);
+    sum0 = I(load)(start), sum1 = I(load)(start + I_LANES), sum2 = I(load)(start + 2 * I_LANES), sum3 = I(load)(start + 3 * I_LANES);
     I(Ints) next0 = sum0, next1 = sum1, next2 = sum2, next3 = sum3;
     const char *w = call->weights;
 #pragma GCC unroll 3
@@ -92,8 +91,7 @@ ALWAYS void I(depthwise_pair)(const DepthwiseCall *call, int first, const int st
         I(interleave_words)(low01, low23, &left0, &left1);
         I(interleave_words)(high01, high23, &left2, &left3);
         I(Quad)
-        w0 = I(quad_weights)(w),
-        w1 = I(quad_weights)(w + I_LANES * QUAD_BYTES), w2 = I(quad_weights)(w + 2 * I_LANES * QUAD_BYTES),
+        w0 = I(quad_weights)(w), w1 = I(quad_weights)(w + I_LANES * QUAD_BYTES), w2 = I(quad_weights)(w + 2 * I_LANES * QUAD_BYTES),
         w3 = I(quad_weights)(w + 3 * I_LANES * QUAD_BYTES);
         I(Quad) x0 = I(quad_of)(left0), x1 = I(quad_of)(left1), x2 = I(quad_of)(left2), x3 = I(quad_of)(left3);
         sum0 = I(dot)(sum0, x0, w0);

@@ -30,7 +30,7 @@ static int quad_bytes(const IntForm *form, const ConvInt *conv)
 static int steps_of(const IntLayout *layout, const ConvInt *conv)
 {
     int each = 4 / conv->bytes;
-    return conv->depthwise ? depthwise_slots(conv) / each : layout->tap_steps * (layout->gather ? 1 : layout->taps);
+    return conv->depthwise ? depthwise_slots(conv) / each : layout->tap_steps * layout->taps;
 }
 
 bool int_next_block(const IntForm *form, const IntLayout *layout, const ConvInt *conv, IntBlock *block)
@@ -59,17 +59,26 @@ bool int_next_block(const IntForm *form, const IntLayout *layout, const ConvInt 
 
 IntLayout int_layout(const IntForm *form, const ConvInt *conv)
 {
-    IntLayout layout = {.taps = conv->kernel[0] * conv->kernel[1]};
-    int each = 4 / conv->bytes;
-    int64_t depth = depth_of(conv);
-    layout.gather = !conv->depthwise && (conv->channels_in % each != 0 || layout.taps * form->rows > INT_TAP_POINTERS);
-    layout.possible = conv->depthwise ? layout.taps <= INT_DEPTHWISE_TAPS
-                                      : depth < 1 << 20 && (!layout.gather || depth * form->rows * conv->bytes < INT_GATHER_BYTES - 64);
+    int taps = conv->kernel[0] * conv->kernel[1], each = 4 / conv->bytes;
+    IntLayout layout = {.taps = taps, .tap_elements = conv->channels_in};
+    if (conv->depthwise) {
+        layout.possible = taps <= INT_DEPTHWISE_TAPS;
+    } else {
+        int64_t row = (int64_t)conv->kernel[1] * conv->channels_in, row_bytes = (row + each - 1) / each * 4;
+        layout.rows = (conv->dilation[1] == 1 || conv->kernel[1] == 1) && conv->kernel[0] * row_bytes * form->rows <= INT_GATHER_BYTES;
+        if (layout.rows) {
+            layout.taps = conv->kernel[0];
+            layout.tap_elements = (int)row;
+        }
+        int64_t all = (int64_t)layout.taps * ((layout.tap_elements + each - 1) / each) * 4 * form->rows;
+        layout.possible =
+            layout.taps * form->rows <= INT_TAP_POINTERS && (all <= INT_GATHER_BYTES || (!layout.rows && layout.tap_elements % each == 0));
+    }
+    layout.tap_steps = (layout.tap_elements + each - 1) / each;
     if (!layout.possible) {
         layout.bytes = int_kernels_plain.packed_bytes(conv);
         return layout;
     }
-    layout.tap_steps = (int)((layout.gather ? depth + each - 1 : conv->channels_in) / each);
     IntBlock block = {0};
     while (int_next_block(form, &layout, conv, &block))
         continue;
@@ -81,7 +90,7 @@ IntLayout int_layout(const IntForm *form, const ConvInt *conv)
     layout.round = layout.bias + constants;
     layout.limit = layout.round + constants;
     layout.zeros = layout.limit + line(block.constants * sizeof(float));
-    layout.own = layout.zeros + line((size_t)conv->channels_in * conv->bytes + 64);
+    layout.own = layout.zeros + line((size_t)layout.tap_steps * 4 + 64);
     layout.bytes = layout.own + int_kernels_plain.packed_bytes(conv);
     return layout;
 }
@@ -102,7 +111,7 @@ static int64_t weight_at(const ConvInt *conv, const void *weights, int channel, 
 
 /* The largest sum of squares of x (over all taps) that keeps each partial sum of the channel in its accumulator: by the inequality of
  * Cauchy and Schwarz, which holds for the first products of a sum as well as for all. */
-static float limit_of(const IntForm *form, const ConvInt *conv, int channel, const Channel *it)
+static float limit_of(const IntForm *form, const ConvInt *conv, const IntLayout *layout, int channel, const Channel *it)
 {
     bool vector = channel < conv->vector_channels, byte = conv->bytes == 1;
     int bits = vector ? conv->lane_bits : conv->scalar_bits;
@@ -111,13 +120,13 @@ static float limit_of(const IntForm *form, const ConvInt *conv, int channel, con
     if (it->shift < 0 || it->shift > (byte ? 30 : 61) || (bound + half) * 1.0001 >= ldexp(1.0, byte ? 31 : 62)) return -1;
     if (!bits || bound * 1.0001 < ldexp(1.0, bits - 1)) return INFINITY;
     bool emulated = byte && vector && bits == 20 && !conv->bias_last && !conv->depthwise &&
-                    (depth_of(conv) + 3) / 4 * 4 * form->rows <= INT_EMULATE_WORDS;
+                    4 * (int64_t)steps_of(layout, conv) * form->rows <= INT_EMULATE_WORDS;
     if (!emulated || bias > 524287.0) return -1;
     double room = (524287.0 - bias) / sqrt(it->norm);
     return (float)(room * room * 0.999);
 }
 
-static Channel channel_of(const IntForm *form, const ConvInt *conv, const void *weights, int channel)
+static Channel channel_of(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, int channel)
 {
     Channel it = {.bias = conv->bias ? conv->bias[channel] : 0, .shift = conv->shifts[conv->shift_count > 1 ? channel : 0]};
     int64_t depth = depth_of(conv), size = 0, norm = 0, sum = 0;
@@ -130,7 +139,7 @@ static Channel channel_of(const IntForm *form, const ConvInt *conv, const void *
     it.sum = sum;
     it.size = (double)size;
     it.norm = (double)norm;
-    it.limit = limit_of(form, conv, channel, &it);
+    it.limit = limit_of(form, conv, layout, channel, &it);
     return it;
 }
 
@@ -166,17 +175,25 @@ static void put_weight(const IntForm *form, const ConvInt *conv, char *vector, i
         ((int16_t *)(void *)(vector + (j & 1) * 4 * lanes))[2 * lane + j / 2] = (int16_t)w;
 }
 
-static void pack_lane(const IntForm *form, const ConvInt *conv, const void *weights, const IntBlock *block, int vector, int lane,
-                      int channel, int64_t steps, char *packed)
+/* The index of a weight within its channel; -1: beyond the elements of a tap. */
+static int64_t weight_index(const ConvInt *conv, const IntLayout *layout, int64_t step, int j)
 {
     int each = 4 / conv->bytes;
+    if (conv->depthwise) return depthwise_tap(conv, (int)step * each + j);
+    int64_t tap = step / layout->tap_steps, k = step % layout->tap_steps * each + j;
+    return k < layout->tap_elements ? tap * layout->tap_elements + k : -1;
+}
+
+static void pack_lane(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, const IntBlock *block,
+                      int vector, int lane, int channel, char *packed)
+{
     size_t vector_bytes = (size_t)block->lanes * quad_bytes(form, conv);
-    int64_t depth = depth_of(conv);
+    int64_t steps = steps_of(layout, conv);
     for (int64_t t = 0; t < steps; t++) {
         char *to = packed + block->weights + (t * block->vectors + vector) * vector_bytes;
-        for (int j = 0; j < each; j++) {
-            int64_t k = conv->depthwise ? depthwise_tap(conv, (int)t * each + j) : t * each + j;
-            if (k >= 0 && k < depth) put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, k));
+        for (int j = 0; j < 4 / conv->bytes; j++) {
+            int64_t k = weight_index(conv, layout, t, j);
+            if (k >= 0) put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, k));
         }
     }
 }
@@ -207,7 +224,6 @@ void int_pack(const IntForm *form, const ConvInt *conv, const void *weights, voi
     char *to = packed;
     memset(to, 0, layout.own);
     float *limits = (float *)(void *)(to + layout.limit);
-    int64_t steps = steps_of(&layout, conv);
     bool unknown = false;
     IntBlock block = {0};
     while (int_next_block(form, &layout, conv, &block)) {
@@ -217,8 +233,8 @@ void int_pack(const IntForm *form, const ConvInt *conv, const void *weights, voi
                 size_t index = block.constants + (size_t)(v * block.lanes + lane);
                 Channel it = {.limit = INFINITY};
                 if (at < block.count) {
-                    it = channel_of(form, conv, weights, block.channel + at);
-                    pack_lane(form, conv, weights, &block, v, lane, block.channel + at, steps, to);
+                    it = channel_of(form, conv, &layout, weights, block.channel + at);
+                    pack_lane(form, conv, &layout, weights, &block, v, lane, block.channel + at, to);
                 }
                 pack_constants(form, conv, &layout, index, &it, to);
                 limits[index] = it.limit;

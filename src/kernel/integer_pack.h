@@ -16,7 +16,7 @@ typedef struct IntForm {
 
 enum {
     INT_TAP_POINTERS = 8192,   /* of a chunk of pixels */
-    INT_GATHER_BYTES = 65536,  /* of a chunk whose pixels are gathered */
+    INT_GATHER_BYTES = 65536,  /* of the taps of a chunk that lie partly in the padding */
     INT_EMULATE_WORDS = 32768, /* of a tile whose saturation is emulated */
     INT_CHUNK_BYTES = 24576,   /* of x that stays in the first cache while a block of channels passes */
     INT_CHUNK_PIXELS = 96,
@@ -26,13 +26,14 @@ enum {
 /* A packed block, offsets from its begin. Constants are one a channel: 32 bits for int8, 64 for int16. */
 typedef struct IntLayout {
     bool possible; /* false: the block is that of the plain variant */
-    bool gather;   /* pixels are copied to rows of `steps` quads, since their channels are no whole quads */
-    int taps, tap_steps;
+    bool rows;     /* a tap is a row of the kernel, whose pixels lie beside each other; else a pixel */
+    int taps;
+    int tap_elements, tap_steps; /* the last quad of a tap may reach beyond its elements: its weights are 0 there */
     size_t weights;
     size_t start, shift, low; /* what a sum begins with (bias, rounding, the correction of x_offset), its shift, the bits of a tie */
     size_t bias, round;       /* apart from each other, for emulation */
     size_t limit;             /* float, one an 8 channels: largest sum of squares of x for which nothing saturates; < 0: unknown */
-    size_t zeros;             /* a pixel of zeros */
+    size_t zeros;             /* a tap of zeros */
     size_t own;               /* the block of the plain variant, for channels of unknown limit */
     size_t bytes;
 } IntLayout;

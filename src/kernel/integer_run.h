@@ -53,61 +53,29 @@ static inline void advance(const ConvInt *conv, Position *at)
     at->row++;
 }
 
-/* Where the taps of a pixel are, `stride` pointers apart. */
-static void point(const RunTask *task, Position at, const char **to, int stride)
+/* One tap whose first pixel would be at (row, column): where it lies, or a copy if it is partly in the padding or ends with x. */
+static const char *tap_at(const RunTask *task, int row, int column, char **gathered)
 {
     const ConvInt *conv = task->conv;
-    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, line = pixel * conv->in[1];
-    int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
-    const char *zeros = task->packed + task->layout.zeros, *first = task->x + row * line + column * pixel;
-    bool inside = row >= 0 && column >= 0 && row + (conv->kernel[0] - 1) * conv->dilation[0] < conv->in[0] &&
-                  column + (conv->kernel[1] - 1) * conv->dilation[1] < conv->in[1];
-    for (int i = 0, r = row; i < conv->kernel[0]; i++, r += conv->dilation[0], first += conv->dilation[0] * line) {
-        const char *tap = first;
-        bool row_inside = r >= 0 && r < conv->in[0];
-        for (int j = 0, c = column; j < conv->kernel[1]; j++, c += conv->dilation[1], tap += conv->dilation[1] * pixel, to += stride)
-            *to = inside || (row_inside && c >= 0 && c < conv->in[1]) ? tap : zeros;
-    }
-}
-
-/* Writes up to 15 bytes more; so does reading, unless x ends there. */
-static inline void copy_bytes(char *to, const char *from, int64_t bytes, const char *end)
-{
-    if (from + bytes + 15 > end) {
+    const IntLayout *layout = &task->layout;
+    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, bytes = (int64_t)layout->tap_elements * conv->bytes;
+    int count = layout->rows ? conv->kernel[1] : 1;
+    if (row < 0 || row >= conv->in[0] || column + count <= 0 || column >= conv->in[1]) return task->packed + layout->zeros;
+    const char *from = task->x + ((int64_t)row * conv->in[1] + column) * pixel;
+    bool inside = column >= 0 && column + count <= conv->in[1];
+    if (inside && from + 4 * layout->tap_steps <= task->x_end) return from;
+    char *to = *gathered;
+    *gathered += 4 * layout->tap_steps;
+    memset(to + 4 * (layout->tap_steps - 1), 0, 4);
+    if (inside) {
         memcpy(to, from, (size_t)bytes);
-        return;
+        return to;
     }
-    for (int64_t i = 0; i < bytes; i += 16)
-        _mm_storeu_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
-}
-
-/* All taps of a pixel behind each other. */
-static void gather(const RunTask *task, Position at, char *to)
-{
-    const ConvInt *conv = task->conv;
-    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, line = pixel * conv->in[1];
-    int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
-    for (int i = 0; i < conv->kernel[0]; i++) {
-        int r = row + i * conv->dilation[0];
-        int64_t bytes = pixel * conv->kernel[1];
-        bool row_inside = r >= 0 && r < conv->in[0];
-        const char *first = task->x + r * line + column * pixel;
-        if (!row_inside) {
-            memset(to, 0, (size_t)bytes);
-        } else if (conv->dilation[1] == 1 && column >= 0 && column + conv->kernel[1] <= conv->in[1]) {
-            copy_bytes(to, first, bytes, task->x_end);
-        } else {
-            for (int j = 0; j < conv->kernel[1]; j++) {
-                int c = column + j * conv->dilation[1];
-                if (c >= 0 && c < conv->in[1])
-                    copy_bytes(to + j * pixel, first + j * conv->dilation[1] * pixel, pixel, task->x_end);
-                else
-                    memset(to + j * pixel, 0, (size_t)pixel);
-            }
-        }
-        to += bytes;
-    }
-    memset(to, 0, 4);
+    int64_t before = column < 0 ? -column * pixel : 0, behind = column + count > conv->in[1] ? (column + count - conv->in[1]) * pixel : 0;
+    memset(to, 0, (size_t)before);
+    memcpy(to + before, from + before, (size_t)(bytes - before - behind));
+    memset(to + bytes - behind, 0, (size_t)behind);
+    return to;
 }
 
 static inline int tiles_of(int64_t pixels)
@@ -121,30 +89,43 @@ static inline int64_t tile_begin(int64_t pixels, int tile)
     return pixels * tile / tiles_of(pixels);
 }
 
+/* That tap of `count` outputs beside each other. */
+static void point_run(const RunTask *task, int row, int column, int64_t count, const char **to, char **gathered)
+{
+    const ConvInt *conv = task->conv;
+    const IntLayout *layout = &task->layout;
+    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes, step = conv->stride[1] * pixel;
+    int64_t last = column + (count - 1) * conv->stride[1];
+    const char *from = task->x + ((int64_t)row * conv->in[1] + column) * pixel;
+    if (row >= 0 && row < conv->in[0] && column >= 0 && last + (layout->rows ? conv->kernel[1] : 1) <= conv->in[1] &&
+        from + (count - 1) * step + 4 * layout->tap_steps <= task->x_end) {
+        for (int64_t i = 0; i < count; i++)
+            to[i] = from + i * step;
+        return;
+    }
+    for (int64_t i = 0; i < count; i++)
+        to[i] = tap_at(task, row, column + (int)i * conv->stride[1], gathered);
+}
+
 static void point_chunk(const RunTask *task, int64_t begin, int64_t pixels, Workspace *work)
 {
     const ConvInt *conv = task->conv;
     const IntLayout *layout = &task->layout;
-    int taps = layout->gather ? 1 : layout->taps;
-    bool direct = !layout->gather && taps == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 && conv->in[1] == conv->out[1] &&
-                  conv->in[0] == conv->out[0] && conv->pad[0] == 0 && conv->pad[1] == 0;
+    int columns = layout->rows ? 1 : conv->kernel[1];
+    char *gathered = work->gathered;
     Position at = position_of(conv, begin);
     for (int tile = 0; tile < tiles_of(pixels); tile++) {
-        const char **to = work->pointers + tile * taps * I_ROWS;
-        int64_t first = tile_begin(pixels, tile), rows = tile_begin(pixels, tile + 1) - first;
-        for (int64_t r = 0; r < rows; r++) {
-            if (direct) {
-                to[r] = task->x + (begin + first + r) * conv->channels_in * conv->bytes;
-                continue;
-            }
-            if (layout->gather) {
-                char *gathered = work->gathered + (first + r) * layout->tap_steps * 4;
-                gather(task, at, gathered);
-                to[r] = gathered;
-            } else {
-                point(task, at, to + r, I_ROWS);
-            }
-            advance(conv, &at);
+        const char **to = work->pointers + tile * layout->taps * I_ROWS;
+        int64_t rows = tile_begin(pixels, tile + 1) - tile_begin(pixels, tile);
+        for (int64_t r = 0, count; r < rows; r += count) {
+            const char **tap = to + r;
+            int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
+            count = least(rows - r, conv->out[1] - at.column);
+            for (int i = 0; i < conv->kernel[0]; i++, row += conv->dilation[0])
+                for (int j = 0; j < columns; j++, tap += I_ROWS)
+                    point_run(task, row, column + j * conv->dilation[1], count, tap, &gathered);
+            at.column += (int)count;
+            if (at.column == conv->out[1]) at = (Position){at.row + 1, 0};
         }
     }
 }
@@ -169,7 +150,7 @@ static int64_t square_sum(const char *x, int64_t bytes)
 /* The largest sum of squares of a pixel of each tile. */
 static void measure_chunk(const RunTask *task, int64_t pixels, Workspace *work)
 {
-    int taps = task->layout.gather ? 1 : task->layout.taps;
+    int taps = task->layout.taps;
     for (int tile = 0; tile < tiles_of(pixels); tile++) {
         const char **from = work->pointers + tile * taps * I_ROWS;
         int64_t rows = tile_begin(pixels, tile + 1) - tile_begin(pixels, tile), largest = 0;
@@ -246,7 +227,7 @@ static void run_block(const RunTask *task, const IntBlock *block, int64_t begin,
     float limit = limits[0];
     for (int v = 1; v < block->vectors; v++)
         if (limits[v * block->lanes] < limit) limit = limits[v * block->lanes];
-    TileCall call = {.taps = layout->gather ? 1 : layout->taps,
+    TileCall call = {.taps = layout->taps,
                      .steps = layout->tap_steps,
                      .weights = task->packed + block->weights,
                      .start = task->packed + layout->start + block->constants * constant,
@@ -330,20 +311,29 @@ static DepthwiseCall depthwise_call(const RunTask *task, const IntBlock *block, 
     return call;
 }
 
+/* Where the taps of a pixel are, each in its slot. */
+static void depthwise_point(const RunTask *task, Position at, const char **to)
+{
+    const ConvInt *conv = task->conv;
+    const int64_t pixel = (int64_t)conv->channels_in * conv->bytes;
+    int slots = depthwise_slots(conv);
+    for (int slot = 0; slot < slots; slot++) {
+        int tap = depthwise_tap(conv, slot);
+        int r = at.row * conv->stride[0] - conv->pad[0] + tap / conv->kernel[1] * conv->dilation[0],
+            c = at.column * conv->stride[1] - conv->pad[1] + tap % conv->kernel[1] * conv->dilation[1];
+        bool inside = tap >= 0 && r >= 0 && r < conv->in[0] && c >= 0 && c < conv->in[1];
+        to[slot] = inside ? task->x + ((int64_t)r * conv->in[1] + c) * pixel : task->packed + task->layout.zeros;
+    }
+}
+
 static void depthwise_pixels(const RunTask *task, int64_t first, int64_t last)
 {
     const ConvInt *conv = task->conv;
-    const char *pointers[INT_TAP_POINTERS], *taps[INT_DEPTHWISE_TAPS];
+    const char *pointers[INT_TAP_POINTERS];
     int slots = depthwise_slots(conv);
     Position at = position_of(conv, first);
-    for (int64_t pixel = first; pixel < last; pixel++, advance(conv, &at)) {
-        const char **to = pointers + (pixel - first) * slots;
-        point(task, at, taps, 1);
-        for (int slot = 0; slot < slots; slot++) {
-            int tap = depthwise_tap(conv, slot);
-            to[slot] = tap < 0 ? task->packed + task->layout.zeros : taps[tap];
-        }
-    }
+    for (int64_t pixel = first; pixel < last; pixel++, advance(conv, &at))
+        depthwise_point(task, at, pointers + (pixel - first) * slots);
     for (IntBlock block = {0}; int_next_block(&form, &task->layout, conv, &block);) {
         DepthwiseCall call = depthwise_call(task, &block, first, (int)(last - first));
         call.pixels = pointers;
@@ -426,6 +416,13 @@ static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
         return;
     }
     const IntLayout *layout = &task.layout;
+    ConvInt flat = *conv; /* pixels that see only themselves need no rows */
+    if (!conv->depthwise && conv->kernel[0] == 1 && conv->kernel[1] == 1 && conv->stride[0] == 1 && conv->stride[1] == 1 &&
+        conv->pad[0] == 0 && conv->pad[1] == 0 && conv->in[0] == conv->out[0] && conv->in[1] == conv->out[1]) {
+        flat.in[0] = flat.out[0] = 1;
+        flat.in[1] = flat.out[1] = conv->in[0] * conv->in[1];
+    }
+    task.conv = &flat;
     task.x_end = task.x + (int64_t)conv->in[0] * conv->in[1] * conv->channels_in * conv->bytes;
     task.pixels = (int64_t)conv->out[0] * conv->out[1];
     task.floor = conv->relu ? 0 : conv->bytes == 1 ? -128 : -32768;
@@ -433,10 +430,9 @@ static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
         threads_for(conv->out[0], 1, depthwise_body, &task);
         return;
     }
-    int64_t taps = layout->gather ? 1 : layout->taps, pixel_bytes = taps * layout->tap_steps * 4;
+    int64_t taps = layout->taps, pixel_bytes = taps * layout->tap_steps * 4;
     int64_t each = least(INT_CHUNK_PIXELS, INT_CHUNK_BYTES / pixel_bytes / I_ROWS * I_ROWS);
     each = least(each < I_ROWS ? I_ROWS : each, INT_TAP_POINTERS / (taps * I_ROWS) * I_ROWS);
-    if (layout->gather) each = least(each, INT_GATHER_BYTES / pixel_bytes);
     task.chunks = (task.pixels + each - 1) / each;
     task.groups = 1;
     if (task.chunks < 4) task.groups = (int)least((4 + task.chunks - 1) / task.chunks, block_count(&task));
