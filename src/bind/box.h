@@ -100,5 +100,6 @@ void open_chip(lua_State *L);
 void open_custom(lua_State *L);
 void open_base(lua_State *L);
 void open_system(lua_State *L);
+void open_process(lua_State *L);
 
 #endif

@@ -93,6 +93,13 @@ static int lock_close(lua_State *L)
     return 0;
 }
 
+/* lock:forget(): in a fork, whose parent goes on holding it. */
+static int lock_forget_lua(lua_State *L)
+{
+    lock_forget(luaL_checkudata(L, 1, LOCK_TYPE));
+    return 0;
+}
+
 /* lock(path, holder): an object with close(); held by another is an error that names that one. */
 static int lock_lua(lua_State *L)
 {
@@ -108,7 +115,7 @@ static int lock_lua(lua_State *L)
 
 void open_system(lua_State *L)
 {
-    static const luaL_Reg methods[] = {{"close", lock_close}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"close", lock_close}, {"forget", lock_forget_lua}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"sha1", sha1_lua},         {"clock", clock_lua},     {"process", process_lua},
                                          {"terminal", terminal_lua}, {"append", append_lua},   {"make_folder", make_folder_lua},
                                          {"lock", lock_lua},         {"durable", durable_lua}, {NULL, NULL}};

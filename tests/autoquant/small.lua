@@ -38,7 +38,7 @@ function M.loader() return espq.data.loader { dataset = espq.randn({ 8, 3, 6, 6 
 function M.search(folder, setting, evaluate_fn, change)
    local options = {
       onnx_import_file = folder .. "/model.onnx", espdl_export_file = folder .. "/out.espdl", calib_dataloader = M.loader(), calib_steps = 4,
-      input_shape = { 3, 6, 6 }, target = "esp32s3", setting = setting, evaluate_fn = evaluate_fn,
+      input_shape = { 3, 6, 6 }, target = "esp32s3", setting = setting, evaluate_fn = evaluate_fn, workers = 1,
    }
    for name, value in pairs(change or {}) do options[name] = value end
    return espq.auto_quantize_onnx(options)

@@ -14,6 +14,7 @@ local trial = require "espq.autoquant.trial"
 local call = {}
 
 local WHAT = "auto_quantize_onnx"
+local STATES_MEMORY = 1e9        -- bytes of states that are kept, in all workers together
 
 ---@class espq.autoquant.Call
 ---@field onnx_import_file string
@@ -27,14 +28,15 @@ local WHAT = "auto_quantize_onnx"
 ---@field setting? espq.autoquant.Setting
 ---@field device? string
 ---@field verbose? integer
----@field workers? integer
+---@field workers? integer processes; one a core when nothing is said. What evaluate_fn writes to variables stays in its worker; 1: none is forked
+---@field trial_timeout? number seconds after which a trial is stopped and recorded as failed
 
 local fields = {
    onnx_import_file = "string!", espdl_export_file = "string!", calib_dataloader = "any!", calib_steps = "integer!", input_shape = "table!",
    evaluate_fn = "function", target = "string", collate_fn = "function", setting = "table", device = "string", verbose = "integer|boolean",
    workers = "integer", evaluate_fast = "function", evaluate_command = "string", trial_timeout = "number",
 }
-local later = { "evaluate_fast", "evaluate_command", "trial_timeout" }
+local later = { "evaluate_fast", "evaluate_command" }
 
 local function check_call(options)
    check.fields(WHAT, options, fields)
@@ -45,6 +47,9 @@ local function check_call(options)
    if not core.base.exists(options.onnx_import_file) then check.fail("there is no such file", options.onnx_import_file, "check onnx_import_file") end
    if options.setting ~= nil and not setting_tools.is(options.setting) then
       check.fail(WHAT .. ": setting has to be what espq.autoquant_setting{…} gives", nil, 'local setting = espq.autoquant_setting { search_mode = "fast" }')
+   end
+   if options.trial_timeout and options.trial_timeout <= 0 then
+      check.fail(("%s: trial_timeout has to be positive, it is %s"):format(WHAT, options.trial_timeout))
    end
    local name = options.espdl_export_file:match "[^/]+$"
    if not name then check.fail(WHAT .. ": espdl_export_file is a folder", options.espdl_export_file, "name a file, for example model.espdl") end
@@ -131,13 +136,15 @@ function call.run(options)
    if setting.search_mode == "fast" then
       runtime.top_strategy, runtime.early_stop_patience = setting.top_strategy, setting.early_stop_patience
    end
+   local count = options.workers or core.executor.threads()
    return with_verbose(options, function()
       local runner = trial.runner {
          path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
          walk = walk(options.calib_steps), error_walk = error_walk, base = trial.check_base(setting.base), share = setting.share, evaluate_fn = evaluate_fn,
          evaluates_bytes = options.evaluate_fn ~= nil, runtime = runtime, export_name = export_name, seed = setting.seed,
+         memory = STATES_MEMORY / count,
       }
-      return search.run { setting = setting, space = space, direction = direction, runner = runner }
+      return search.run { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout }
    end)
 end
 

@@ -4,6 +4,9 @@ local core = require "espq.core"
 
 local files = {}
 
+--- Files in a trial's folder that are the search's own, not the model's.
+files.of_trial = { ["config.json"] = true, ["error.txt"] = true, ["log"] = true, ["record.json"] = true }
+
 local function lfs()
    local found, module = pcall(require, "lfs")
    if not found then check.fail("LuaFileSystem is missing, which lists folders", nil, "luarocks install luafilesystem") end

@@ -6,6 +6,7 @@ local files = require "espq.autoquant.files"
 local journal = require "espq.autoquant.journal"
 local json = require "espq.json"
 local records = require "espq.autoquant.records"
+local text = require "espq.autoquant.text"
 
 local run_dir = {}
 
@@ -136,9 +137,15 @@ end
 
 local function is_trial(name) return name:find "^%d%d%d%d+$" ~= nil end
 
-local function remove_leftovers(self)
+-- A trial that a worker has finished before its turn: its folder is whole when the record is in it.
+local RECORD = "/record.json"
+
+-- What earlier processes left: half-written files go, finished trials whose turn had not come stay when they are of use.
+local function tidy(self, keep_ahead)
    for _, name in ipairs(files.names(self.path)) do
-      if name:find "^%.trial%-" or name:find "%.tmp%-%d+$" then files.remove(self.path .. "/" .. name) end
+      local path = self.path .. "/" .. name
+      local whole = name:find "^%.ahead%-" and core.base.exists(path .. RECORD)
+      if name:find "^%.trial%-" or name:find "%.tmp%-%d+$" or (name:find "^%.ahead%-" and not (whole and keep_ahead)) then files.remove(path) end
    end
 end
 
@@ -166,7 +173,7 @@ function run_dir.open(setting, direction)
    core.system.make_folder(path)
    self.lock = core.system.lock(path .. "/lock", holder())
    local done, err = xpcall(function()
-      remove_leftovers(self)
+      tidy(self, setting.resume)
       if setting.resume then resume(self) else begin_anew(self) end
    end, function(err) return err end)
    if not done then
@@ -178,14 +185,31 @@ end
 
 -- ---- trials ----
 
---- An empty folder for the trial at hand; it gets its number when the trial is done.
----@return string
-function RunDir:workplace(worker)
-   local path = ("%s/.trial-%d%s"):format(self.path, core.system.process(), worker and "-" .. worker or "")
+local function emptied(path)
    files.remove(path)
    core.system.make_folder(path)
    return path
 end
+
+--- An empty folder for the trial at hand; it gets its number when the trial is done.
+---@return string
+function RunDir:workplace() return emptied(("%s/.trial-%d"):format(self.path, core.system.process())) end
+
+--- The same for a trial whose turn has not come.
+function RunDir:workplace_ahead(hash) return emptied(("%s/.ahead-%s"):format(self.path, hash)) end
+
+--- What a worker found out in its folder, or nil when that is not whole.
+---@return table?
+function RunDir:ahead(hash)
+   local content = files.read(("%s/.ahead-%s%s"):format(self.path, hash, RECORD))
+   local done, found = pcall(json.decode, content or "")
+   if not done then return nil end
+   found.workplace = ("%s/.ahead-%s"):format(self.path, hash)
+   return found
+end
+
+--- In a worker: all is said about its trial.
+function RunDir.write_ahead(workplace, found) core.base.write(workplace .. RECORD, text.encode(found)) end
 
 function RunDir:folder(index) return ("%s/%04d"):format(self.path, index) end
 
@@ -202,9 +226,10 @@ end
 function RunDir:keep(record, workplace)
    local index = self.next_index
    local folder = self:folder(index)
+   os.remove(workplace .. RECORD)
    record.index, record.folder, record.files = index, folder, json.list {}
    for _, name in ipairs(files.names(workplace)) do
-      if name ~= "config.json" and name ~= "error.txt" then table.insert(record.files, name) end
+      if not files.of_trial[name] then table.insert(record.files, name) end
    end
    files.remove(folder)                                  -- of a process that was killed between this and the journal
    files.rename(workplace, folder)
@@ -241,7 +266,8 @@ end
 function RunDir:write_candidates() core.base.write(self.candidates_path, records.list(self:candidates())) end
 
 --- Everything on disk, and the folder free for others.
-function RunDir:close()
+---@param complete boolean is the search at its end? Else finished trials whose turn has not come stay for the next.
+function RunDir:close(complete)
    if not self.lock then return end
    local lock = self.lock
    self.lock = nil
@@ -249,7 +275,7 @@ function RunDir:close()
    if not self.journal:summary_is_whole(self.summary_path) then
       done, err = pcall(self.journal.write_summary, self.journal, self.summary_path)
    end
-   pcall(remove_leftovers, self)
+   pcall(tidy, self, not complete)
    lock:close()
    if not done then error(err, 0) end
 end

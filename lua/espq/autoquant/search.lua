@@ -4,6 +4,7 @@ local order = require "espq.autoquant.order"
 local progress = require "espq.autoquant.progress"
 local run_dir = require "espq.autoquant.run_dir"
 local trial_tools = require "espq.autoquant.trial"
+local workers = require "espq.autoquant.workers"
 
 local search = {}
 
@@ -27,6 +28,7 @@ local function keep(state, record, result, workplace)
    record.from_user = nil
    state.dir:keep(record, workplace)
    state.runner:learn(record, result)
+   if state.workers then state.workers:learn(record, result) end
    state.tried = state.tried + 1
    if record.status == "failed" then
       state.failures = state.failures + 1
@@ -40,8 +42,8 @@ local function keep(state, record, result, workplace)
    state.progress:trial(record, best_of(state.dir:candidates()), state.trials:left())
 end
 
--- One trial after the other, in this process.
-local function run_here(state)
+-- One trial after the other; workers, where there are, run those ahead meanwhile.
+local function run_all(state)
    while not over_budget(state.budget, state.tried, state.begun) do
       local trial = state.trials:next()
       if not trial then return true end
@@ -50,8 +52,13 @@ local function run_here(state)
          state.skipped = state.skipped + 1
          state.trials:tell(known or nil)
       else
-         local workplace = state.dir:workplace()
-         local record, result = state.runner:run(trial, workplace)
+         local record, result, workplace
+         if state.workers then
+            record, result, workplace = state.workers:run(state.trials:ahead(state.workers:ahead()))
+         else
+            workplace = state.dir:workplace()
+            record, result = state.runner:run(trial, workplace)
+         end
          keep(state, record, result, workplace)
          state.trials:tell(record.score)
       end
@@ -60,7 +67,7 @@ local function run_here(state)
 end
 
 --- Search. Gives the candidates, best first.
----@param options table setting, space, direction, runner
+---@param options table setting, space, direction, runner, workers, trial_timeout
 ---@return table[]
 function search.run(options)
    local dir = run_dir.open(options.setting, options.direction)
@@ -73,13 +80,18 @@ function search.run(options)
    core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
       if options.space:ranks_layers() then state.runner:rank_layers() end
-      return run_here(state)
+      if options.workers > 1 or options.trial_timeout then
+         state.runner:prepare()
+         state.workers = workers.new(options.workers, state.runner, dir, options.trial_timeout)
+      end
+      return run_all(state)
    end, function(err)
       if core.error.is_error(err) or type(err) ~= "string" or err:find("\nstack traceback:", 1, true) then return err end
       return debug.traceback(err, 2)
    end)
+   if state.workers then state.workers:stop() end
    core.system.durable(true)
-   local closed, close_error = pcall(dir.close, dir)
+   local closed, close_error = pcall(dir.close, dir, done and ended)
    if not done then
       if trial_tools.is_interrupt(ended) then
          state.progress:note(("interrupted: %d trials are in %s; setting.resume = true goes on"):format(dir.journal.count, dir.path))

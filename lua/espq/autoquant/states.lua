@@ -73,10 +73,10 @@ local function settings_text(setting)
 end
 
 --- Where trials share what they have in common.
----@param options table load = function(road) giving the float graph, walk, target, memory = bytes
+---@param options table load = function(road) giving the float graph, walk, memory = bytes
 function states.new(options)
-   return setmetatable({ load = options.load, walk = options.walk, target = options.target, limit = options.memory or MEMORY, bytes = 0,
-                         known = {}, graphs = {}, clock = 0, made = 0, used = 0 }, States)
+   return setmetatable({ load = options.load, walk = options.walk, limit = options.memory or MEMORY, bytes = 0,
+                         known = {}, graphs = {}, clock = 0 }, States)
 end
 
 local function weight_bytes(graph)
@@ -143,11 +143,38 @@ local function graph_at(self, path, digests, common, road, i)
       local part = path[i].part
       road.walk = self.walk(graph)
       core.road.part(graph, part.first, part.last, road)
-      self.made = self.made + 1
    end
    digests[i] = core.road.digest(graph)
    if not (i > 0 and path[i].part.final) then keep(self, digests[i], graph, i > 0 and path[i].part or nil) end
    return graph
+end
+
+-- The name of the float graph. Settings reach it only by their common part.
+local function root_digest(self, common, road)
+   local key = core.system.sha1("load\n" .. common)
+   if not self.known[key] then
+      local digests = {}
+      graph_at(self, {}, digests, common, road, 0)
+      self.known[key] = digests[0]
+   end
+   return self.known[key]
+end
+
+--- The float graph.
+function States:root(setting, bits, road)
+   local _, common = path_of(setting, bits)
+   return graph_at(self, {}, { [0] = root_digest(self, common, road) }, common, road, 0)
+end
+
+--- A name for what comes before the alignment: trials of one branch share the walks over the data.
+---@return string
+function states.branch(setting, bits)
+   local texts, parts = settings_text(setting), {}
+   for i, part in ipairs(PARTS) do
+      if part.first == "align" then break end
+      parts[i] = switched_on(part, setting) and texts[i] or ""
+   end
+   return core.system.sha1(("%s\n%d\n%s"):format(texts[0], bits, table.concat(parts, "\n")))
 end
 
 local function stops_search(err) return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory") end
@@ -161,20 +188,14 @@ local function stops_search(err) return core.error.is_error(err) and (err.code =
 function States:walk_setting(setting, bits, road)
    local path, common = path_of(setting, bits)
    local digests = {}
-   local root = core.system.sha1("load\n" .. common)
    local function step_key(i) return core.system.sha1(("%s\n%s\n%s\n%s"):format(digests[i - 1], path[i].part.last, common, path[i].text)) end
-   if not self.known[root] then
-      graph_at(self, path, digests, common, road, 0)
-      self.known[root] = digests[0]
-   end
-   digests[0] = self.known[root]
+   digests[0] = root_digest(self, common, road)
    for i = 1, #path do
       local key = step_key(i)
       local known = self.known[key]
       if type(known) == "table" then error(known.error, 0) end
       if known then
          digests[i] = known
-         self.used = self.used + 1
       else
          local done, err = pcall(graph_at, self, path, digests, common, road, i)
          if not done then

@@ -158,7 +158,7 @@ end
 -- Files of an earlier trial that is equal in everything.
 local function reuse_files(self, folder, workplace)
    for _, name in ipairs(files.names(folder)) do
-      if name ~= "config.json" then files.link(folder .. "/" .. name, workplace .. "/" .. name) end
+      if not files.of_trial[name] then files.link(folder .. "/" .. name, workplace .. "/" .. name) end
    end
    return self
 end
@@ -181,7 +181,7 @@ local function run(self, given, workplace)
       result = { score = score, extras = extras }
       if bytes then self.by_bytes[bytes] = result end
    end
-   return { score = result.score, extras = result.extras, name = name }
+   return { score = result.score, extras = result.extras, name = name, bytes = bytes or nil }
 end
 
 -- Stages of single trials would bury the search's own line; verbose = 1 shows them.
@@ -207,26 +207,55 @@ end
 --- Run a trial in an empty folder. Gives its record, without index, folder and files; a trial that fails says why.
 ---@param given espq.autoquant.Trial
 ---@param workplace string
----@return table record, table? result to be handed to `learn` when the record is kept
+---@return table record, table? result score and extras, and what equal trials know it by; to be handed to `learn` when the record is kept
 function Runner:run(given, workplace)
    local begun = core.system.clock()
    core.tensor.seed(self.seed)
    quantize.seed = self.seed
    local done, result = quietly(run, self, given, workplace)
    local record = { hash = given.hash, strategy = given.strategy, params = given.params, seed = self.seed, status = done and "done" or "failed" }
+   if not done and core.error.is_error(result) and result.code == "file" and tostring(result.where):find(workplace, 1, true) then
+      result.fatal = true                                -- a full disk is no fault of the trial
+   end
    if done then
       record.score = result.score
       for key, value in pairs(result.extras) do record[key] = value end
    else
       if trial.ends_search(result) then error(result, 0) end
-      for _, name in ipairs(files.names(workplace)) do files.remove(workplace .. "/" .. name) end
+      for _, name in ipairs(files.names(workplace)) do
+         if name ~= "log" then files.remove(workplace .. "/" .. name) end
+      end
       record.error = without(core.error.is_error(result) and tostring(result) or result.what, workplace .. "/")
       record.from_user = core.error.is_error(result) and result.from_user or nil
       core.base.write(workplace .. "/error.txt", record.error .. "\n" .. (core.error.is_error(result) and result.trace or "") .. "\n")
    end
    if record.seconds == nil then record.seconds = tonumber(("%.3f"):format(core.system.clock() - begun)) + 0.0 end
    core.base.write(workplace .. "/config.json", records.config(given, self.runtime))
-   return record, done and result.name and result or nil
+   return record, done and result or nil
+end
+
+--- The record of a trial that could not say itself why it failed: its worker died, or took too long.
+---@return table record
+function Runner:failed(given, workplace, message, seconds)
+   core.base.write(workplace .. "/error.txt", message .. "\n")
+   core.base.write(workplace .. "/config.json", records.config(given, self.runtime))
+   return { hash = given.hash, strategy = given.strategy, params = given.params, seed = self.seed, status = "failed", error = message,
+            seconds = tonumber(("%.3f"):format(seconds)) + 0.0 }
+end
+
+--- Which trials have most in common with this one: a name for the states up to calibration, nil where nothing is shared.
+---@return string?
+function Runner:branch(given)
+   if not self.states then return nil end
+   local done, setting, bits = pcall(self.setting_of, self, given)
+   return done and states.branch(setting, bits) or nil
+end
+
+--- What workers inherit: the float graph, and the data as far as they are kept.
+function Runner:prepare()
+   local road = self:road(self.base, 8)
+   local graph = self.states and self.states:root(self.base, 8, road) or self.load(road)
+   for _ in self.walk(graph)() do core.base.check_cancel() end
 end
 
 --- The layers by their error in a plain 8-bit quantization, largest first, and who reads whom.
@@ -237,13 +266,15 @@ end
 
 --- Remember where an equal trial finds its files.
 function Runner:learn(record, result)
-   if result and not self.results[result.name] then
-      self.results[result.name] = { score = result.score, extras = result.extras, folder = record.folder, name = result.name }
+   if not result or not result.name or self.results[result.name] then return end
+   self.results[result.name] = { score = result.score, extras = result.extras, folder = record.folder, name = result.name }
+   if self.by_bytes and result.bytes and not self.by_bytes[result.bytes] then
+      self.by_bytes[result.bytes] = { score = result.score, extras = result.extras }
    end
 end
 
 --- What all trials of a search have in common.
----@param options table path, shapes, target, walk, error_walk, base, share, evaluate_fn, evaluates_bytes, runtime, export_name, seed
+---@param options table path, shapes, target, walk, error_walk, base, share, memory, evaluate_fn, evaluates_bytes, runtime, export_name, seed
 ---@return espq.autoquant.Runner
 function trial.runner(options)
    local self = setmetatable({
@@ -252,7 +283,7 @@ function trial.runner(options)
    }, Runner)
    self.load = function(road) return core.road.load(options.path, options.shapes, road) end
    if options.share then
-      self.states = states.new { load = self.load, walk = options.walk, target = options.target }
+      self.states = states.new { load = self.load, walk = options.walk, memory = options.memory }
       self.by_bytes = options.evaluates_bytes and {} or nil
    end
    return self
