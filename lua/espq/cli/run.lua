@@ -74,11 +74,11 @@ local function from_tensor(tensor, input)
    end
 end
 
-local function from_pictures(list)
-   return #list, function(first, last)
+local function from_pictures(count, get)
+   return count, function(first, last)
       local batch = {}
-      for i = first + 1, last do batch[#batch + 1] = (list[i]):unsqueeze(0) end
-      return require("espq").cat(batch, 0)
+      for i = first + 1, last do batch[#batch + 1] = get(i) end
+      return require("espq").stack(batch, 0)
    end
 end
 
@@ -100,13 +100,14 @@ local function open(where, input, given, path)
    local extension = where:lower():match "%.(%w+)$"
    if extension == "npy" then return from_tensor(require("espq").from_npy(where), input) end
    if extension == "jpg" or extension == "jpeg" or extension == "png" then
-      return from_pictures { data.picture(picture_options(given, path, picture_size(input)))(where) }
+      local picture = data.picture(picture_options(given, path, picture_size(input)))(where)
+      return from_pictures(1, function() return picture end)
    end
    if is_folder(where) then
       local picture = picture_options(given, path, picture_size(input))
       picture.dir = where
       local set = data.images(picture)
-      return from_pictures(setmetatable({}, { __len = function() return #set end, __index = function(_, i) return (set[i]) end }))
+      return from_pictures(set.count, function(i) return (set:get(i)) end)
    end
    fail("--input takes .npy, .npz, .jpg, .png and folders of pictures", where, "NumPy writes such files: numpy.savez(\"set.npz\", input=array)")
 end
