@@ -28,12 +28,12 @@ static inline int64_t shift_and_round(int64_t v, int shift, Rounding rounding, i
     return floor + (rest > half || (rest == half && (floor & 1)));
 }
 
-/* A float to an integer of `bits`, as tool::round and truncate do (CHIP §1.2 rndf); NaN gives 0. */
+/* A float to an integer of `bits`, as tool::round and truncate do (CHIP §1.2 rndf); NaN gives the highest, as both
+ * processors convert it. */
 static inline int64_t round_saturate(float x, Rounding rounding, int bits)
 {
     float limit = (float)(INT64_C(1) << (bits - 1)), rounded = rounding == ROUND_HALF_UP ? floorf(x + 0.5f) : rintf(x);
-    if (!(rounded == rounded)) return 0;
-    if (rounded >= limit) return (INT64_C(1) << (bits - 1)) - 1;
+    if (!(rounded < limit)) return (INT64_C(1) << (bits - 1)) - 1;
     if (rounded < -limit) return -(INT64_C(1) << (bits - 1));
     return (int64_t)rounded;
 }
@@ -42,8 +42,7 @@ static inline int64_t round_saturate(float x, Rounding rounding, int bits)
 static inline int64_t round_double_saturate(double x, Rounding rounding, int bits)
 {
     double limit = (double)(INT64_C(1) << (bits - 1));
-    if (!(x == x)) return 0;
-    if (x >= limit) return (INT64_C(1) << (bits - 1)) - 1;
+    if (!(x < limit)) return (INT64_C(1) << (bits - 1)) - 1;
     if (x <= -limit - 1) return -(INT64_C(1) << (bits - 1));
     if (rounding == ROUND_HALF_UP) return saturate((int64_t)floor(x + 0.5), bits);
     double moved = x < 0 ? x - 0.5 : x + 0.5;

@@ -179,6 +179,9 @@ bool chip_assign(const Chip *chip, Dtype from, int from_exponent, const void *so
     if (from == DTYPE_FLOAT32 && to_bits) {
         int64_t high = (INT64_C(1) << (to_bits - 1)) - 1;
         quantize_f32(source, destination, to_bits / 8, count, to_exponent, -high - 1, high, chip->rounding, 0);
+        int64_t first = find_not_finite_f32(source, count); /* NaN is 0 there, the highest integer on the chip */
+        for (int64_t i = first; first >= 0 && i < count; i++)
+            if (isnan(((const float *)source)[i])) write_integer(destination, i, to_bits, high);
     } else if (from == DTYPE_FLOAT64 && to_bits) {
         Rescale rescale = {.scale = scale_of(-to_exponent), .rounding = chip->rounding};
         convert(&rescale, to_bits == 8 ? double_8 : double_16, source, destination, count);

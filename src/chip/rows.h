@@ -36,7 +36,7 @@
 /* round_saturate without calls: bits is 8 or 16. */
 ROW_INLINE int row_round(float x, Rounding rounding, int bits)
 {
-    x = x == x ? x : 0.0f;
+    x = x == x ? x : ROW_HIGH(bits);
     if (rounding == ROUND_HALF_UP) {
         x += 0.5f;
         x = x < ROW_LOW(bits) ? ROW_LOW(bits) : x;

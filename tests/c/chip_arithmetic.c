@@ -15,13 +15,13 @@ TEST(chip_shift_and_round)
     CHECK(shift_and_round(-1, -70, ROUND_HALF_EVEN, 16) == -32768, "a far left shift saturates");
 }
 
-/* Promise: floats round as the chip's conversion does, and saturate; NaN is 0. */
+/* Promise: floats round as the chip's conversion does, and saturate; NaN is the highest integer. */
 TEST(chip_round_floats)
 {
     CHECK(round_saturate(0.49999997f, ROUND_HALF_UP, 8) == 1, "the sum with 0.5 is rounded to float32");
     CHECK(round_saturate(-1.5f, ROUND_HALF_UP, 8) == -1 && round_saturate(2.5f, ROUND_HALF_EVEN, 8) == 2, "ties");
     CHECK(round_saturate(1e30f, ROUND_HALF_UP, 16) == 32767 && round_saturate(-INFINITY, ROUND_HALF_EVEN, 8) == -128, "saturation");
-    CHECK(round_saturate(NAN, ROUND_HALF_UP, 8) == 0, "NaN");
+    CHECK(round_saturate(NAN, ROUND_HALF_UP, 8) == 127 && round_double_saturate(NAN, ROUND_HALF_EVEN, 16) == 32767, "NaN");
     CHECK(round_double_saturate(2.5000002, ROUND_HALF_EVEN, 16) == 2, "the software rounding of doubles takes it for a tie");
     CHECK(round_double_saturate(2.5000002, ROUND_HALF_UP, 16) == 3, "half up is exact");
     CHECK(round_double_saturate(-3.5, ROUND_HALF_EVEN, 16) == -4 && round_double_saturate(-0.5, ROUND_HALF_UP, 16) == 0, "negative ties");

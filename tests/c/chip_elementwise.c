@@ -253,7 +253,7 @@ TEST(chip_table_refusals)
 TEST(chip_conversions)
 {
     static int8_t x[72];
-    static const float real[3] = {0.375f, -20.0f, 1e9f};
+    static const float real[4] = {0.375f, -20.0f, 1e9f, NAN};
     for (int t = 0; t < 3; t++) {
         ChipBench bench;
         bench_start(&bench, targets[t], "RequantizeLinear", 16);
@@ -263,11 +263,11 @@ TEST(chip_conversions)
         CHECK((bench.node.undefined != NULL) == (t > 0), "%s", targets[t]);
         bench_end(&bench);
         bench_start(&bench, targets[t], "QuantizeLinear", 8);
-        bench_input(&bench, DTYPE_FLOAT32, 0, real, DIMS(3));
+        bench_input(&bench, DTYPE_FLOAT32, 0, real, DIMS(4));
         bench_output(&bench, DTYPE_INT8, -2);
         REQUIRE(bench_run(&bench), "%s", bench.error.what);
         const int8_t *q = bench.outputs[0];
-        CHECK(q[0] == 2 && q[1] == -80 && q[2] == 127, "%d %d %d", q[0], q[1], q[2]);
+        CHECK(q[0] == 2 && q[1] == -80 && q[2] == 127 && q[3] == 127, "%d %d %d %d", q[0], q[1], q[2], q[3]);
         bench_end(&bench);
     }
     ChipBench bench;
