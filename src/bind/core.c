@@ -119,7 +119,7 @@ static int operators_lua(lua_State *L)
     lua_newtable(L);
     for (int i = 0; operator_at(i); i++) {
         const Operator *op = operator_at(i);
-        lua_createtable(L, 0, 12);
+        lua_createtable(L, 0, 13);
         lua_pushstring(L, op->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, op->help);
@@ -130,6 +130,7 @@ static int operators_lua(lua_State *L)
         set_flag(L, "computing", (op->flags & OPERATOR_COMPUTING) != 0);
         set_flag(L, "passive", (op->flags & OPERATOR_PASSIVE) != 0);
         set_flag(L, "table", op->table != NULL);
+        set_flag(L, "gradient", op->gradient != NULL);
         set_flag(L, "s8", (op->module & MODULE_S8) != 0);
         set_flag(L, "s16", (op->module & MODULE_S16) != 0);
         set_flag(L, "f32", (op->module & MODULE_F32) != 0);

@@ -76,10 +76,81 @@ static bool is_strided(const ConvF32 *conv)
     return conv->stride[0] > 1 || conv->stride[1] > 1;
 }
 
+/* One channel a group and small strides: phases would be many convolutions of few taps each. dy is spread out instead, with zeros in
+ * between, which add nothing, and one convolution without strides goes over it. */
+static bool is_spread(const ConvF32 *conv)
+{
+    return is_strided(conv) && conv->channels_in == 1 && conv->channels_out == 1 && conv->stride[0] <= 2 && conv->stride[1] <= 2;
+}
+
+#define SPREAD_FLOATS 131072 /* of spread planes at a time: they stay in the second cache */
+
+/* Of one image, as many groups as are done at a time. */
+static ConvF32 spread_conv(const ConvF32 *conv)
+{
+    ConvF32 back = {.batch = 1, .channels_in = 1, .channels_out = 1};
+    for (int axis = 0; axis < 2; axis++) {
+        back.in[axis] = (conv->out[axis] - 1) * conv->stride[axis] + 1;
+        back.out[axis] = conv->in[axis];
+        back.kernel[axis] = conv->kernel[axis];
+        back.stride[axis] = 1;
+        back.dilation[axis] = conv->dilation[axis];
+        back.pad[axis] = (conv->kernel[axis] - 1) * conv->dilation[axis] - conv->pad[axis];
+    }
+    int64_t together = SPREAD_FLOATS / ((int64_t)back.in[0] * back.in[1]);
+    back.groups = together < 8 ? 8 : together > conv->groups ? conv->groups : (int)together;
+    if (back.groups > conv->groups) back.groups = conv->groups;
+    return back;
+}
+
+typedef struct ZerosTask {
+    const ConvF32 *conv, *back;
+    const float *dy;
+    float *to;
+} ZerosTask;
+
+static void zeros_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ZerosTask *task = context;
+    const ConvF32 *conv = task->conv;
+    int64_t wide = task->back->in[1], plane_floats = task->back->in[0] * wide;
+    for (int64_t plane = begin; plane < end; plane++) {
+        float *to = task->to + plane * plane_floats;
+        const float *dy = task->dy + plane * conv->out[0] * conv->out[1];
+        memset(to, 0, (size_t)plane_floats * sizeof *to);
+        for (int row = 0; row < conv->out[0]; row++, to += conv->stride[0] * wide, dy += conv->out[1])
+            for (int column = 0; column < conv->out[1]; column++)
+                to[(int64_t)column * conv->stride[1]] = dy[column];
+    }
+}
+
+static void input_gradient_spread(const ConvF32 *conv, const float *weights, const float *dy, float *dx, char *scratch)
+{
+    ConvF32 back = spread_conv(conv);
+    WeightSteps dense = dense_steps(conv), steps = {dense.group, dense.in, dense.out, -dense.row, -1};
+    float *packed = (float *)(void *)scratch, *spread = (float *)(void *)(scratch + round_up(conv_f32_packed_bytes(&back)));
+    int64_t planes = (int64_t)conv->batch * conv->groups, out_plane = (int64_t)conv->out[0] * conv->out[1];
+    int64_t in_plane = (int64_t)conv->in[0] * conv->in[1], together = back.groups;
+    for (int64_t plane = 0; plane < planes; plane += back.groups) {
+        int64_t group = plane % conv->groups;
+        back.groups = (int)(conv->groups - group < together ? conv->groups - group : together);
+        ZerosTask zeros = {conv, &back, dy + plane * out_plane, spread};
+        threads_for(back.groups, GRAIN / ((int64_t)back.in[0] * back.in[1]) + 1, zeros_body, &zeros);
+        set_packed_header(packed, kernel_variant(),
+                          kernels()->conv_pack(&back, weights + (group + 1) * dense.in - 1, &steps, packed + PACKED_HEADER_FLOATS));
+        conv_f32(&back, spread, packed, NULL, dx + plane * in_plane, NULL);
+    }
+}
+
 /* Packed weights of a phase, and with strides the inputs of two phases. */
 size_t conv_f32_input_gradient_scratch_bytes(const ConvF32 *conv)
 {
     size_t packed = 64, part = 0;
+    if (is_spread(conv)) {
+        ConvF32 back = spread_conv(conv);
+        return round_up(conv_f32_packed_bytes(&back)) + round_up((size_t)back.groups * back.in[0] * back.in[1] * sizeof(float));
+    }
     for (int i = 0; i < conv->stride[0]; i++)
         for (int j = 0; j < conv->stride[1]; j++) {
             PhaseAxis axes[2] = {phase_axis(conv, 0, i), phase_axis(conv, 1, j)};
@@ -178,6 +249,8 @@ void conv_f32_input_gradient(const ConvF32 *conv, const float *weights, const fl
 {
     if (reaches_less_than_padding(conv)) {
         conv_f32_input_gradient_reference(conv, weights, dy, dx);
+    } else if (is_spread(conv)) {
+        input_gradient_spread(conv, weights, dy, dx, scratch);
     } else if (is_strided(conv)) {
         for (int row = 0; row < conv->stride[0]; row++)
             input_gradient_rows(conv, row, weights, dy, dx, scratch);

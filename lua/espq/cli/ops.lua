@@ -22,7 +22,8 @@ return function(arguments)
    table.sort(rows, function(a, b) return a.name < b.name end)
    options.print_rows(rows, {
       { key = "name" }, { key = "run", title = "runs" }, { key = "quantizable", title = "quantized" }, { key = "s8", title = "chip s8" },
-      { key = "s16", title = "s16" }, { key = "f32", title = "f32" }, { key = "table" }, { key = "help", title = "what it is" },
+      { key = "s16", title = "s16" }, { key = "f32", title = "f32" }, { key = "table" }, { key = "gradient", title = "trains" },
+      { key = "help", title = "what it is" },
    }, given.json)
    return 0
 end
