@@ -2,9 +2,11 @@
  * on the same quantized inputs; a block that got worse by it is put back. */
 #include <string.h>
 
+#include "base/cancel.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "exec/cache.h"
 #include "kernel/quantize.h"
 #include "optim/blocks.h"
 #include "optim/layers.h"
@@ -30,6 +32,7 @@ typedef struct Correction {
     double loss;
     int64_t batches;
     Tensor **results; /* room for both runs */
+    Tensor **rows;    /* room for a row of the cache */
 } Correction;
 
 /* ---- what a block is made of ---- */
@@ -61,8 +64,6 @@ static bool add_layer(Correction *correction, Node *node, Error *error)
 {
     Corrected *layer = &correction->layers[correction->layer_count++];
     *layer = (Corrected){.node = node, .channels = node->outputs[0]->shape.dims[1]};
-    layer->before = tensor_retain(node->inputs[2]->constant);
-    if (node->inputs[2]->unbaked) layer->exact = tensor_retain(node->inputs[2]->unbaked);
     layer->error = memory_new_array((size_t)layer->channels + 1, sizeof *layer->error);
     if (!layer->error) return fail_memory(error, (size_t)layer->channels * sizeof *layer->error);
     correction->outputs[correction->output_count++] = node->outputs[0];
@@ -75,7 +76,8 @@ static bool correction_begin(Correction *correction, Graph *graph, const Block *
     *correction = (Correction){.graph = graph, .block = block};
     correction->inputs = memory_new_array((size_t)(inputs + outputs + nodes) + 1, sizeof(Value *));
     correction->layers = memory_new_array((size_t)nodes + 1, sizeof *correction->layers);
-    correction->results = memory_new_array((size_t)(outputs + nodes) * 2 + 1, sizeof(Tensor *));
+    correction->results = memory_new_array((size_t)(outputs + nodes) * 2 + (size_t)(inputs + outputs) + 1, sizeof(Tensor *));
+    correction->rows = correction->results ? correction->results + (outputs + nodes) * 2 : NULL;
     if (!correction->inputs || !correction->layers || !correction->results) return fail_memory(error, (size_t)nodes * sizeof(Corrected));
     correction->outputs = correction->inputs + inputs;
     for (int i = 0; i < inputs; i++)
@@ -133,10 +135,8 @@ static void measure(const Corrected *layer, const Tensor *tensor, double sign)
     threads_for(layer->channels, 4, add_means, &means);
 }
 
-static bool visit(void *context, int64_t batch, Tensor *const *floating, Tensor *const *simulated, Error *error)
+static bool visit(Correction *correction, Tensor *const *floating, Tensor *const *simulated, Error *error)
 {
-    Correction *correction = context;
-    (void)batch;
     int outputs = correction->output_count, layers = correction->layer_count;
     Tensor **results = correction->results, **exact = results + outputs;
     memset(results, 0, (size_t)(outputs + layers) * sizeof *results);
@@ -158,12 +158,20 @@ static bool visit(void *context, int64_t batch, Tensor *const *floating, Tensor 
     return ok;
 }
 
-static bool find_loss(Correction *correction, Harvest *harvest, bool measures, double *loss, Error *error)
+static bool find_loss(Correction *correction, Cache *cache, bool measures, double *loss, Error *error)
 {
+    Tensor **floating = correction->rows, **simulated = floating + correction->own_count;
     correction->measures = measures;
     correction->loss = 0;
     correction->batches = 0;
-    if (!runner_refresh(&correction->simulated, error) || !harvest_each(harvest, visit, correction, error)) return false;
+    if (!runner_refresh(&correction->simulated, error)) return false;
+    for (int64_t i = 0; i < cache_batch_count(cache); i++) {
+        if (!cancel_check(error) || !cache_row(cache, i, floating, simulated, error)) return false;
+        bool ok = visit(correction, floating, simulated, error);
+        for (int k = 0; k < correction->own_count + correction->input_count; k++)
+            tensor_release(floating[k]);
+        if (!ok) return false;
+    }
     *loss = correction->loss / (double)correction->batches;
     return true;
 }
@@ -204,55 +212,110 @@ typedef struct Summary {
     int kept, rejected, biases;
 } Summary;
 
-static bool correct_block(Graph *graph, const Block *block, const PassContext *context, Summary *summary, double *pre, double *post,
-                          Error *error)
+static void hold_biases(Correction *correction)
 {
-    Correction correction;
-    Harvest harvest = {0};
-    bool exact = context->setting->switches.onnx_exact_ops;
-    bool ok = correction_begin(&correction, graph, block, exact, error);
-    *pre = *post = 0;
-    if (ok && correction.layer_count && correction.own_count) {
-        harvest_begin(&harvest, graph, context->batches, exact, correction.outputs, correction.own_count, correction.inputs,
-                      correction.input_count);
-        ok = find_loss(&correction, &harvest, true, pre, error) && correct(&correction, error) &&
-             find_loss(&correction, &harvest, false, post, error);
-        bool worse = ok && !(*post <= *pre);
-        if (worse) {
-            ok = take_back(&correction, error);
-            *post = *pre;
-        }
-        summary->rejected += worse;
-        summary->kept += !worse;
-        if (!worse) summary->biases += correction.layer_count;
-        harvest_end(&harvest);
+    for (int i = 0; i < correction->layer_count; i++) {
+        const Value *bias = correction->layers[i].node->inputs[2];
+        correction->layers[i].before = tensor_retain(bias->constant);
+        if (bias->unbaked) correction->layers[i].exact = tensor_retain(bias->unbaked);
     }
-    correction_end(&correction);
+}
+
+/* Float runs read the bias as it was, except in layers that stay float. */
+static void tell_cache(const Correction *correction, Cache *cache)
+{
+    cache_changed(cache, EXEC_SIMULATED, correction->block->nodes, correction->block->node_count);
+    for (int i = 0; i < correction->layer_count; i++)
+        if (!correction->layers[i].node->quantized) cache_changed(cache, EXEC_FLOAT, &correction->layers[i].node, 1);
+}
+
+static bool correct_block(Correction *correction, Cache *cache, Summary *summary, double *pre, double *post, Error *error)
+{
+    hold_biases(correction);
+    if (!find_loss(correction, cache, true, pre, error) || !correct(correction, error) || !find_loss(correction, cache, false, post, error))
+        return false;
+    bool worse = !(*post <= *pre), ok = true;
+    if (worse) {
+        ok = take_back(correction, error);
+        *post = *pre;
+    }
+    tell_cache(correction, cache);
+    summary->rejected += worse;
+    summary->kept += !worse;
+    if (!worse) summary->biases += correction->layer_count;
     return ok;
+}
+
+/* All blocks, and where in the data their values are asked for. */
+typedef struct Corrections {
+    Correction *items;
+    CacheStop *stops;
+    Cache *cache;
+    int count;
+} Corrections;
+
+static bool has_work(const Correction *correction)
+{
+    return correction->layer_count && correction->own_count;
+}
+
+static bool corrections_begin(Corrections *all, Graph *graph, const Blocks *blocks, const PassContext *context, Error *error)
+{
+    size_t count = (size_t)blocks->count + 1;
+    const Setting *setting = context->setting;
+    bool exact = setting->switches.onnx_exact_ops;
+    int stops = 0;
+    *all = (Corrections){.items = memory_new_array(count, sizeof *all->items), .stops = memory_new_array(count, sizeof *all->stops)};
+    if (!all->items || !all->stops) return fail_memory(error, count * sizeof *all->items);
+    for (int i = 0; i < blocks->count; i++) {
+        Correction *correction = &all->items[all->count++];
+        if (!correction_begin(correction, graph, &blocks->items[i], exact, error)) return false;
+        if (!has_work(correction)) continue;
+        all->stops[stops++] = (CacheStop){correction->outputs, correction->own_count, correction->inputs, correction->input_count};
+    }
+    CacheOptions options = {.exact = exact, .memory_limit = setting_block_memory(setting), .stops = all->stops, .stop_count = stops};
+    return !stops || (all->cache = cache_new(graph, context->batches, &options, error)) != NULL;
+}
+
+static void corrections_end(Corrections *all)
+{
+    for (int i = 0; i < all->count; i++)
+        correction_end(&all->items[i]);
+    cache_free(all->cache);
+    memory_free(all->items);
+    memory_free(all->stops);
+}
+
+static void note_result(Graph *graph, const Summary *summary, int blocks)
+{
+    graph_note(graph, "bias_correct: %d biases in %d of %d blocks corrected%s", summary->biases, summary->kept, blocks,
+               blocks ? "" : ": there is no quantized layer to correct");
+    if (summary->rejected)
+        graph_note(graph, "bias_correct: in %d blocks the correction made the error larger and was taken back", summary->rejected);
 }
 
 static bool correct_blocks(Graph *graph, const Blocks *blocks, const PassContext *context, Error *error)
 {
     Summary summary = {0};
+    Corrections all;
     progress_begin("bias correction", blocks->count);
-    bool ok = true;
-    for (int i = 0; ok && i < blocks->count; i++) {
-        const Block *block = &blocks->items[i];
-        double pre, post;
-        ok = correct_block(graph, block, context, &summary, &pre, &post, error);
+    bool ok = corrections_begin(&all, graph, blocks, context, error);
+    for (int i = 0, stop = 0; ok && i < blocks->count; i++) {
+        Correction *correction = &all.items[i];
+        double pre = 0, post = 0;
+        if (has_work(correction))
+            ok = cache_go(all.cache, stop++, error) && correct_block(correction, all.cache, &summary, &pre, &post, error);
         if (ok && progress_level >= 2) {
-            progress_note("# Block [%d / %d]: [%s -> %s]", i + 1, blocks->count, block->first->name, block->last->name);
+            progress_note("# Block [%d / %d]: [%s -> %s]", i + 1, blocks->count, blocks->items[i].first->name, blocks->items[i].last->name);
             progress_note("# Tuning Finished  : (%.4f -> %.4f) [Block Loss]", pre, post);
         }
+        runner_end(&correction->floating);
+        runner_end(&correction->simulated);
         progress_step(i + 1);
     }
     progress_end();
-    if (ok) {
-        graph_note(graph, "bias_correct: %d biases in %d of %d blocks corrected%s", summary.biases, summary.kept, blocks->count,
-                   blocks->count ? "" : ": there is no quantized layer to correct");
-        if (summary.rejected)
-            graph_note(graph, "bias_correct: in %d blocks the correction made the error larger and was taken back", summary.rejected);
-    }
+    corrections_end(&all);
+    if (ok) note_result(graph, &summary, blocks->count);
     return ok;
 }
 

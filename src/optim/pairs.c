@@ -7,6 +7,7 @@
 #include "base/cancel.h"
 #include "base/map.h"
 #include "base/memory.h"
+#include "exec/feed.h"
 #include "optim/run.h"
 
 enum { REFERENCE_BATCHES = 18 };

@@ -18,6 +18,8 @@ typedef struct Ssd {
     const PassContext *context;
     Path *paths;
     int count;
+    CacheStop *stops; /* one a path */
+    Cache *cache;
     int left_alone; /* paths that have given exponents, or feed a graph output in between */
     int rounds_kept;
     double best_share; /* of a loss, after and before */
@@ -248,8 +250,9 @@ static bool try_rules(Ssd *ssd, Path *path, PathLoss *loss, Figures *figures, co
     return apply_rule(path, figures, range, best_rule, error);
 }
 
-static bool equalize_path(Ssd *ssd, Path *path, Error *error)
+static bool equalize_path(Ssd *ssd, int index, Error *error)
 {
+    Path *path = &ssd->paths[index];
     int64_t channels = layer_channels(&path->first, true);
     float *memory = memory_new_array((size_t)channels * 5, sizeof *memory), *range = memory;
     if (!memory) return fail_memory(error, (size_t)channels * 5 * sizeof *memory);
@@ -257,10 +260,12 @@ static bool equalize_path(Ssd *ssd, Path *path, Error *error)
     Figures figures = {memory + channels, memory + 2 * channels, memory + 3 * channels, memory + 4 * channels, channels, ratio};
     PathLoss loss;
     Original original = keep_original(path);
-    bool ok = path_loss_begin(&loss, path, ssd->context, error) && path_loss_range(&loss, range, error);
+    bool ok = path_loss_begin(&loss, path, ssd->context, ssd->cache, index, error) && path_loss_range(&loss, range, error);
     if (ok) {
         raise_to(range, channels, largest_of(range, channels) * ratio);
+        int kept = ssd->rounds_kept;
         ok = try_rules(ssd, path, &loss, &figures, range, &original, error);
+        if (ssd->rounds_kept > kept) cache_changed(ssd->cache, EXEC_FLOAT, path->nodes, path->count);
     }
     path_loss_end(&loss);
     drop_original(&original);
@@ -292,6 +297,20 @@ static bool level_layers(Ssd *ssd, Error *error)
     return true;
 }
 
+static bool make_cache(Ssd *ssd, Error *error)
+{
+    if (!(ssd->stops = memory_new_array((size_t)ssd->count + 1, sizeof *ssd->stops)))
+        return fail_memory(error, (size_t)ssd->count * sizeof *ssd->stops);
+    for (int i = 0; i < ssd->count; i++)
+        ssd->stops[i] = (CacheStop){.floating = &ssd->paths[i].input, .floating_count = 1};
+    const Setting *setting = ssd->context->setting;
+    CacheOptions options = {.exact = setting->switches.onnx_exact_ops,
+                            .memory_limit = setting_block_memory(setting),
+                            .stops = ssd->stops,
+                            .stop_count = ssd->count};
+    return !ssd->count || (ssd->cache = cache_new(ssd->graph, ssd->context->batches, &options, error)) != NULL;
+}
+
 static void note_result(const Ssd *ssd)
 {
     if (ssd->count && ssd->rounds_kept) {
@@ -313,6 +332,8 @@ static void ssd_end(Ssd *ssd)
 {
     for (int i = 0; i < ssd->count; i++)
         memory_free(ssd->paths[i].nodes);
+    cache_free(ssd->cache);
+    memory_free(ssd->stops);
     memory_free(ssd->paths);
 }
 
@@ -323,12 +344,12 @@ bool pass_ssd_equalization(Graph *graph, PassContext *context, Error *error)
     if (setting->ssd_setting.opt_level != 1)
         return fail(error, "ssd_setting.opt_level", "set it to 1", "SSD equalization only has level 1");
     if (!context->batches) return fail(error, graph->source, "give a dataloader", "SSD equalization needs data");
-    bool ok = find_paths(&ssd, error) && (!setting->ssd_setting.layer_norm || level_layers(&ssd, error));
+    bool ok = find_paths(&ssd, error) && (!setting->ssd_setting.layer_norm || level_layers(&ssd, error)) && make_cache(&ssd, error);
     int64_t rounds = setting->ssd_setting.iteration;
     progress_begin("SSD equalization", rounds * ssd.count);
     for (int64_t round = 0; ok && round < rounds; round++) {
         for (int i = 0; ok && i < ssd.count; i++) {
-            ok = cancel_check(error) && equalize_path(&ssd, &ssd.paths[i], error);
+            ok = cancel_check(error) && equalize_path(&ssd, i, error);
             progress_step(round * ssd.count + i + 1);
         }
     }

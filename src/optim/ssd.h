@@ -2,6 +2,7 @@
 #ifndef ESPQ_OPTIM_SSD_H
 #define ESPQ_OPTIM_SSD_H
 
+#include "exec/cache.h"
 #include "optim/layers.h"
 #include "optim/run.h"
 
@@ -16,7 +17,7 @@ typedef struct Path { /* from one layer to the next over operators with one cons
 typedef struct PathLoss {
     Path *path;
     const PassContext *context;
-    Harvest harvest;     /* the float values of the path's input */
+    Cache *cache;        /* the float values of the path's input, at its stop */
     int64_t calibrating; /* batches that ranges and exponents are taken from */
     Runner floating, simulated, watched;
     Watcher watcher;
@@ -27,7 +28,8 @@ typedef struct PathLoss {
     float *range; /* one a channel: see path_loss_range */
 } PathLoss;
 
-bool path_loss_begin(PathLoss *loss, Path *path, const PassContext *context, Error *error);
+/* stop: of the path, in a cache that others use as well. */
+bool path_loss_begin(PathLoss *loss, Path *path, const PassContext *context, Cache *cache, int stop, Error *error);
 /* Largest positive output of the first layer, one a channel, averaged over the calibrating batches. */
 bool path_loss_range(PathLoss *loss, float *range, Error *error);
 /* Mean squared error of the path, quantized operator by operator without fusion. Slots wait again afterwards. */

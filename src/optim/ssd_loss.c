@@ -1,3 +1,4 @@
+#include "base/cancel.h"
 #include "base/memory.h"
 #include "kernel/quantize.h"
 #include "optim/ssd.h"
@@ -127,21 +128,33 @@ static void drop_observers(PathLoss *loss)
 
 /* ---- walks ---- */
 
-static bool watch_batch(void *context, int64_t batch, Tensor *const *floating, Tensor *const *simulated, Error *error)
+typedef bool (*BatchVisit)(void *context, int64_t batch, Tensor *input, Error *error);
+
+static bool each_batch(const PathLoss *loss, BatchVisit visit, void *context, Error *error)
+{
+    for (int64_t i = 0; i < cache_batch_count(loss->cache); i++) {
+        Tensor *input;
+        if (!cancel_check(error) || !cache_row(loss->cache, i, &input, NULL, error)) return false;
+        bool ok = visit(context, i, input, error);
+        tensor_release(input);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static bool watch_batch(void *context, int64_t batch, Tensor *input, Error *error)
 {
     PathLoss *loss = context;
     Tensor *none[1];
-    (void)simulated;
-    return batch >= loss->calibrating || runner_run(&loss->watched, floating, none, error);
+    return batch >= loss->calibrating || runner_run(&loss->watched, &input, none, error);
 }
 
-static bool compare_batch(void *context, int64_t batch, Tensor *const *floating, Tensor *const *simulated, Error *error)
+static bool compare_batch(void *context, int64_t batch, Tensor *input, Error *error)
 {
     PathLoss *loss = context;
     Tensor *exact = NULL, *rounded = NULL;
-    (void)simulated;
     (void)batch;
-    bool ok = runner_run(&loss->floating, floating, &exact, error) && runner_run(&loss->simulated, floating, &rounded, error);
+    bool ok = runner_run(&loss->floating, &input, &exact, error) && runner_run(&loss->simulated, &input, &rounded, error);
     if (ok && tensor_count(exact)) {
         double noise, power;
         noise_power_f32(tensor_floats(rounded), tensor_floats(exact), tensor_count(exact), &noise, &power);
@@ -157,10 +170,9 @@ bool path_loss_find(PathLoss *loss, double *value, Error *error)
 {
     loss->loss = 0;
     loss->batches = 0;
-    bool ok = each_end(loss, begin_end, error) && runner_refresh(&loss->watched, error) &&
-              harvest_each(&loss->harvest, watch_batch, loss, error) && each_end(loss, settle_end, error) &&
-              each_end(loss, settle_bias, error) && runner_refresh(&loss->floating, error) && runner_refresh(&loss->simulated, error) &&
-              harvest_each(&loss->harvest, compare_batch, loss, error);
+    bool ok = each_end(loss, begin_end, error) && runner_refresh(&loss->watched, error) && each_batch(loss, watch_batch, loss, error) &&
+              each_end(loss, settle_end, error) && each_end(loss, settle_bias, error) && runner_refresh(&loss->floating, error) &&
+              runner_refresh(&loss->simulated, error) && each_batch(loss, compare_batch, loss, error);
     drop_observers(loss);
     each_end(loss, reset_end, error);
     if (ok) *value = loss->loss / (double)loss->batches;
@@ -173,16 +185,15 @@ typedef struct Range {
     int64_t channels, count;
 } Range;
 
-static bool add_range(void *context, int64_t batch, Tensor *const *floating, Tensor *const *simulated, Error *error)
+static bool add_range(void *context, int64_t batch, Tensor *input, Error *error)
 {
     Range *range = context;
     Tensor *output = NULL;
-    (void)simulated;
     /* The reference takes as many batches as hold 200 samples, by the first one's size. */
-    if (batch == 0 && floating[0]->shape.rank > 0 && floating[0]->shape.dims[0] > 0)
-        range->loss->calibrating = (MOST_SAMPLES + floating[0]->shape.dims[0] - 1) / floating[0]->shape.dims[0];
+    if (batch == 0 && input->shape.rank > 0 && input->shape.dims[0] > 0)
+        range->loss->calibrating = (MOST_SAMPLES + input->shape.dims[0] - 1) / input->shape.dims[0];
     if (batch >= range->loss->calibrating) return true;
-    if (!runner_run(&range->runner, floating, &output, error)) return false;
+    if (!runner_run(&range->runner, &input, &output, error)) return false;
     int64_t channels = range->channels, samples = output->shape.dims[0], inner = tensor_count(output) / (samples * channels);
     for (int64_t c = 0; c < channels; c++) {
         float most = 0;
@@ -206,23 +217,23 @@ bool path_loss_range(PathLoss *loss, float *values, Error *error)
     loss->range = values;
     for (int64_t c = 0; c < range.channels; c++)
         values[c] = 0;
-    bool ok = harvest_each(&loss->harvest, add_range, &range, error);
+    bool ok = each_batch(loss, add_range, &range, error);
     for (int64_t c = 0; ok && c < range.channels; c++)
         values[c] /= (float)range.count;
     runner_end(&range.runner);
     return ok;
 }
 
-bool path_loss_begin(PathLoss *loss, Path *path, const PassContext *context, Error *error)
+bool path_loss_begin(PathLoss *loss, Path *path, const PassContext *context, Cache *cache, int stop, Error *error)
 {
     static Value *const nothing[1];
     bool exact = context->setting->switches.onnx_exact_ops;
-    *loss = (PathLoss){.path = path, .context = context, .calibrating = MOST_SAMPLES};
+    *loss = (PathLoss){.path = path, .context = context, .cache = cache, .calibrating = MOST_SAMPLES};
     for (int i = 0; i < path->count; i++)
         loss->end_count += path->nodes[i]->input_count + path->nodes[i]->output_count;
     loss->observers = memory_new_array((size_t)loss->end_count + 1, sizeof(Observer *));
     if (!loss->observers) return fail_memory(error, (size_t)loss->end_count * sizeof(Observer *));
-    harvest_begin(&loss->harvest, path->graph, context->batches, exact, &path->input, 1, NULL, 0);
+    if (!cache_go(cache, stop, error)) return false;
     PlanOptions options = {
         .mode = EXEC_FLOAT, .exact = exact, .given = &path->input, .given_count = 1, .wanted = &path->output, .wanted_count = 1};
     loss->floating = (Runner){.graph = path->graph, .options = options};
@@ -240,7 +251,6 @@ void path_loss_end(PathLoss *loss)
 {
     drop_observers(loss);
     memory_free(loss->observers);
-    if (loss->harvest.graph) harvest_end(&loss->harvest);
     runner_end(&loss->floating);
     runner_end(&loss->simulated);
     runner_end(&loss->watched);

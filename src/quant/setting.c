@@ -521,3 +521,10 @@ void setting_note_unused(const Setting *setting, Graph *graph)
                           "tqt_optimization trains them");
     }
 }
+
+size_t setting_block_memory(const Setting *setting)
+{
+    int64_t most = (int64_t)(SIZE_MAX >> 21);
+    int64_t megabytes = setting->block_memory < 0 ? 0 : setting->block_memory > most ? most : setting->block_memory;
+    return megabytes ? (size_t)megabytes << 20 : 1; /* 0: all of it in the file */
+}

@@ -99,6 +99,7 @@ typedef struct Setting {
     } bias_correct_setting;
     bool lsq_optimization, tqt_optimization, blockwise_reconstruction;
     TrainSetting lsq_optimization_setting, tqt_optimization_setting, blockwise_reconstruction_setting;
+    int64_t block_memory; /* MB */
     bool extension;
     char *version, *signature;
     struct {
@@ -154,6 +155,8 @@ bool setting_config_add(Setting *setting, const char *name, double scale, Error 
 bool setting_clear(Setting *setting, const char *path, Error *error); /* empties a list, table or configuration */
 /* Does the value at this row's path differ from the given base's default? */
 bool setting_differs(const Setting *setting, const SettingRow *row, SettingBase base);
+/* Bytes that a pass which goes by blocks may keep values in (exec/cache.h). */
+size_t setting_block_memory(const Setting *setting);
 /* One note in the graph for each setting that was changed and has no effect. */
 void setting_note_unused(const Setting *setting, Graph *graph);
 

@@ -81,6 +81,7 @@
     TRAIN_ROWS(ROW, tqt_optimization, "train weights and exponents block by block (TQT)", "cpu", "1e-05", "500", "true", "0.0") \
     ROW(SETTING_NUMBER, tqt_optimization_setting.int_lambda, SAME("0.0"), NULL, "pull exponents towards whole numbers") \
     TRAIN_ROWS(ROW, blockwise_reconstruction, "train the rounding of weights block by block (AdaRound)", "cuda", "0.001", "5000", "false", "1.0") \
+    ROW(SETTING_INTEGER, block_memory, SAME("256"), NULL, "megabytes of values kept from block to block; more goes to a temporary file (TMPDIR)") \
     UNUSED(SETTING_BOOL, extension, SAME("false"), NULL, "the reference's place for own passes; here: espq.pass") \
     ROW(SETTING_TEXT, version, SAME("0.6.6"), NULL, "of the reference's setting files") \
     ROW(SETTING_TEXT, signature, SAME("PPL Quantization Tool"), NULL, "of the reference's setting files") \
