@@ -57,6 +57,9 @@ end
 
 local plain = { "name", "type", "macs", "parameter_bytes", "refetched_bytes", "moved_bytes", "unaligned", "us" }
 
+--- The cost of a device graph that was lowered just now; no rows to print.
+function cost.lowered(engine, target) return core.espdl.cost(engine, target, 0, true) end
+
 --- Cost of every node, in the order of execution, with the sums as fields: macs, parameter_bytes, moved_bytes, refetched_bytes, ms (nil where no
 --- figures are published for the chip), memory = { variable =, internal =, live =, tensors = {…} }, target, about.
 ---@param options { path: string, graph: userdata, target: string, model: string, max_internal_size: integer }

@@ -37,6 +37,25 @@ local function survey(graph)
    return list, floats, cost
 end
 
+-- What the model would cost on the chip. Exponents do not matter for that, so random numbers stand for the data; a model that cannot be
+-- lowered has no cost yet, and the export will say why.
+local function rehearse(call, setting)
+   local data, quantize = require "espq.data", require "espq.quantize"
+   local talk = core.base.verbose()
+   core.base.verbose(0)
+   local done, result = pcall(function()
+      local road = quantize.road_options(call, setting)
+      local graph = quantize.load(call, road)
+      road.walk = data.walk("check", data.random(graph, 1, 0), graph, { limit = 1 })
+      core.road.quantize(graph, road)
+      return require("espq.cost").lowered(core.chip.lower(graph, {
+         target = road.target, setting = require("espq.setting").engine(setting), raw = true }), road.target)
+   end)
+   core.base.verbose(talk)
+   if not done and core.error.is_error(result) and result.code == "interrupted" then error(result, 0) end
+   return done and result or nil
+end
+
 return function(arguments)
    local words, given = options.parse({ usage = "check M.onnx [--target T] [--bits 8]",
          help = "what would happen: operators, shapes, what stays float; no data needed",
@@ -53,6 +72,7 @@ return function(arguments)
    local inputs, outputs = {}, {}
    for i, value in ipairs(graph.inputs) do inputs[i] = end_text(value) end
    for i, value in ipairs(graph.outputs) do outputs[i] = end_text(value) end
+   local price = rehearse(call, require("espq.setting").espdl())
    road.after = "slots"
    core.road.quantize(graph, road)
    local types, floats, cost = survey(graph)
@@ -61,14 +81,18 @@ return function(arguments)
    if given.json then
       local json = require "espq.json"
       io.stdout:write(json.encode({ model = words[1], target = road.target, bits = road.bits, inputs = json.list(inputs), outputs = json.list(outputs),
-                                    operators = json.list(types), float = json.list(floats), parameters = cost.parameters, notes = json.list(notes) }, 2), "\n")
+                                    operators = json.list(types), float = json.list(floats), parameters = cost.parameters, notes = json.list(notes),
+                                    macs = price and price.macs, parameter_bytes = price and price.parameter_bytes,
+                                    activation_bytes = price and price.memory.variable, estimated_ms = price and price.ms }, 2), "\n")
       return 0
    end
    local out = io.stdout
    out:write(("%s for %s, %d bits\n"):format(words[1], road.target, road.bits))
    for _, text in ipairs(inputs) do out:write("  input  ", text, "\n") end
    for _, text in ipairs(outputs) do out:write("  output ", text, "\n") end
-   out:write(("  %d nodes, %d parameters\n\n"):format(#graph, cost.parameters))
+   out:write(("  %d nodes, %d parameters\n"):format(#graph, cost.parameters))
+   if price then out:write("  ", require("espq.cost").line(price), "\n") end
+   out:write "\n"
    out:write(require("espq.report").table(types, { { key = "type", title = "operator" }, { key = "count" }, { key = "quantized" } }), "\n")
    if #floats > 0 then
       out:write "\nwhat stays float:\n"

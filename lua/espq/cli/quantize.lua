@@ -143,7 +143,7 @@ return function(arguments)
          help = "quantize a model and write .espdl, .info, .json", words = 1 },
                                       spec, arguments)
    if not words then return 0 end
-   local espq, setting_tree = require "espq", require "espq.setting"
+   local espq, setting_tree, cost = require "espq", require "espq.setting", require "espq.cost"
    if not given.calib then options.usage "--calib is missing: a folder of pictures, an .npy or .npz file, or 'random'" end
    for _, rule in ipairs(given.require or {}) do
       local what = rule:match "^%s*(%a+)%s*<=?%s*[%d.eE+-]+%s*$"
@@ -177,6 +177,7 @@ return function(arguments)
    else
       if not given.no_report then io.stdout:write(tostring(report), "\n\n") end
       io.stdout:write(("written: %s, with .json and .info beside it\n"):format(out))
+      io.stdout:write(("on %s: %s; `espq cost` tells more\n"):format(target, cost.line(cost.estimate { path = out, target = target })))
    end
    if given.require and not check_rules(given.require, report) then return 1 end
    return 0
