@@ -52,6 +52,18 @@ function Model:__tostring()
    return table.concat(lines, "\n")
 end
 
+local function headroom(self)
+   local rows = core.chip.headroom(self.engine)
+   return require("espq.report").rows(rows, {
+      { key = "node" }, { key = "type" }, { key = "largest", title = "largest sum" }, { key = "limit" }, { key = "saturated" }, { key = "clipped" },
+      { key = "count", title = "outputs" },
+   }, #rows == 0 and "nothing was run yet: call headroom() once, run, and call it again" or nil)
+end
+
+--- What the runs since the first call did to the accumulators, a row a node: the largest sum on the way, the limit of the chip's accumulators, how many
+--- outputs had a sum that left them, and how many were cut to the range of the result. The first call starts measuring, which is slow.
+function Model:headroom() return headroom(self) end
+
 -- The ONNX order of a picture's axes for a tensor that is stored channels-last.
 local function channels_first(stored)
    if #stored == 4 then return { stored[1], stored[4], stored[2], stored[3] }, { 0, 2, 3, 1 } end
@@ -171,6 +183,11 @@ end
 function Lowered:watch(name, fn)
    refresh(self)
    return watch(self, name, fn)
+end
+
+function Lowered:headroom()
+   refresh(self)
+   return headroom(self)
 end
 
 function Lowered:reset()

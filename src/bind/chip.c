@@ -215,8 +215,11 @@ static int watch_lua(lua_State *L)
 static bool make_plan(ChipEngine *engine, Error *error)
 {
     if (engine->plan) return true;
-    ChipOptions options = {
-        .chip = &engine->chip, .wanted = engine->wanted, .wanted_count = engine->wanted_count, .original = engine->original};
+    ChipOptions options = {.chip = &engine->chip,
+                           .wanted = engine->wanted,
+                           .wanted_count = engine->wanted_count,
+                           .original = engine->original,
+                           .headroom = engine->headroom};
     if (engine->watching) {
         options.watch = watch;
         options.watch_context = engine;
@@ -340,6 +343,46 @@ static int revision_lua(lua_State *L)
     return 1;
 }
 
+static void set_text(lua_State *L, const char *key, const char *text)
+{
+    if (!text) return;
+    lua_pushstring(L, text);
+    lua_setfield(L, -2, key);
+}
+
+/* headroom(engine): a list { node =, type =, largest =, limit =, saturated =, clipped =, count = } over all runs since the first call; the first call
+ * makes the runs that follow measure. */
+static int headroom_lua(lua_State *L)
+{
+    ChipEngine *engine = check_chip(L, 1);
+    if (!engine->headroom) {
+        engine->headroom = true;
+        chip_plan_free(engine->plan);
+        engine->plan = NULL;
+    }
+    lua_newtable(L);
+    for (int i = 0, listed = 0; engine->plan && i < engine->device->node_count; i++) {
+        const Node *node = engine->device->nodes[i];
+        const Headroom *room = chip_plan_headroom(engine->plan, node);
+        if (!room || !room->count) continue;
+        lua_createtable(L, 0, 7);
+        set_text(L, "node", node->name);
+        set_text(L, "type", node->type);
+        lua_pushnumber(L, room->largest);
+        lua_setfield(L, -2, "largest");
+        lua_pushnumber(L, room->limit);
+        lua_setfield(L, -2, "limit");
+        lua_pushinteger(L, room->saturated);
+        lua_setfield(L, -2, "saturated");
+        lua_pushinteger(L, room->clipped);
+        lua_setfield(L, -2, "clipped");
+        lua_pushinteger(L, room->count);
+        lua_setfield(L, -2, "count");
+        lua_rawseti(L, -2, ++listed);
+    }
+    return 1;
+}
+
 /* ---- files ---- */
 
 /* target(model): the name of the chip a file is for, whether that is sure, how it was found out. */
@@ -367,13 +410,6 @@ static int self_test_lua(lua_State *L)
     Findings *findings = push_findings(L);
     if (!espdl_self_test(model, &chip, findings, &error)) return raise_error(L, &error);
     return list_findings(L, findings);
-}
-
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    if (!text) return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
 }
 
 /* traits(target, version): what is in force there; target nil: all rows. */
@@ -441,9 +477,10 @@ static int versions_lua(lua_State *L)
 void open_chip(lua_State *L)
 {
     static const luaL_Reg functions[] = {
-        {"load", load_lua},         {"lower", lower_lua},   {"want", want_lua},     {"watch", watch_lua},         {"run", run_lua},
-        {"reset", reset_lua},       {"ends", ends_lua},     {"value", value_lua},   {"revision", revision_lua},   {"traits", traits_lua},
-        {"versions", versions_lua}, {"sha256", sha256_lua}, {"target", target_lua}, {"self_test", self_test_lua}, {NULL, NULL}};
+        {"load", load_lua},         {"lower", lower_lua},   {"want", want_lua},           {"watch", watch_lua},
+        {"run", run_lua},           {"reset", reset_lua},   {"ends", ends_lua},           {"value", value_lua},
+        {"revision", revision_lua}, {"traits", traits_lua}, {"versions", versions_lua},   {"sha256", sha256_lua},
+        {"headroom", headroom_lua}, {"target", target_lua}, {"self_test", self_test_lua}, {NULL, NULL}};
     make_type(L, CHIP_TYPE, NULL, NULL, chip_release);
     luaL_newlib(L, functions);
 }

@@ -11,7 +11,7 @@ typedef struct ChipEngine {
     Graph *device;
     Chip chip;
     ChipPlan *plan; /* made at the first run, and again when the watch changes */
-    bool original;
+    bool original, headroom;
     Value **wanted; /* NULL: the graph outputs */
     int wanted_count;
     bool watching, watch_all;

@@ -28,6 +28,14 @@ static inline bool chip_has(const Chip *chip, ChipTrait trait)
 
 typedef struct ChipPlan ChipPlan;
 
+/* What the products of one node did to its accumulators. */
+typedef struct Headroom {
+    double largest;           /* of |sum| over all partial sums, in the order of the chip, against `limit` */
+    double limit;             /* 2^(bits-1) of the narrowest accumulator used */
+    int64_t saturated, count; /* outputs of which a partial sum left the accumulator; outputs seen */
+    int64_t clipped;          /* outputs cut to the range of the result */
+} Headroom;
+
 /* One tensor on the way. Its memory is the plan's; it is read before anything overwrites it. */
 typedef struct ChipSeen {
     const Node *node; /* NULL: a graph input */
@@ -44,6 +52,7 @@ typedef struct ChipOptions {
     int wanted_count;
     bool (*watch)(void *context, const ChipSeen *seen, Error *error); /* NULL: nobody watches; else samples run in order, one at a time */
     void *watch_context;
+    bool headroom; /* follow the accumulators of every node, in order: slow (chip_plan_headroom) */
     /* The ends as a user of the float graph knows them: inputs and outputs in the original layout (DeviceValue.perm), outputs that have
      * an exponent as float32. */
     bool original;
@@ -60,7 +69,8 @@ void chip_plan_free(ChipPlan *plan); /* NULL is fine */
 bool chip_plan_run(ChipPlan *plan, Tensor *const *inputs, Tensor **outputs, Error *error);
 void chip_plan_reset(ChipPlan *plan); /* state as after loading */
 
-const Shape *chip_plan_shape(const ChipPlan *plan, const Value *value);    /* as computed; NULL for a value no node writes or reads */
-const char *chip_plan_undefined(const ChipPlan *plan, const Value *value); /* why its contents are undefined on the chip, NULL */
+const Shape *chip_plan_shape(const ChipPlan *plan, const Value *value);     /* as computed; NULL for a value no node writes or reads */
+const Headroom *chip_plan_headroom(const ChipPlan *plan, const Node *node); /* of all runs so far; NULL: sums cannot leave them there */
+const char *chip_plan_undefined(const ChipPlan *plan, const Value *value);  /* why its contents are undefined on the chip, NULL */
 
 #endif

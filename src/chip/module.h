@@ -48,14 +48,6 @@ typedef struct ChipRun {
         *before; /* behind the last of the bytes that lie in front of input 0; NULL: nobody knows them (the node is then undefined) */
 } ChipRun;
 
-/* What the products of one node did to its accumulators. */
-typedef struct Headroom {
-    double largest;           /* of |sum| over all partial sums, in the order of the chip, against `limit` */
-    double limit;             /* 2^(bits-1) of the narrowest accumulator used */
-    int64_t saturated, count; /* outputs of which a partial sum left the accumulator; outputs seen */
-    int64_t clipped;          /* outputs cut to the range of the result */
-} Headroom;
-
 struct ChipModule {
     const char *type; /* as the runtime registers it */
     InPlace in_place;

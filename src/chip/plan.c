@@ -234,9 +234,9 @@ static bool finish_step(ChipPlan *plan, int index, Error *error)
     PlanStep *step = &plan->steps[index];
     ChipNode *chip = &step->node;
     node_where(chip->node, where);
+    if (!chip->input_count || !chip->inputs[0].value || !chip->output_count || !chip->outputs[0].value)
+        return fail(error, where, "export the model again", "it needs an input and an output");
     if (!chip->module->infer) {
-        if (!chip->input_count || !chip->inputs[0].value || !chip->output_count)
-            return fail(error, where, "export the model again", "it needs an input and an output");
         chip->outputs[0].shape = chip->inputs[0].shape;
     } else if (!chip->module->infer(chip, error)) {
         return false;
@@ -277,7 +277,7 @@ static bool make_steps(ChipPlan *plan, Error *error)
 /* Without a watcher and without state only what the wanted values need has to run. */
 static void find_needed(ChipPlan *plan)
 {
-    bool all = plan->options.watch != NULL;
+    bool all = plan->options.watch || plan->options.headroom;
     for (int i = 0; i < plan->step_count; i++)
         all = all || plan->steps[i].node.memory_bytes;
     plan->in_order = all;
@@ -364,6 +364,15 @@ const Shape *chip_plan_shape(const ChipPlan *plan, const Value *value)
 {
     int place = plan_value(plan, value);
     return place < 0 || plan->values[place].shape.rank < 0 ? NULL : &plan->values[place].shape;
+}
+
+const Headroom *chip_plan_headroom(const ChipPlan *plan, const Node *node)
+{
+    for (int i = 0; plan->options.headroom && i < plan->step_count; i++) {
+        const PlanStep *step = &plan->steps[i];
+        if (step->node.node == node) return step->node.module->headroom ? &step->headroom : NULL;
+    }
+    return NULL;
 }
 
 const char *chip_plan_undefined(const ChipPlan *plan, const Value *value)

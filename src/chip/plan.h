@@ -27,6 +27,7 @@ typedef struct PlanStep {
     int end_count; /* with that one */
     int first_end; /* where its ends begin among those of all steps */
     size_t memory_offset;
+    Headroom headroom; /* where options.headroom asks for it */
     bool prepared, needed;
 } PlanStep;
 

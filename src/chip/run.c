@@ -104,9 +104,9 @@ static bool show_inputs(const PlanRun *run, void *const *inputs, int64_t sample,
 
 static bool run_steps(const PlanRun *run, ChipFrame *frame, int64_t sample, Error *error)
 {
-    const ChipPlan *plan = run->plan;
+    ChipPlan *plan = run->plan;
     for (int i = 0; i < plan->step_count; i++) {
-        const PlanStep *step = &plan->steps[i];
+        PlanStep *step = &plan->steps[i];
         if (!step->needed) continue;
         if (error ? !cancel_check(error) : cancel_requested()) return false;
         void **ends = frame->ends + step->first_end;
@@ -114,6 +114,7 @@ static bool run_steps(const PlanRun *run, ChipFrame *frame, int64_t sample, Erro
         if (plan->memory) call.memory = plan->memory + step->memory_offset;
         int before = step->values[step->end_count - 1];
         if (before >= 0) call.before = (const char *)ends[step->end_count - 1] + plan->values[before].bytes;
+        if (plan->options.headroom && step->node.module->headroom) step->node.module->headroom(&call, &step->headroom);
         step->node.module->run(&call);
         for (int k = 0; plan->options.watch && k < step->node.output_count; k++) {
             int place = step->values[step->node.input_count + k];

@@ -70,6 +70,16 @@ describe("the integer mode of a graph", function()
       assert.equal("int8", seen[1][2].dtype)
    end)
 
+   it("measures what runs do to the accumulators", function()
+      local run = espq.executor(quantized "esp32s3", { mode = "integer" })
+      assert.equal(0, #run:headroom())
+      run(espq.randn({ 2, 3, 8, 8 }, { seed = 6 }))
+      local rows = run:headroom()
+      assert.equal("conv", rows[1].node)
+      assert.equal(2 * 4 * 8 * 8, rows[1].count)
+      assert.is_true(rows[1].largest > 0 and rows[1].limit >= 2 ^ 19)
+   end)
+
    it("follows changes of the graph", function()
       local graph = quantized "esp32p4"
       local run = espq.executor(graph, { mode = "integer" })

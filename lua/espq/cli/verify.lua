@@ -9,12 +9,12 @@ return function(arguments)
                                         { "--model", value = "NAME", help = "which one of a package" },
                                         { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
-   local findings, fine = require("espq").verify(words[1], { target = given.target, model = given.model })
+   local findings, fine, target = require("espq").verify(words[1], { target = given.target, model = given.model })
    if given.json then
       local json = require "espq.json"
       io.stdout:write(json.encode(json.list(findings), 2), "\n")
    elseif #findings == 0 then
-      io.stdout:write(words[1], ": no findings\n")
+      io.stdout:write(words[1], ": no findings, run as for ", target, "\n")
    else
       for _, finding in ipairs(findings) do io.stdout:write(("%s: %s: %s (%s)\n"):format(finding.level, finding.where, finding.text, finding.rule)) end
    end
