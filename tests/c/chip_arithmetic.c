@@ -111,17 +111,21 @@ TEST(chip_int16_table)
     }
 }
 
-static int mul16(const char *target, int a, int b, int shift, int length, int step)
+/* The last element of x times y, y of x's dimensions, but of length 1 behind the first `kept`. */
+static int mul16(const char *target, int a, int b, int shift, int rank, const int64_t *dims, int kept)
 {
     int16_t x[16], y[16];
+    int64_t y_dims[4];
     for (int i = 0; i < 16; i++)
         x[i] = (int16_t)a, y[i] = (int16_t)b;
+    for (int i = 0; i < rank; i++)
+        y_dims[i] = i < kept ? dims[i] : 1;
     ChipBench bench;
     bench_start(&bench, target, "Mul", 16);
-    bench_input(&bench, DTYPE_INT16, -10, x, DIMS(2, length));
-    bench_input(&bench, DTYPE_INT16, -5, y, DIMS(2, step ? length : 1));
+    bench_input(&bench, DTYPE_INT16, -10, x, rank, dims);
+    bench_input(&bench, DTYPE_INT16, -5, y, rank, y_dims);
     bench_output(&bench, DTYPE_INT16, shift - 15);
-    int result = bench_run(&bench) ? ((int16_t *)bench.outputs[0])[2 * length - 1] : 99999;
+    int result = bench_run(&bench) ? ((int16_t *)bench.outputs[0])[shape_count(&bench.inputs[0].shape) - 1] : 99999;
     bench_end(&bench);
     return result;
 }
@@ -130,11 +134,14 @@ static int mul16(const char *target, int a, int b, int shift, int length, int st
  * are what is left of the last axis after merging. */
 TEST(chip_mul_road)
 {
-    CHECK(mul16("c", 18086, 4901, 12, 8, 1) == 21641, "plain chips go through float32");
-    CHECK(mul16("esp32s3", 18086, 4901, 12, 8, 1) == 21640, "a vector is exact");
-    CHECK(mul16("esp32s3", 18086, 4901, 12, 4, 1) == 21640, "two rows of 4 merge to one of 8");
-    CHECK(mul16("esp32s3", 18086, 4901, 12, 4, 0) == 21641, "rows of 4 that do not merge are too short");
-    CHECK(mul16("esp32p4", -20267, 27422, 15, 4, 1) == -16961 && mul16("esp32p4", -20267, 27422, 15, 4, 0) == -16960, "negative products");
+    CHECK(mul16("c", 18086, 4901, 12, DIMS(2, 8), 2) == 21641, "plain chips go through float32");
+    CHECK(mul16("esp32s3", 18086, 4901, 12, DIMS(2, 8), 2) == 21640, "a vector is exact");
+    CHECK(mul16("esp32s3", 18086, 4901, 12, DIMS(2, 4), 2) == 21640, "two rows of 4 merge to one of 8");
+    CHECK(mul16("esp32s3", 18086, 4901, 12, DIMS(2, 4), 1) == 21641, "rows of 4 that do not merge are too short");
+    CHECK(mul16("esp32s3", 18086, 4901, 12, DIMS(2, 2, 4), 1) == 21640, "axes on which one operand has length 1 merge");
+    CHECK(mul16("esp32s3", 18086, 4901, 12, DIMS(2, 1, 4), 1) == 21641, "an axis of length 1 makes no row longer");
+    CHECK(mul16("esp32p4", -20267, 27422, 15, DIMS(2, 4), 2) == -16961 && mul16("esp32p4", -20267, 27422, 15, DIMS(2, 4), 1) == -16960,
+          "negative products");
 }
 
 static void check_prelu(const char *target, const int8_t want[4])

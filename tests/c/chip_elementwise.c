@@ -1,5 +1,6 @@
 /* Modules of the integer executor that work element by element: binary, unary and conversions. */
 #include "base/random.h"
+#include "base/threads.h"
 #include "chip_node.h"
 
 static const char *const targets[] = {"c", "esp32s3", "esp32p4"};
@@ -146,6 +147,63 @@ TEST(chip_div_table)
     CHECK(first[1] == 33 && second[1] == 33, "a constant's table is made once: %d", second[1]);
 }
 
+/* Promise: dividing int8 by one element gives 0 for 0, also by 0, and rows of int16 and floats divide as well. */
+TEST(chip_div_by_one)
+{
+    static const int8_t x[3] = {0, 100, -7}, three = 3, zero = 0;
+    static const int16_t wide[3] = {0, 100, -7}, wide_zero = 0;
+    static const struct {
+        Dtype dtype;
+        const void *x, *y;
+        int want[3];
+    } rows[] = {
+        {DTYPE_INT8, x, &three, {0, 33, -2}}, {DTYPE_INT8, x, &zero, {0, 127, -128}}, {DTYPE_INT16, wide, &wide_zero, {0, 32767, -32768}}};
+    for (int i = 0; i < 3; i++) {
+        int bits = rows[i].dtype == DTYPE_INT8 ? 8 : 16;
+        ChipBench bench;
+        bench_start(&bench, "c", "Div", bits);
+        bench_input(&bench, rows[i].dtype, -2, rows[i].x, DIMS(3));
+        bench_input(&bench, rows[i].dtype, -1, rows[i].y, DIMS(1));
+        bench_output(&bench, rows[i].dtype, -1);
+        REQUIRE(bench_run(&bench), "%s", bench.error.what);
+        for (int k = 0; k < 3; k++) {
+            int have = (int)read_integer(bench.outputs[0], k, bits);
+            CHECK(have == rows[i].want[k], "row %d: element %d is %d", i, k, have);
+        }
+        bench_end(&bench);
+    }
+}
+
+/* Promise: large tensors give the same bytes with one thread and with three. */
+TEST(chip_elementwise_threads)
+{
+    enum { MANY = 200000 };
+    int8_t *x = malloc(MANY);
+    REQUIRE(x, "memory");
+    for (int i = 0; i < MANY; i++)
+        x[i] = (int8_t)(i * 73 >> 3);
+    int before = threads_count();
+    for (int round = 0; round < 6; round++) {
+        bool rows = round % 3 == 1, requantize = round % 3 == 2;
+        threads_set_count(round < 3 ? 1 : 3);
+        ChipBench bench;
+        bench_start(&bench, "esp32s3", requantize ? "RequantizeLinear" : "Mul", requantize ? 16 : 8);
+        bench_input(&bench, DTYPE_INT8, -3, x, DIMS(2000, 100));
+        if (!requantize) bench_input(&bench, DTYPE_INT8, -3, x, DIMS(2000, rows ? 1 : 100));
+        bench_output(&bench, requantize ? DTYPE_INT16 : DTYPE_INT8, requantize ? -6 : -1);
+        REQUIRE(bench_run(&bench), "%s", bench.error.what);
+        static uint64_t sums[3];
+        uint64_t sum = 0;
+        for (int64_t i = 0; i < MANY; i++)
+            sum = sum * 31 + (uint64_t)read_integer(bench.outputs[0], i, requantize ? 16 : 8);
+        if (round < 3) sums[round] = sum;
+        CHECK(sum == sums[round % 3], "round %d", round);
+        bench_end(&bench);
+    }
+    threads_set_count(before);
+    free(x);
+}
+
 /* Promise: an int8 node uses the file's table where it has one, Neg ignores it, and without one the formula fills a table. */
 TEST(chip_int8_tables)
 {
@@ -194,6 +252,10 @@ TEST(chip_int16_functions)
         bench_output(&small, DTYPE_INT16, -11);
         REQUIRE(bench_run(&large) && bench_run(&small), "%s: %s%s", types[t], large.error.what, small.error.what);
         CHECK(memcmp((int16_t *)large.outputs[0] + 1234, small.outputs[0], 1000) == 0, "%s differs between the two ways", types[t]);
+        int16_t end = INT16_MAX, *out = large.outputs[0];
+        bool rises = strcmp(types[t], "Swish") != 0 && strcmp(types[t], "Elu") != 0 && strcmp(types[t], "LeakyRelu") != 0;
+        for (int i = 0; i < MANY && rises; i++)
+            if (x[i] == end) CHECK(out[i] >= out[i - 1], "%s: the entry of the highest code is %d", types[t], out[i]);
         bench_end(&large);
         bench_end(&small);
     }
