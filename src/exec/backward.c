@@ -8,10 +8,16 @@
 
 /* ---- what is trained ---- */
 
+/* Does the operator give a gradient for this input? */
+static bool gains(const Node *node, int index)
+{
+    return node->op->gradient && !(index < 32 && node->op->gradient_fixed >> index & 1);
+}
+
 bool backward_can_train(const Node *node, int index)
 {
     const Value *value = index < node->input_count ? node->inputs[index] : NULL;
-    return node->op && node->op->gradient && value && value->constant && value->constant->dtype == DTYPE_FLOAT32;
+    return node->op && gains(node, index) && value && value->constant && value->constant->dtype == DTYPE_FLOAT32;
 }
 
 static int parameter_at(const BackwardOptions *options, const Node *node, int index)
@@ -87,6 +93,7 @@ static bool find_needs(Backward *walk, WalkStep *step, Error *error)
         WalkEnd *end = &step->inputs[i];
         int value = program->inputs[i].value;
         if (value < 0 || walk->program->values[value].dtype != DTYPE_FLOAT32) continue;
+        if (node->op->gradient && !gains(node, i)) continue;
         end->wants = end->parameter >= 0 || end->scale >= 0 || walk->values[value].needs;
         any = any || end->wants;
     }

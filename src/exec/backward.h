@@ -67,7 +67,8 @@ typedef struct BackwardOptions {
 
 typedef struct Backward Backward;
 
-/* May this input be trained: a float32 constant on which its node's operator has a gradient? */
+/* May this input be trained: a float32 constant to which its node's operator gives a gradient (not the bounds of Clip, the scales of
+ * Resize, …)? Whether the reference trains it is another question (OPTIM §6.4). */
 bool backward_can_train(const Node *node, int index);
 
 /* shapes: one an input (given value, or graph input), with any batch size. A batch of another size than the traced one is run at once

@@ -116,6 +116,7 @@ struct Operator {
     bool (*repeats)(const Node *node);          /* every output element is a copy of one of input 0 in the same channel; NULL: never */
     void (*gradient)(const Gradient *gradient); /* NULL: nothing is learnt through this operator */
     size_t (*gradient_scratch)(const Prepare *prepare); /* after prepare; NULL: none; SIZE_MAX: these attributes have no gradient */
+    uint32_t gradient_fixed; /* bit i: input i gains nothing, gradient never writes it (bounds, scales of Resize) */
 
     unsigned flags;
     uint32_t float_inputs; /* bit i: input i is never quantized (QUANT §4.5) */

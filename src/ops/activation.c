@@ -420,6 +420,7 @@ const Operator op_clip = {
     .infer = clip_infer,
     .run = clip_run,
     .gradient = gradient_clip,
+    .gradient_fixed = 1u << 1 | 1u << 2,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
     .float_inputs = 1 << 1 | 1 << 2,
     .scaled_inputs = 1 << 1 | 1 << 2,

@@ -428,8 +428,6 @@ static void batch_gradient(const Gradient *gradient)
             dx[i] = (float)((double)dy[i] * factor);
     }
     channel_gradients(gradient, means, variances);
-    for (int i = 3; i < 5; i++)
-        if (gradient->input_gradients[i]) memset(gradient->input_gradients[i]->data, 0, tensor_bytes(gradient->input_gradients[i]));
 }
 
 typedef struct BatchTask {
@@ -480,6 +478,7 @@ const Operator op_batch_normalization = {
     .prepare = batch_prepare,
     .run = batch_run,
     .gradient = batch_gradient,
+    .gradient_fixed = 1u << 3 | 1u << 4,
     .module_cure =
         "it is folded into a Conv, Gemm or ConvTranspose before it, or becomes a depthwise Conv; inputs 1 to 4 must be constants",
     .cost = cost_elementwise,

@@ -227,6 +227,7 @@ const Operator op_dropout = {
     .infer = dropout_infer,
     .run = dropout_run,
     .gradient = gradient_copy,
+    .gradient_fixed = 1u << 1 | 1u << 2,
     .flags = OPERATOR_PASSIVE,
     .layout = LAYOUT_PASSIVE,
     .cost = cost_elementwise,

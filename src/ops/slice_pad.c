@@ -320,6 +320,7 @@ const Operator op_pad = {
     .prepare = pad_prepare,
     .run = pad_run,
     .gradient = gradient_moves,
+    .gradient_fixed = 1u << 2,
     .gradient_scratch = gradient_moves_scratch,
     .flags = OPERATOR_QUANTIZABLE | OPERATOR_PASSIVE,
     .float_inputs = 1 << 1 | 1 << 2 | 1 << 3,

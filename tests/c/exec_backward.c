@@ -335,3 +335,18 @@ TEST(backward_walk_names_what_lets_no_gradient_pass)
     CHECK(!make_trained(&trained, graph, 1) && strstr(trained.error.where, "floor"), "%s %s", trained.error.where, trained.error.what);
     free_trained(&trained);
 }
+
+/* Promise: bounds of Clip are no parameters, slopes and weights are. */
+TEST(backward_walk_knows_what_can_be_trained)
+{
+    Error error = {0};
+    Graph *graph = make_net(1, true);
+    Shape scalar = {.rank = 0}, slope = shape_of(1, (int64_t[]){4});
+    make_parameter(graph, "least", &scalar, 1);
+    make_parameter(graph, "slope", &slope, 2);
+    Node *clip = make_node(graph, "Clip", "clip", "y least", "clipped"), *prelu = make_node(graph, "PRelu", "prelu", "y slope", "sloped");
+    CHECK(!backward_can_train(clip, 0) && !backward_can_train(clip, 1) && !backward_can_train(clip, 2), "Clip");
+    CHECK(backward_can_train(prelu, 1) && backward_can_train(graph_node(graph, "gemm"), 2), "PRelu, Gemm");
+    CHECK(error.code == ERROR_NONE, "%s", error.what);
+    graph_free(graph);
+}
