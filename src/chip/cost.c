@@ -98,6 +98,12 @@ static int64_t bytes_of(const Estimator *estimator, const Value *value)
     return shape_count(&shape) * (int64_t)dtype_bytes(type_of(value));
 }
 
+/* A count that may be absurd in a damaged file. */
+static int64_t whole_number(double count)
+{
+    return count < 4e18 ? (int64_t)count : INT64_C(4000000000000000000);
+}
+
 static double round_up(int64_t count, int step)
 {
     return (double)((count + step - 1) / step);
@@ -118,7 +124,7 @@ static void cost_product(const Estimator *estimator, const Node *node, CostNode 
             batch *= out.dims[i];
         weight_bytes /= batch > 0 ? batch : 1;
     }
-    cost->macs = pixels * made * products;
+    cost->macs = whole_number((double)pixels * (double)made * (double)products);
     int lanes = estimator->lanes[dtype_bytes(type_of(x)) > 1];
     cost->unaligned = !depthwise && lanes > 1 && (channels % lanes != 0 || made % lanes != 0);
     const CostRow *row = estimator->row;
@@ -134,7 +140,7 @@ static void cost_product(const Estimator *estimator, const Node *node, CostNode 
     }
     double lost = ((double)weight_bytes - row->cache[0]) / (row->cache[1] - row->cache[0]);
     if (!depthwise && lost > 0 && pixels > batch)
-        cost->refetched_bytes = (int64_t)((double)(pixels - batch) * (double)weight_bytes * (lost > 1 ? 1 : lost));
+        cost->refetched_bytes = whole_number((double)(pixels - batch) * (double)weight_bytes * (lost > 1 ? 1 : lost));
     cycles += (double)cost->refetched_bytes * row->refetch;
     cost->microseconds += cycles / row->megahertz;
 }
@@ -147,10 +153,10 @@ static void cost_recurrent(const Estimator *estimator, const Node *node, CostNod
           r = shape_of_value(estimator, node->inputs[2]);
     if (x.rank < 2 || w.rank < 3) return;
     int64_t steps = x.dims[node_integer(node, "layout", 0) ? 1 : 0];
-    cost->macs = steps * (shape_count(&w) + shape_count(&r));
+    cost->macs = whole_number((double)steps * (double)(shape_count(&w) + shape_count(&r)));
     if (!estimator->row) return;
     int lanes = estimator->lanes[dtype_bytes(type_of(node->inputs[0])) > 1];
-    double gates = (double)(steps * w.dims[0] * w.dims[1]);
+    double gates = (double)steps * (double)w.dims[0] * (double)w.dims[1];
     cost->microseconds += ((double)cost->macs / lanes * estimator->row->product_unaligned + gates * estimator->row->float_element) /
                           estimator->row->megahertz;
 }
@@ -280,9 +286,9 @@ bool cost_estimate(Graph *device, Node *const *order, int count, const Target *t
         cost_node(&estimator, order[i], cost);
         const Value *table = table_of(device, order[i]);
         if (table) cost->parameter_bytes += bytes_of(&estimator, table);
-        report->macs += cost->macs;
+        report->macs = whole_number((double)report->macs + (double)cost->macs);
         report->moved_bytes += cost->moved_bytes;
-        report->refetched_bytes += cost->refetched_bytes;
+        report->refetched_bytes = whole_number((double)report->refetched_bytes + (double)cost->refetched_bytes);
         if (report->timed) report->milliseconds += cost->microseconds / 1000;
     }
     for (int i = 0; fine && i < device->value_count; i++) {

@@ -27,6 +27,7 @@ typedef struct BoardRun {
     BoardTensor *tensors; /* graph inputs, then outputs of nodes in the order of execution */
     int count;
     size_t capacity;
+    int64_t bytes;
     bool pattern; /* the inputs are the kit's own numbers, since the file has no test inputs of the right size */
 } BoardRun;
 

@@ -147,9 +147,26 @@ const char *espdl_input_layout(const EspdlModel *model, int number)
     return input->rank == 4 ? "N H W C" : "N W C";
 }
 
+/* Damaged files may say anything. */
+static int exponent_of(const EspdlValue *input)
+{
+    int64_t exponent = input->exponent_count ? input->exponents[0] : 0;
+    return exponent < -126 ? -126 : exponent > 126 ? 126 : (int)exponent;
+}
+
+static int64_t count_of(const EspdlValue *input)
+{
+    int64_t count = 1;
+    for (int i = 0; i < input->rank; i++) {
+        if (input->dims[i] < 1 || count > INT32_MAX / input->dims[i]) return 0;
+        count *= input->dims[i];
+    }
+    return count;
+}
+
 static void add_quantize(Text *text, const EspdlValue *input, int number, const Target *target)
 {
-    int exponent = input->exponent_count ? (int)input->exponents[0] : 0;
+    int exponent = exponent_of(input);
     bool wide = dtype_from_onnx(input->elem_type) == DTYPE_INT16, even = target->rounding == ROUND_HALF_EVEN;
     const char *type = c_type(input->elem_type);
     text_format(text,
@@ -204,9 +221,7 @@ static void add_picture(Text *text, const EspdlValue *input, int number, const P
 
 static void add_plain(Text *text, const EspdlValue *input, int number, bool quantized)
 {
-    int64_t count = 1;
-    for (int i = 0; i < input->rank; i++)
-        count *= input->dims[i];
+    int64_t count = count_of(input);
     const char *type = c_type(input->elem_type);
     text_format(
         text,
@@ -233,9 +248,9 @@ bool espdl_input_code(const EspdlModel *model, int number, const Target *target,
     for (int i = 0; i < input->rank; i++)
         text_format(text, "%s%lld", i ? ", " : "", (long long)input->dims[i]);
     text_format(text, "], in the order %s, the last one fastest", layout ? layout : "of the model's dimensions");
-    if (quantized) text_format(text, "; value = integer * 2^%lld", input->exponent_count ? (long long)input->exponents[0] : 0LL);
+    if (quantized) text_format(text, "; value = integer * 2^%lld", (long long)exponent_of(input));
     text_add(text, "\n");
-    bool picture = quantized && layout && input->rank == 4 && (input->dims[3] == 1 || input->dims[3] == 3);
+    bool picture = quantized && layout && input->rank == 4 && (input->dims[3] == 1 || input->dims[3] == 3) && count_of(input);
     if (picture && pre.given) {
         text_add(text, "// calibrated with: ");
         add_comment_name(text, pre.line);

@@ -11,6 +11,8 @@
 
 /* ---- the run ---- */
 
+static const int64_t most_bytes = INT64_C(1) << 30; /* of all tensors: far more than any board has */
+
 static const EspdlTensor *test_input(const EspdlModel *model, const Value *input)
 {
     for (int i = 0; i < model->test_input_count; i++) {
@@ -47,6 +49,9 @@ typedef struct Collector {
 static bool add_tensor(BoardRun *run, const char *name, const Node *node, const Value *value, Tensor *tensor, const char *undefined,
                        Error *error)
 {
+    run->bytes += (int64_t)tensor_bytes(tensor);
+    if (run->bytes > most_bytes)
+        return fail(error, node ? node->name : name, "run a smaller model", "its tensors together have more than 1 GiB");
     BoardTensor *tensors = memory_grow(run->tensors, (size_t)run->count, &run->capacity, sizeof *tensors);
     if (!tensors) return fail_memory(error, sizeof *tensors);
     run->tensors = tensors;

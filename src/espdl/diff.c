@@ -11,6 +11,7 @@
 typedef struct Differ {
     const EspdlModel *a, *b;
     EspdlDiff *diff;
+    Map ends;    /* names of graph inputs and outputs of the first model */
     bool failed; /* memory */
 } Differ;
 
@@ -214,6 +215,7 @@ static void compare_values(Differ *differ, const EspdlValue *a, int a_count, con
     for (int i = 0; i < b_count; i++)
         differ->failed |= !map_set(&after, b[i].name, (void *)(uintptr_t)&b[i]);
     for (int i = 0; !differ->failed && i < a_count; i++) {
+        if (!what && map_has(&differ->ends, a[i].name)) continue; /* described twice */
         const EspdlValue *other = map_get(&after, a[i].name);
         if (!other) {
             if (what) add_row(differ, DIFF_STRUCTURE, a[i].name, "%s: only in the first file", what);
@@ -365,7 +367,11 @@ static void sort_rows(EspdlDiff *diff, DiffRow *room)
 bool espdl_diff(const EspdlModel *a, const EspdlModel *b, EspdlDiff *diff, Error *error)
 {
     memset(diff, 0, sizeof *diff);
-    Differ differ = {a, b, diff, false};
+    Differ differ = {.a = a, .b = b, .diff = diff};
+    for (int i = 0; i < a->input_count; i++)
+        differ.failed |= !map_set(&differ.ends, a->inputs[i].name, diff);
+    for (int i = 0; i < a->output_count; i++)
+        differ.failed |= !map_set(&differ.ends, a->outputs[i].name, diff);
     Map roles = {0};
     find_roles(&differ, &roles, b);
     find_roles(&differ, &roles, a);
@@ -378,6 +384,7 @@ bool espdl_diff(const EspdlModel *a, const EspdlModel *b, EspdlDiff *diff, Error
     compare_tensors(&differ, a->test_outputs, a->test_output_count, b->test_outputs, b->test_output_count, NULL);
     compare_metadata(&differ);
     map_free(&roles);
+    map_free(&differ.ends);
     DiffRow *room = differ.failed ? NULL : memory_new_array((size_t)diff->count + 1, sizeof *room);
     if (room) sort_rows(diff, room);
     memory_free(room);
