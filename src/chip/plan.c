@@ -140,7 +140,7 @@ static bool find_order(ChipPlan *plan, Node ***order, Error *error)
     if (!list_is_order(graph)) return graph_sort(graph, order, error);
     *order = memory_new_array((size_t)graph->node_count + 1, sizeof **order);
     if (!*order) return fail_memory(error, (size_t)graph->node_count * sizeof **order);
-    memcpy(*order, graph->nodes, (size_t)graph->node_count * sizeof **order);
+    if (graph->node_count) memcpy(*order, graph->nodes, (size_t)graph->node_count * sizeof **order);
     return true;
 }
 
