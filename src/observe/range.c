@@ -5,6 +5,7 @@
 
 #include "base/math.h"
 #include "base/memory.h"
+#include "base/threads.h"
 #include "observe/observer.h"
 
 #define SMALLEST_SCALE 1e-8 /* QUANT §14 "minimum scale" */
@@ -55,7 +56,7 @@ static inline float float_of(uint32_t key)
 }
 
 /* Selection by digits of 11, 11 and 10 bits: the first pass finds the bucket by counting, the later ones only see what lies in it. */
-enum { DIGIT_BUCKETS = 1 << 11 };
+enum { DIGIT_BUCKETS = 1 << 11, PART_COUNT = 1 << 13 /* fewer numbers are one part */ };
 
 typedef struct Wanted {
     int64_t rank; /* 0-based within what `prefix` leaves */
@@ -92,29 +93,88 @@ static int64_t select_last(Wanted *wanted, uint32_t *keys, int64_t count)
     return count;
 }
 
+/* The numbers are counted, then sorted out, in parts; each part knows where the ones before it end. */
+typedef struct Part {
+    int64_t counts[2][DIGIT_BUCKETS]; /* of every other number: equal neighbours do not wait for one another */
+    int64_t filled[2];
+} Part;
+
+typedef struct Selection {
+    const float *x;
+    int64_t n;
+    Part *parts;
+    int64_t part_count;
+    Wanted wanted[2];
+    uint32_t *keys[2];
+} Selection;
+
+static void count_parts(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const Selection *selection = context;
+    for (int64_t p = begin; p < end; p++) {
+        Part *part = &selection->parts[p];
+        int64_t i = selection->n * p / selection->part_count, last = selection->n * (p + 1) / selection->part_count;
+        for (; i + 1 < last; i += 2) {
+            part->counts[0][key_of(selection->x[i]) >> 21]++;
+            part->counts[1][key_of(selection->x[i + 1]) >> 21]++;
+        }
+        if (i < last) part->counts[0][key_of(selection->x[i]) >> 21]++;
+    }
+}
+
+static void fill_parts(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const Selection *selection = context;
+    uint32_t mask = selection->wanted[0].mask, low = selection->wanted[0].prefix, high = selection->wanted[1].prefix;
+    for (int64_t p = begin; p < end; p++) {
+        const Part *part = &selection->parts[p];
+        uint32_t *lower = selection->keys[0] + part->filled[0], *upper = selection->keys[1] + part->filled[1];
+        for (int64_t i = selection->n * p / selection->part_count; i < selection->n * (p + 1) / selection->part_count; i++) {
+            uint32_t key = key_of(selection->x[i]), digit = key & mask;
+            if (digit == low) *lower++ = key;
+            if (digit == high) *upper++ = key;
+        }
+    }
+}
+
+static int64_t count_of(const Part *part, uint32_t digit)
+{
+    return part->counts[0][digit] + part->counts[1][digit];
+}
+
 bool order_statistics_f32(const float *x, int64_t n, int64_t low, int64_t high, float *at_low, float *at_high, Error *error)
 {
-    int64_t counts[DIGIT_BUCKETS] = {0};
-    for (int64_t i = 0; i < n; i++)
-        counts[key_of(x[i]) >> 21]++;
-    Wanted wanted[2] = {{.rank = low - 1}, {.rank = high - 1}};
-    int64_t sizes[2];
-    for (int w = 0; w < 2; w++)
-        sizes[w] = counts[narrow(&wanted[w], counts, 21, 11)];
+    Selection selection = {.x = x, .n = n, .part_count = n < PART_COUNT ? 1 : threads_count()};
+    selection.wanted[0].rank = low - 1;
+    selection.wanted[1].rank = high - 1;
+    selection.parts = memory_new_array((size_t)selection.part_count, sizeof *selection.parts);
+    if (!selection.parts) return fail_memory(error, (size_t)selection.part_count * sizeof *selection.parts);
+    threads_for(selection.part_count, 1, count_parts, &selection);
+    int64_t counts[DIGIT_BUCKETS] = {0}, sizes[2];
+    for (int64_t p = 0; p < selection.part_count; p++)
+        for (uint32_t digit = 0; digit < DIGIT_BUCKETS; digit++)
+            counts[digit] += count_of(&selection.parts[p], digit);
+    for (int w = 0; w < 2; w++) {
+        uint32_t digit = narrow(&selection.wanted[w], counts, 21, 11);
+        sizes[w] = 0;
+        for (int64_t p = 0; p < selection.part_count; p++) {
+            selection.parts[p].filled[w] = sizes[w];
+            sizes[w] += count_of(&selection.parts[p], digit);
+        }
+    }
     size_t bytes = (size_t)(sizes[0] + sizes[1]) * sizeof(uint32_t);
     uint32_t *keys = memory_new(bytes);
+    selection.keys[0] = keys;
+    selection.keys[1] = keys ? keys + sizes[0] : NULL;
+    if (keys) threads_for(selection.part_count, 1, fill_parts, &selection);
+    memory_free(selection.parts);
     if (!keys) return fail_memory(error, bytes);
-    uint32_t *lower = keys, *upper = keys + sizes[0];
-    int64_t filled[2] = {0, 0};
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t key = key_of(x[i]), digit = key & wanted[0].mask;
-        if (digit == wanted[0].prefix) lower[filled[0]++] = key;
-        if (digit == wanted[1].prefix) upper[filled[1]++] = key;
-    }
-    select_last(&wanted[0], lower, filled[0]);
-    select_last(&wanted[1], upper, filled[1]);
-    *at_low = float_of(wanted[0].prefix);
-    *at_high = float_of(wanted[1].prefix);
+    for (int w = 0; w < 2; w++)
+        select_last(&selection.wanted[w], selection.keys[w], sizes[w]);
+    *at_low = float_of(selection.wanted[0].prefix);
+    *at_high = float_of(selection.wanted[1].prefix);
     memory_free(keys);
     return true;
 }

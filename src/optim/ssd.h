@@ -22,6 +22,8 @@ typedef struct PathLoss {
     Runner floating, simulated, watched;
     Watcher watcher;
     struct Observer **observers; /* one an end of the path that waits: node by node, inputs then outputs */
+    int input_exponent;          /* of the path's input, the same for all losses; known once it was observed */
+    bool input_known;
     int end_count;
     double loss;
     int64_t batches;

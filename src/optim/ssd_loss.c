@@ -57,9 +57,29 @@ static bool watch(void *context, const Watched *watched, Error *error)
     return !observer || observer_observe(observer, watched->raw, 0, error);
 }
 
+/* The slot of what an end reads, when its producer lies on the path and chooses its exponent by the same numbers in the same way. */
+static Slot *same_choice(const PathLoss *loss, const Node *node, const Slot *slot, const Value *value)
+{
+    for (int i = 1; i < loss->path->count && !slot->is_output; i++) {
+        const Node *before = loss->path->nodes[i - 1];
+        if (loss->path->nodes[i] != node || before->outputs[0] != value || !before->quantized) continue;
+        Slot *made = before->output_slots[0];
+        bool waits = made->state == SLOT_INITIAL || made->state == SLOT_ACTIVATED;
+        bool alike = made->minimum == slot->minimum && made->maximum == slot->maximum && made->percentile == slot->percentile;
+        return waits && alike ? made : NULL;
+    }
+    return NULL;
+}
+
+static bool is_path_input(const PathLoss *loss, const Slot *slot, const Value *value)
+{
+    return value == loss->path->input && !slot->is_output;
+}
+
 static bool begin_end(PathLoss *loss, Node *node, Slot *slot, Value *value, int place, Error *error)
 {
-    if (slot->state != SLOT_INITIAL || value->constant) return true;
+    if (slot->state != SLOT_INITIAL || value->constant || same_choice(loss, node, slot, value)) return true;
+    if (loss->input_known && is_path_input(loss, slot, value)) return true;
     const ObserverRow *row = find_observer("percentile", node, error);
     loss->observers[place] = row ? observer_new(row, slot, value->name, 1, error) : NULL;
     return loss->observers[place] != NULL;
@@ -75,8 +95,16 @@ static bool settle_end(PathLoss *loss, Node *node, Slot *slot, Value *value, int
     if (value->constant) {
         const ObserverRow *row = find_observer(slot->observer, node, error);
         ok = row && parameter_exponents(row, slot, value, 1, loss->context->setting, exponents, error);
-    } else {
+    } else if (loss->observers[place]) {
         ok = observer_exponents(loss->observers[place], exponents, error);
+        if (ok && is_path_input(loss, slot, value)) {
+            loss->input_exponent = exponents[0];
+            loss->input_known = true;
+        }
+    } else {
+        exponents[0] = loss->input_known && is_path_input(loss, slot, value) ? loss->input_exponent
+                                                                             : slot_exponent(same_choice(loss, node, slot, value), 0);
+        ok = true;
     }
     ok = ok && (slot_set_exponents(loss->path->graph, slot, exponents, count) || fail_memory(error, (size_t)count * sizeof *exponents));
     if (ok) slot->state = SLOT_ACTIVATED;
