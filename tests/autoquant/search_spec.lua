@@ -163,6 +163,24 @@ describe("a search", function()
       assert.same({ method = "minmax" }, list[1].params.coarse)
    end)
 
+   it("leaves out what the chip would compute wrongly, unless it is asked for", function()
+      local function count(values, base)
+         local setting = small.setting(folder, { base = base })
+         setting.param_space.fusion_alignment = espq.autoquant_setting {}.param_space.fusion_alignment
+         for _, name in ipairs { "avgpooling_to", "resize_to", "concat_to" } do setting.param_space.fusion_alignment[name] = { "None" } end
+         if values then setting.param_space.fusion_alignment.elementwise_to = values end
+         small.search(folder, setting)
+         local done = 0
+         for _, record in ipairs(small.list(folder .. "/run/summary.json")) do
+            if record.status == "done" then done = done + 1 end
+         end
+         return { #small.list(folder .. "/run/summary.json"), done }
+      end
+      assert.same({ 4, 4 }, count())
+      assert.equal(8, count({ "Align to Large", "Align to Output" })[1])
+      assert.same({ 8, 8 }, count(nil, espq.setting.reference()))
+   end)
+
    it("ends at a budget, and resume goes on from there", function()
       local setting = small.setting(folder, { budget = { trials = 3 }, share = false })
       small.search(folder, setting, counting())

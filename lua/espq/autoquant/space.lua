@@ -65,8 +65,10 @@ local function knobs_of(self, on)
 end
 
 --- The space that a setting spans, with everything in it checked.
+---@param setting espq.autoquant.Setting
+---@param usable? fun(module: string, knob: string, value: any): boolean leaves out candidates of lists that the setting did not change
 ---@return espq.autoquant.Space
-function space.new(setting)
+function space.new(setting, usable)
    if not setting_tools.is(setting) then
       check.fail("setting has to be what espq.autoquant_setting{…} gives", nil, 'local setting = espq.autoquant_setting { search_mode = "fast" }')
    end
@@ -75,7 +77,15 @@ function space.new(setting)
    for i, module in ipairs(modules.list()) do
       local knobs = {}
       for k, knob in ipairs(module.knobs) do
-         knobs[k] = { name = knob.name, values = setting_tools.candidates(setting, module, knob) }
+         local values = setting_tools.candidates(setting, module, knob)
+         if usable and setting.param_space[module.name][knob.name] == knob.values then
+            local kept = {}
+            for _, value in ipairs(values) do
+               if usable(module.name, knob.name, value) then kept[#kept + 1] = value end
+            end
+            values = kept
+         end
+         knobs[k] = { name = knob.name, values = values }
       end
       self.modules[i] = { name = module.name, switches = setting_tools.switches(setting, module), knobs = knobs, row = module }
       switch_sizes[i] = #self.modules[i].switches
