@@ -109,7 +109,7 @@ local function space_of(setting, base)
    if quantize.is_reference(base) then return whole end
    local space = space_tools.new(setting, usable_on_chip)
    if space.total < whole.total then
-      core.base.note(("note: fusion_alignment 'Align to Large' is left out, the chip would compute most of such files wrongly: %d of %d trials are left"):format(
+      core.base.note(("note: fusion_alignment 'Align to Large' is left out, the chip computes most of such files wrongly: %d of %d trials are left"):format(
          space.total, whole.total))
    end
    return space
