@@ -186,7 +186,9 @@ const Target *espdl_target(const EspdlModel *model, bool *sure, char why[200])
 {
     *sure = true;
     for (int i = 0; i < model->metadata_count; i++) {
-        const Target *target = strcmp(model->metadata[i].key, ESPDL_TARGET_KEY) == 0 ? target_find(model->metadata[i].value) : NULL;
+        const char *key = model->metadata[i].key; /* "target": Espressif's own test models have it */
+        bool says = strcmp(key, ESPDL_TARGET_KEY) == 0 || strcmp(key, "target") == 0;
+        const Target *target = says ? target_find(model->metadata[i].value) : NULL;
         if (!target) continue;
         snprintf(why, 200, "the file's metadata say so");
         return target;

@@ -111,10 +111,13 @@ describe("espq info", function()
       assert.matches("package PDL3 v1.0 of 2 models", out, 1, true)
       assert.matches("a.espdl: container EDL2", out, 1, true)
       assert.equal(0, (run "@ verify models.bin --model a"))
-      local refused, _, err = run "@ verify models.bin"
+      local all, verdicts = run "@ verify models.bin"
+      assert.equal(0, all)
+      assert.matches("model a.espdl: no findings.*model b.espdl: no findings", verdicts)
+      local refused, _, err = run "@ cost models.bin"
       assert.equal(1, refused)
       assert.matches("a.espdl, b.espdl", err, 1, true)
-      assert.equal("a package", espq.load_espdl(folder .. "/models.bin", { model = "b" }).target == "esp32p4" and "a package")
+      assert.equal("esp32p4", espq.load_espdl(folder .. "/models.bin", { model = "b" }).target)
    end)
 end)
 
