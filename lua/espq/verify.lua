@@ -33,7 +33,8 @@ function verify.file(path, options)
    local chips, target = candidates(model, options.target), nil
    local best
    for _, chip in ipairs(chips) do
-      local found = core.chip.self_test(model, { target = chip, version = options.version, mended = options.mended, traits = options.traits })
+      local found = core.chip.self_test(model, { target = chip, version = options.version, mended = options.mended, traits = options.traits,
+                                                 accumulators = true })
       if not best or errors_in(found) < errors_in(best) then best, target = found, chip end
       if errors_in(best) == 0 then break end
    end

@@ -398,7 +398,7 @@ static int target_lua(lua_State *L)
     return 3;
 }
 
-/* self_test(model, { target=, version=, mended=, traits= }): findings, as core.espdl.verify gives them. */
+/* self_test(model, { target=, version=, mended=, traits=, accumulators = true: follow them as well }): findings, as core.espdl.verify gives them. */
 static int self_test_lua(lua_State *L)
 {
     const EspdlModel *model = check_box(L, 1, ESPDL_TYPE, "a model");
@@ -409,6 +409,8 @@ static int self_test_lua(lua_State *L)
     error_begin(&error);
     Findings *findings = push_findings(L);
     if (!espdl_self_test(model, &chip, findings, &error)) return raise_error(L, &error);
+    if (field_boolean(L, 2, "accumulators", false) && !espdl_test_accumulators(model, &chip, findings, &error))
+        return raise_error(L, &error);
     return list_findings(L, findings);
 }
 

@@ -242,18 +242,56 @@ static bool told(SelfTest *test, Error *error)
     return true;
 }
 
+static bool start(SelfTest *test, const Chip *chip, bool headroom, Error *error)
+{
+    ChipOptions options = {.chip = chip, .headroom = headroom};
+    if (!headroom) {
+        options.watch = watch;
+        options.watch_context = test;
+    }
+    test->device = espdl_device(test->model, error);
+    if (test->device) test->plan = chip_plan_new(test->device, &options, error);
+    return test->plan != NULL;
+}
+
+static bool finish(SelfTest *test, bool fine, Error *error)
+{
+    chip_plan_free(test->plan);
+    graph_free(test->device);
+    return fine && (!test->verifier.findings->failed || fail_memory(error, sizeof(Finding)));
+}
+
 bool espdl_self_test(const EspdlModel *model, const Chip *chip, Findings *findings, Error *error)
 {
     SelfTest test = {.verifier = {.model = model, .findings = findings}, .model = model};
     Error why = {0};
-    ChipOptions options = {.chip = chip, .watch = watch, .watch_context = &test};
-    test.device = espdl_device(model, &why);
-    if (test.device) test.plan = chip_plan_new(test.device, &options, &why);
-    if (test.plan) judge_values(&test);
-    bool fine = test.plan && run_test(&test, &why);
-    if (!fine) fine = told(&test, &why);
+    bool fine = start(&test, chip, false, &why);
+    if (fine) judge_values(&test);
+    fine = (fine && run_test(&test, &why)) || told(&test, &why);
     if (!fine) *error = why;
-    chip_plan_free(test.plan);
-    graph_free(test.device);
-    return fine && (!findings->failed || fail_memory(error, sizeof(Finding)));
+    return finish(&test, fine, error);
+}
+
+static void judge_accumulators(SelfTest *test)
+{
+    for (int i = 0; i < test->device->node_count; i++) {
+        const Node *node = test->device->nodes[i];
+        const Headroom *room = chip_plan_headroom(test->plan, node);
+        if (room && room->saturated)
+            found(&test->verifier, FINDING_WARNING, rule_undefined, node->name,
+                  "C1: sums of %lld of %lld outputs reach %.0f with the file's test inputs, the accumulators end at %.0f and clip",
+                  (long long)room->saturated, (long long)room->count, room->largest, room->limit);
+    }
+}
+
+bool espdl_test_accumulators(const EspdlModel *model, const Chip *chip, Findings *findings, Error *error)
+{
+    if (!chip_has(chip, TRAIT_LANES_SATURATE)) return true;
+    SelfTest test = {.verifier = {.model = model, .findings = findings}, .model = model};
+    Error why = {0};
+    bool fine = start(&test, chip, true, &why) && run_test(&test, &why);
+    if (fine) judge_accumulators(&test);
+    fine = fine || (why.code != ERROR_MEMORY && why.code != ERROR_INTERRUPTED); /* what keeps it from running was told by the self-test */
+    if (!fine) *error = why;
+    return finish(&test, fine, error);
 }

@@ -12,4 +12,8 @@
  * within 2e-5). Test inputs of streaming models that have the whole sequence are fed frame by frame (C37). False only when memory ends or Ctrl-C came. */
 bool espdl_self_test(const EspdlModel *model, const Chip *chip, Findings *findings, Error *error);
 
+/* Adds a warning for each node of which sums leave the chip's accumulators while the file's test inputs run (C1). Only on chips whose lanes
+ * saturate; slow: seconds for a network of a billion products. */
+bool espdl_test_accumulators(const EspdlModel *model, const Chip *chip, Findings *findings, Error *error);
+
 #endif

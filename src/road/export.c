@@ -117,7 +117,7 @@ static void list_findings(Text *text, const Findings *findings, FindingLevel lev
         const Finding *finding = &findings->rows[i];
         if (finding->level != level) continue;
         if (listed++ < most)
-            text_format(text, "%s: %s (EXPORT %s)\n", finding->where, finding->text, finding->rule);
+            text_format(text, "%s: %s (%s%s)\n", finding->where, finding->text, *finding->rule == '1' ? "EXPORT " : "", finding->rule);
         else
             more++;
     }
