@@ -218,6 +218,28 @@ describe("what evaluate_fn may return", function()
    end
 end)
 
+describe("a metric of another program", function()
+   it("gets the trial's file and prints score and extras", function()
+      small.search(folder, small.setting(folder), nil,
+                   { evaluate_command = [[wc -c < {espdl} | sed 's/.*/loading…\n{"score": &, "size": &}/']] })
+      local record = small.list(folder .. "/run/summary.json")[1]
+      assert.same({ record.size + 0.0, #program.read(folder .. "/run/0000/out.espdl") }, { record.score, record.size })
+   end)
+
+   local cases = {
+      { "no file", "true", "names none of the trial's files" },
+      { "no JSON", "echo {espdl}", "printed no JSON object" },
+      { "no score", "echo '{\"top1\": 1}' {espdl} | cut -c1-11", "the score is a nil" },
+      { "a failure", "false {espdl}", "ended with exit code 1" },
+   }
+   for _, case in ipairs(cases) do
+      it("is told what is wrong: " .. case[1], function()
+         local err = assert.error(function() small.search(folder, small.setting(folder), nil, { evaluate_command = case[2] }) end)
+         assert.matches(case[3], tostring(err), 1, true)
+      end)
+   end
+end)
+
 describe("a call", function()
    local cases = {
       { "no file", { onnx_import_file = "nowhere.onnx" }, "there is no such file" },

@@ -23,6 +23,7 @@ local STATES_MEMORY = 1e9        -- bytes of states that are kept, in all worker
 ---@field calib_steps integer
 ---@field input_shape integer[] without the batch
 ---@field evaluate_fn? fun(graph: userdata): number, table<string, any> score and further figures
+---@field evaluate_command? string instead: a program that prints { "score": … } as JSON, {espdl} stands for the trial's file
 ---@field target? string
 ---@field collate_fn? function
 ---@field setting? espq.autoquant.Setting
@@ -36,7 +37,7 @@ local fields = {
    evaluate_fn = "function", target = "string", collate_fn = "function", setting = "table", device = "string", verbose = "integer|boolean",
    workers = "integer", evaluate_fast = "function", evaluate_command = "string", trial_timeout = "number",
 }
-local later = { "evaluate_fast", "evaluate_command" }
+local later = { "evaluate_fast" }
 
 local function check_call(options)
    check.fields(WHAT, options, fields)
@@ -138,6 +139,11 @@ function call.run(options)
       end
    end
    local evaluate_fn, error_walk = options.evaluate_fn, walk(nil)
+   if options.evaluate_command then
+      if evaluate_fn then check.fail(WHAT .. ": evaluate_fn and evaluate_command are both given", nil, "leave one out") end
+      evaluate_fn = evaluate.command(options.evaluate_command)
+   end
+   local own_metric = evaluate_fn ~= nil
    if not evaluate_fn then
       if direction ~= "minimize" then
          core.base.note "note: without evaluate_fn the score is the mean of the three largest graphwise errors: minimize, whatever score_direction says"
@@ -158,7 +164,7 @@ function call.run(options)
       local runner = trial.runner {
          path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
          walk = walk(options.calib_steps), error_walk = error_walk, base = base, share = setting.share, evaluate_fn = evaluate_fn,
-         evaluates_bytes = options.evaluate_fn ~= nil, runtime = runtime, export_name = export_name, seed = setting.seed,
+         evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
          memory = STATES_MEMORY / count,
       }
       return search.run { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout }

@@ -44,6 +44,35 @@ function evaluate.check(count, score, extras)
    return score + 0.0, checked
 end
 
+-- A path as the shell takes it.
+local function shell_word(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
+
+--- A metric of another program: it is called with the trial's files, and prints { "score": …, extras… } as JSON.
+---@param command string in which {espdl}, {info}, {json} stand for the files, for example "python3 eval.py {espdl}"
+---@return fun(graph: userdata, path: string): number, table
+function evaluate.command(command)
+   local known = { espdl = true, info = true, json = true }
+   if not command:find "{espdl}" and not command:find "{json}" and not command:find "{info}" then
+      check.fail("evaluate_command names none of the trial's files", nil, "write {espdl} where the path of the file belongs: python3 eval.py {espdl}")
+   end
+   return function(_, path)
+      local base = path:gsub("%.espdl$", "")
+      local line = command:gsub("{(%w+)}", function(ending) return known[ending] and shell_word(base .. "." .. ending) or nil end)
+      local pipe = assert(io.popen(line, "r"))
+      local output = pipe:read "a"
+      local done, how, code = pipe:close()
+      if not done then core.error.raise { what = ("evaluate_command ended with %s %d"):format(how == "signal" and "signal" or "exit code", code),
+                                          where = line, code = "input", from_user = true } end
+      local read, result = pcall(require("espq.json").decode, output:match "({.*})%s*$" or "")
+      if not read then breach("the command printed no JSON object: %s", #output > 200 and "…" .. output:sub(-200) or output) end
+      local score, extras = result.score, {}
+      for key, value in pairs(result) do
+         if key ~= "score" then extras[key] = value end
+      end
+      return score, extras
+   end
+end
+
 local TOP = 3
 
 --- The default: the mean of the three largest graphwise errors over the calibration data; less is better.

@@ -143,9 +143,9 @@ end
 function trial.is_interrupt(err) return core.error.is_error(err) and err.code == "interrupted" end
 
 -- Score and extras. A user's error becomes the trial's, with the user's traceback.
-local function judge(self, graph)
+local function judge(self, graph, path)
    local done, results = xpcall(function()
-      local returned = table.pack(self.evaluate_fn(graph))
+      local returned = table.pack(self.evaluate_fn(graph, path))
       return { count = returned.n, returned[1], returned[2] }
    end, traced)
    if not done then
@@ -177,7 +177,7 @@ local function run(self, given, workplace)
    local bytes = name and self.by_bytes and core.system.sha1(files.read(path))
    local result = bytes and self.by_bytes[bytes]
    if not result then
-      local score, extras = judge(self, graph)
+      local score, extras = judge(self, graph, path)
       result = { score = score, extras = extras }
       if bytes then self.by_bytes[bytes] = result end
    end
