@@ -160,7 +160,7 @@ format:
 
 # gcc judges the lengths of texts wrongly once checks stand between them (clang does not know that warning).
 SANITIZED = BUILD=$(BUILD)/$(1) LDFLAGS="-fsanitize=$(2)" \
-	CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(2) -Wno-unknown-warning-option -Wno-format-truncation"
+	CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(2) -Wno-unknown-warning-option -Wno-format-truncation -Wno-restrict"
 asan:
 	@$(MAKE) --no-print-directory $(call SANITIZED,asan,address$(comma)undefined) all $(BUILD)/asan/tests
 	scripts/sanitized $(BUILD)/asan
