@@ -29,6 +29,13 @@ function inspect.diff(a, b, options)
    }, #rows == 0 and "no differences" or nil)
 end
 
+-- The chip to compute for, and a note where the file does not tell it.
+local function target_of(model, asked)
+   if asked then return asked end
+   local target, sure, why = core.chip.target(model)
+   return target, not sure and ("computed as for %s (%s); a target says which chip it is for"):format(target, why) or nil
+end
+
 -- ---- logs ----
 
 local function position(flat, shape)
@@ -154,8 +161,8 @@ function inspect.log(path, log_path, options)
    options = check.fields("diff", options or {}, { target = "string", model = "string" })
    local model = load(path, options.model)
    local handle, log = core.espdl.log(log_path)
-   local target = options.target or core.chip.target(model)
-   local found = setmetatable({ notes = {}, target = target, damaged = log.damaged, ended = log.ended }, Found)
+   local target, unsure = target_of(model, options.target)
+   local found = setmetatable({ notes = { unsure }, target = target, damaged = log.damaged, ended = log.ended }, Found)
    if log.damaged > 0 then found.notes[#found.notes + 1] = ("%d damaged lines of the board kit were left out"):format(log.damaged) end
    if log.model or log.tensors > 0 then compare(found, handle, model, target) end
    if #log.modules > 0 then measure(found, log, path, options, target) end
@@ -180,7 +187,7 @@ function inspect.boardkit(path, folder, options)
    options = check.fields("boardkit", options or {}, { target = "string", model = "string" })
    if type(folder) ~= "string" then check.fail("boardkit: a folder is wanted, this is a " .. type(folder)) end
    local model = load(path, options.model)
-   local target = options.target or core.chip.target(model)
+   local target, unsure = target_of(model, options.target)
    local kit = core.espdl.kit(model, target)
    local arrays = {}
    for _, tensor in ipairs(kit.tensors) do arrays[tensor.name] = tensor.tensor end
@@ -189,7 +196,7 @@ function inspect.boardkit(path, folder, options)
    core.base.write(files[1], kit.code)
    core.base.write(files[2], kit.vectors)
    require("espq").save_npz(files[3], arrays)
-   files.target, files.pattern, files.tensors = target, kit.pattern, #kit.tensors
+   files.target, files.pattern, files.tensors, files.note = target, kit.pattern, #kit.tensors, unsure
    return files
 end
 
