@@ -1,0 +1,93 @@
+-- Promise: states have one name exactly when nothing behind them can tell them apart.
+local espq = require "espq"
+local core = require "espq.core"
+
+setup(function() espq.verbose = 0 end)
+
+local function make()
+   return espq.graph {
+      name = "net", inputs = { x = { 1, 3, 6, 6 } }, outputs = { "y" },
+      nodes = {
+         { type = "Conv", name = "one", inputs = { "x", espq.randn({ 4, 3, 1, 1 }, { seed = 1 }), espq.randn({ 4 }, { seed = 2 }) }, outputs = { "a" } },
+         { type = "LeakyRelu", name = "leaky", inputs = { "a" }, outputs = { "y" }, attributes = { alpha = 0.25 } },
+      },
+   }
+end
+
+local function quantized()
+   return (espq.quantize_graph { graph = make(), calib_dataloader = { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }, calib_steps = 1, target = "esp32s3",
+                                 error_report = false })
+end
+
+describe("the name of a graph's contents", function()
+   it("is that of its copy, and of another graph made alike", function()
+      local graph = quantized()
+      assert.equal(core.road.digest(graph), core.road.digest(graph:copy()))
+      assert.equal(core.road.digest(graph), core.road.digest(quantized()))
+   end)
+
+   local edits = {
+      { "a weight", function(g) g:node("one").inputs[2].value = g:node("one").inputs[2].value * 1.0000001 end },
+      { "an attribute", function(g) g:node("leaky"):set("alpha", 0.5) end },
+      { "a name", function(g) g:node("leaky").name = "lazy" end },
+      { "an edge", function(g) g:node("leaky"):set_input(1, g:tensor "x") end },
+      { "an exponent", function(g) g:node("one").output_config[1].exponent = 3 end },
+      { "a node more", function(g) g:insert_after("a", "Relu") end },
+   }
+   for _, edit in ipairs(edits) do
+      it("is another one after a change of " .. edit[1], function()
+         local graph = quantized()
+         local before = core.road.digest(graph)
+         edit[2](graph)
+         assert.not_equal(before, core.road.digest(graph))
+      end)
+   end
+end)
+
+describe("a part of the road", function()
+   it("after part gives the whole road's graph", function()
+      local setting = espq.setting.espdl()
+      setting.equalization, setting.bias_correct = true, true
+      local data = { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }
+      local whole = espq.quantize_graph { graph = make(), calib_dataloader = data, calib_steps = 1, target = "esp32s3", setting = setting,
+                                          error_report = false }
+      local states = require("espq.autoquant.states").new {
+         load = function(road)
+            local graph = make()
+            core.road.simplify(graph, road)
+            return graph
+         end,
+         walk = function(graph) return espq.data.walk("test", data, graph) end,
+      }
+      local road = require("espq.quantize").road_options({ target = "esp32s3" }, setting)
+      local name, graph = states:walk_setting(setting, 8, road)
+      assert.equal(core.road.digest(whole), core.road.digest(graph()))
+      local again = states:walk_setting(setting, 8, road)
+      assert.equal(name, again)
+      setting.bias_correct_setting.steps = 1
+      setting.quantize_activation_setting.calib_algorithm = "minmax"
+      assert.not_equal(name, (states:walk_setting(setting, 8, require("espq.quantize").road_options({ target = "esp32s3" }, setting))))
+   end)
+
+   it("is made again when its state had to leave memory", function()
+      local setting = espq.setting.espdl()
+      local made = 0
+      local states = require("espq.autoquant.states").new {
+         load = function(road)
+            made = made + 1
+            local graph = make()
+            core.road.simplify(graph, road)
+            return graph
+         end,
+         walk = function(graph) return espq.data.walk("test", { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }, graph) end, memory = 1,
+      }
+      local road = require("espq.quantize").road_options({ target = "esp32s3" }, setting)
+      local _, graph = states:walk_setting(setting, 8, road)
+      local digest = core.road.digest(graph())
+      setting.quantize_activation_setting.calib_algorithm = "minmax"
+      states:walk_setting(setting, 8, require("espq.quantize").road_options({ target = "esp32s3" }, setting))
+      setting.quantize_activation_setting.calib_algorithm = "kl"
+      assert.equal(digest, core.road.digest(graph()))
+      assert.is_true(made >= 2)
+   end)
+end)
