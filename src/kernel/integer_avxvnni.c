@@ -2,6 +2,7 @@
 #include "kernel/integer_variants.h"
 
 #if defined(__x86_64__)
+#include <cpuid.h>
 #include <math.h>
 #include <string.h>
 
@@ -47,9 +48,11 @@ static inline void depthwise_run_row(const IntBlock *block, const DepthwiseCall 
 
 #include "kernel/integer_run.h"
 
+/* Asked by hand: not every compiler's __builtin_cpu_supports knows the name. */
 static bool available(void)
 {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("avxvnni");
+    unsigned a, b, c, d;
+    return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
 }
 
 const IntKernels int_kernels_avxvnni = {"avxvnni", available, packed_bytes, pack, run};

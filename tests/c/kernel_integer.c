@@ -188,7 +188,7 @@ static void random_case(Random *random, Case *it)
     fill(random, it->weights, weights, conv->bytes, (int)(limit * sizes[below(random, 4)]));
     int span = 1 << (conv->bytes == 1 ? 18 : 30), wild = below(random, 8) == 0, shift = below(random, conv->bytes == 1 ? 14 : 28);
     for (int i = 0; i < conv->channels_out; i++) {
-        it->bias[i] = below(random, 2 * span) - span;
+        it->bias[i] = (int64_t)(random_next(random) % (2u * (uint32_t)span)) - span;
         if (wild && below(random, 4) == 0) it->bias[i] *= INT64_C(1) << below(random, conv->bytes == 1 ? 14 : 33);
         it->shifts[i] = shift + below(random, 4) - (wild ? below(random, 20) : 0) + (wild ? below(random, 30) : 0);
         if (!wild && it->shifts[i] < 0) it->shifts[i] = 0;
