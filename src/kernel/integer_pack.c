@@ -126,19 +126,29 @@ static float limit_of(const IntForm *form, const ConvInt *conv, const IntLayout 
     return (float)(room * room * 0.999);
 }
 
-static Channel channel_of(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, int channel)
+static inline __attribute__((always_inline)) void add_weights(Channel *it, const void *weights, int64_t first, int64_t step, int64_t depth,
+                                                              const int bytes)
 {
-    Channel it = {.bias = conv->bias ? conv->bias[channel] : 0, .shift = conv->shifts[conv->shift_count > 1 ? channel : 0]};
-    int64_t depth = depth_of(conv), size = 0, norm = 0, sum = 0;
+    int64_t size = 0, norm = 0, sum = 0;
     for (int64_t k = 0; k < depth; k++) {
-        int64_t w = weight_at(conv, weights, channel, k);
+        int64_t w = bytes == 1 ? ((const int8_t *)weights)[first + k * step] : ((const int16_t *)weights)[first + k * step];
         sum += w;
         size += w < 0 ? -w : w;
         norm += w * w;
     }
-    it.sum = sum;
-    it.size = (double)size;
-    it.norm = (double)norm;
+    it->sum = sum;
+    it->size = (double)size;
+    it->norm = (double)norm;
+}
+
+static Channel channel_of(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, int channel)
+{
+    Channel it = {.bias = conv->bias ? conv->bias[channel] : 0, .shift = conv->shifts[conv->shift_count > 1 ? channel : 0]};
+    int64_t depth = depth_of(conv), first = conv->depthwise ? channel : channel * depth, step = conv->depthwise ? conv->channels_out : 1;
+    if (conv->bytes == 1)
+        add_weights(&it, weights, first, step, depth, 1);
+    else
+        add_weights(&it, weights, first, step, depth, 2);
     it.limit = limit_of(form, conv, layout, channel, &it);
     return it;
 }
@@ -175,27 +185,46 @@ static void put_weight(const IntForm *form, const ConvInt *conv, char *vector, i
         ((int16_t *)(void *)(vector + (j & 1) * 4 * lanes))[2 * lane + j / 2] = (int16_t)w;
 }
 
-/* The index of a weight within its channel; -1: beyond the elements of a tap. */
-static int64_t weight_index(const ConvInt *conv, const IntLayout *layout, int64_t step, int j)
+static void pack_depthwise_lane(const IntForm *form, const ConvInt *conv, const void *weights, int lanes, int lane, int channel,
+                                int64_t quad_step, char *to)
 {
-    int each = 4 / conv->bytes;
-    if (conv->depthwise) return depthwise_tap(conv, (int)step * each + j);
-    int64_t tap = step / layout->tap_steps, k = step % layout->tap_steps * each + j;
-    return k < layout->tap_elements ? tap * layout->tap_elements + k : -1;
+    int each = 4 / conv->bytes, slots = depthwise_slots(conv);
+    for (int slot = 0; slot < slots; slot++) {
+        int tap = depthwise_tap(conv, slot);
+        if (tap < 0) continue;
+        int64_t w = weight_at(conv, weights, channel, tap);
+        put_weight(form, conv, to + slot / each * quad_step, lanes, lane, slot % each, w);
+    }
+}
+
+/* Quads are as they lie in the weights, unless they are spread. */
+static void pack_dense_lane(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, int lanes, int lane,
+                            int channel, int64_t quad_step, char *to)
+{
+    int bytes = layout->tap_elements * conv->bytes;
+    const char *from = (const char *)weights + channel * depth_of(conv) * conv->bytes;
+    for (int tap = 0; tap < layout->taps; tap++, from += bytes) {
+        for (int k = 0; k < bytes; k += 4, to += quad_step) {
+            int count = bytes - k < 4 ? bytes - k : 4;
+            if (quad_bytes(form, conv) == 4) {
+                memcpy(to + 4 * lane, from + k, (size_t)count);
+                continue;
+            }
+            for (int j = 0; j < count; j++)
+                put_weight(form, conv, to, lanes, lane, j, (signed char)from[k + j]);
+        }
+    }
 }
 
 static void pack_lane(const IntForm *form, const ConvInt *conv, const IntLayout *layout, const void *weights, const IntBlock *block,
                       int vector, int lane, int channel, char *packed)
 {
-    size_t vector_bytes = (size_t)block->lanes * quad_bytes(form, conv);
-    int64_t steps = steps_of(layout, conv);
-    for (int64_t t = 0; t < steps; t++) {
-        char *to = packed + block->weights + (t * block->vectors + vector) * vector_bytes;
-        for (int j = 0; j < 4 / conv->bytes; j++) {
-            int64_t k = weight_index(conv, layout, t, j);
-            if (k >= 0) put_weight(form, conv, to, block->lanes, lane, j, weight_at(conv, weights, channel, k));
-        }
-    }
+    int64_t vector_bytes = (int64_t)block->lanes * quad_bytes(form, conv);
+    char *to = packed + block->weights + vector * vector_bytes;
+    if (conv->depthwise)
+        pack_depthwise_lane(form, conv, weights, block->lanes, lane, channel, block->vectors * vector_bytes, to);
+    else
+        pack_dense_lane(form, conv, layout, weights, block->lanes, lane, channel, block->vectors * vector_bytes, to);
 }
 
 /* A vector that emulates must consist of saturating lanes alone. */
