@@ -70,6 +70,10 @@ local function compare(found, handle, model, target)
          found.first_row, found.first_text = row, describe(row)
       end
    end
+   if counts.missing == #rows then
+      check.fail("no tensor of this model is in the log", nil,
+                 "it is the log of another model, or of a kit made from another file: make the kit again, and run it")
+   end
    found.tensors, found.counts, found.pattern = rows, counts, pattern
    if counts.missing > 0 then
       found.notes[#found.notes + 1] = ("%d of %d tensors are not in the log%s"):format(counts.missing, #rows,
@@ -121,7 +125,7 @@ function Found.__tostring(self)
       if self.first then
          lines[#lines + 1] = "the first that differs: " .. self.first_text
       elseif self.counts.equal > 0 then
-         lines[#lines + 1] = "the board computes what espq computes"
+         lines[#lines + 1] = self.counts.missing == 0 and "the board computes what espq computes" or "what is in the log is as espq computes it"
       end
    end
    if self.test then lines[#lines + 1] = self.test end

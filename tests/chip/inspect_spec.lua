@@ -209,6 +209,13 @@ describe("the board kit", function()
       assert.equal(espq.cost { path = folder .. "/a.espdl" }.memory.variable / 1024, found.memory[1].expected)
    end)
 
+   it("refuses the log of another model", function()
+      program.write(folder .. "/log.txt", (board_log(folder .. "/kit"):gsub("@espq:t [^\n]*\n", line "espq:t 0 INT8 0 1 1 00000000 other")))
+      local code, _, err = run "@ diff a.espdl --log log.txt"
+      assert.equal(1, code)
+      assert.matches("no tensor of this model is in the log", err, 1, true)
+   end)
+
    it("refuses a log without anything of use", function()
       program.write(folder .. "/log.txt", "hello\nworld\n")
       local code, _, err = run "@ diff a.espdl --log log.txt"
