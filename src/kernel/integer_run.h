@@ -24,7 +24,8 @@ typedef struct RunTask {
     const char *x, *x_end, *packed;
     char *y;
     int64_t pixels, chunks;
-    int groups; /* of blocks */
+    int blocks, groups; /* groups of blocks */
+    bool proven;        /* no channel can leave its accumulator */
     int floor;
 } RunTask;
 
@@ -270,15 +271,13 @@ static void dense_body(void *context, int64_t begin, int64_t end, int thread)
     (void)thread;
     const RunTask *task = context;
     Workspace work;
-    bool measured = !all_limits_hold(task);
-    int blocks = block_count(task);
     int64_t pointed = -1;
     for (int64_t item = begin; item < end; item++) {
         int64_t chunk = item / task->groups, group = item % task->groups;
         int64_t first = task->pixels * chunk / task->chunks, pixels = task->pixels * (chunk + 1) / task->chunks - first;
         if (chunk != pointed) {
             point_chunk(task, first, pixels, &work);
-            if (measured)
+            if (!task->proven)
                 measure_chunk(task, pixels, &work);
             else
                 memset(work.norms, 0, sizeof work.norms);
@@ -286,7 +285,7 @@ static void dense_body(void *context, int64_t begin, int64_t end, int thread)
         }
         IntBlock block = {0};
         for (int64_t i = 0; int_next_block(&form, &task->layout, task->conv, &block); i++)
-            if (i >= blocks * group / task->groups && i < blocks * (group + 1) / task->groups)
+            if (i >= task->blocks * group / task->groups && i < task->blocks * (group + 1) / task->groups)
                 run_block(task, &block, first, pixels, &work);
     }
 }
@@ -395,7 +394,7 @@ static void depthwise_body(void *context, int64_t begin, int64_t end, int thread
     (void)thread;
     const RunTask *task = context;
     const ConvInt *conv = task->conv;
-    bool checked = !all_limits_hold(task), pairs = in_pairs(conv);
+    bool pairs = in_pairs(conv);
     int64_t each = least(INT_CHUNK_PIXELS / 2, INT_TAP_POINTERS / depthwise_slots(conv));
     for (int64_t row = begin; row < end; row++) {
         int64_t first = row * conv->out[1], last = first + conv->out[1];
@@ -404,7 +403,7 @@ static void depthwise_body(void *context, int64_t begin, int64_t end, int thread
         else
             for (int64_t pixel = first; pixel < last; pixel += each)
                 depthwise_pixels(task, pixel, least(pixel + each, last));
-        if (checked) depthwise_unknown(task, first, last);
+        if (!task->proven) depthwise_unknown(task, first, last);
     }
 }
 
@@ -425,6 +424,8 @@ static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
     task.conv = &flat;
     task.x_end = task.x + (int64_t)conv->in[0] * conv->in[1] * conv->channels_in * conv->bytes;
     task.pixels = (int64_t)conv->out[0] * conv->out[1];
+    task.proven = all_limits_hold(&task);
+    task.blocks = block_count(&task);
     task.floor = conv->relu ? 0 : conv->bytes == 1 ? -128 : -32768;
     if (conv->depthwise) {
         threads_for(conv->out[0], 1, depthwise_body, &task);
@@ -435,6 +436,6 @@ static void run(const ConvInt *conv, const void *x, const void *packed, void *y)
     each = least(each < I_ROWS ? I_ROWS : each, INT_TAP_POINTERS / (taps * I_ROWS) * I_ROWS);
     task.chunks = (task.pixels + each - 1) / each;
     task.groups = 1;
-    if (task.chunks < 4) task.groups = (int)least((4 + task.chunks - 1) / task.chunks, block_count(&task));
+    if (task.chunks < 4) task.groups = (int)least((4 + task.chunks - 1) / task.chunks, task.blocks);
     threads_for(task.chunks * task.groups, 1, dense_body, &task);
 }
