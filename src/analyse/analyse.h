@@ -45,11 +45,20 @@ typedef struct ParameterTable {
     ParameterRow *rows;
 } ParameterTable;
 
+/* Float values of one graphwise analysis, for the next of a graph that is the same in float: a search judges many such. */
+typedef struct FloatSamples FloatSamples;
+FloatSamples *float_samples_new(size_t limit, Error *error); /* limit: bytes; more are not kept */
+void float_samples_free(FloatSamples *samples);              /* NULL is fine */
+
 typedef struct AnalyseOptions {
     Measure measure;
     int steps;           /* 8: batches 0 … steps are read, steps + 1 of them (QUANT §12) */
     bool exact;          /* onnx_exact_ops, as the plan that is judged */
     size_t memory_limit; /* bytes for the cache of float values; 0: 80 MB, at least one sample */
+    /* Graphwise: samples of the last analysis are used when it had the same key, else made anew. The key names the float graph and the
+     * data: whoever gives an equal one promises that both are. NULL: nothing is kept. */
+    FloatSamples *samples;
+    const char *samples_key;
 } AnalyseOptions;
 
 bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *options, AnalyseTable *table, Error *error);

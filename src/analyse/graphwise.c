@@ -1,6 +1,8 @@
 /* Graphwise analysis (QUANT §12.3): outputs of computing nodes, sampled, in float and with all quantization on. */
+#include <stdatomic.h>
 #include <string.h>
 
+#include "analyse/float_samples.h"
 #include "analyse/ledger.h"
 #include "base/memory.h"
 #include "base/progress.h"
@@ -18,6 +20,11 @@ typedef struct Graphwise {
     Plan *plans[2];        /* float, simulated; for chunks of `shapes` */
     Watcher watcher;
     Shape *shapes;
+    FloatSamples *kept; /* of the last analysis with this key, NULL */
+    const char *key;
+    bool reuses;
+    int chunk;               /* number of the chunk at hand */
+    atomic_size_t new_bytes; /* sampled in this chunk */
 } Graphwise;
 
 static int find_node(const Ledger *ledger, const Node *node)
@@ -49,6 +56,7 @@ static bool take_unit(Graphwise *graphwise, int node, int unit, const float *dat
     if (!graphwise->quantized) {
         memory_free(*kept);
         if (!(*kept = memory_new_array((size_t)rows, sizeof row))) return fail_memory(error, (size_t)rows * sizeof row);
+        atomic_fetch_add(&graphwise->new_bytes, (size_t)rows * sizeof row);
         for (int64_t i = 0; i < rows; i++)
             sample_row(data + i * count, count, *kept + i * SAMPLED);
         return true;
@@ -88,7 +96,7 @@ static void free_plans(Graphwise *graphwise)
 
 static bool make_plans(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
 {
-    bool same = graphwise->plans[0] && graphwise->plans[1];
+    bool floats = !graphwise->reuses, same = (!floats || graphwise->plans[0]) && graphwise->plans[1];
     for (int i = 0; i < graph->input_count && same; i++)
         same = shape_equal(&graphwise->shapes[i], &chunk->shapes[i]);
     if (same) return true;
@@ -96,7 +104,7 @@ static bool make_plans(Graphwise *graphwise, Graph *graph, const Chunk *chunk, b
     memcpy(graphwise->shapes, chunk->shapes, (size_t)graph->input_count * sizeof *graphwise->shapes);
     Value *nothing = NULL; /* only what is watched is needed */
     PlanOptions options = {.mode = EXEC_FLOAT, .exact = exact, .wanted = &nothing, .wanted_count = 0, .watcher = &graphwise->watcher};
-    if (!(graphwise->plans[0] = plan_new(graph, &options, chunk->shapes, error))) return false;
+    if (floats && !(graphwise->plans[0] = plan_new(graph, &options, chunk->shapes, error))) return false;
     options.mode = EXEC_SIMULATED;
     return (graphwise->plans[1] = plan_new(graph, &options, chunk->shapes, error)) != NULL;
 }
@@ -110,20 +118,44 @@ static void free_sampled(Graphwise *graphwise)
     graphwise->sampled = NULL;
 }
 
+/* Use the float half of an earlier analysis, or make room for this one's. */
+static bool begin_samples(Graphwise *graphwise, const Chunk *chunk, Error *error)
+{
+    int nodes = graphwise->ledger.node_count;
+    if (graphwise->kept) graphwise->sampled = float_samples_find(graphwise->kept, graphwise->key, graphwise->chunk, chunk->units, nodes);
+    graphwise->reuses = graphwise->sampled != NULL;
+    if (graphwise->reuses) return true;
+    if (graphwise->kept && graphwise->chunk == 0 && !float_samples_begin(graphwise->kept, graphwise->key, error)) return false;
+    graphwise->sampled = memory_new_array((size_t)chunk->units * (size_t)nodes + 1, sizeof *graphwise->sampled);
+    return graphwise->sampled ? true : fail_memory(error, (size_t)chunk->units * sizeof *graphwise->sampled);
+}
+
+static void end_samples(Graphwise *graphwise, bool done)
+{
+    bool given = graphwise->reuses;
+    if (!given && done && graphwise->kept)
+        given = float_samples_keep(graphwise->kept, graphwise->chunk, graphwise->units, graphwise->ledger.node_count, graphwise->sampled,
+                                   atomic_load(&graphwise->new_bytes));
+    if (given)
+        graphwise->sampled = NULL;
+    else
+        free_sampled(graphwise);
+}
+
 static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
 {
     Tensor *nothing[1];
     graphwise->first_unit = chunk->first_unit;
     graphwise->units = chunk->units;
-    graphwise->sampled = memory_new_array((size_t)chunk->units * (size_t)graphwise->ledger.node_count + 1, sizeof *graphwise->sampled);
-    bool done = graphwise->sampled ? true : fail_memory(error, (size_t)chunk->units * sizeof *graphwise->sampled);
-    done = done && ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error) &&
-           make_plans(graphwise, graph, chunk, exact, error);
-    for (int half = 0; half < 2 && done; half++) {
+    atomic_store(&graphwise->new_bytes, 0);
+    bool done = begin_samples(graphwise, chunk, error) && ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error) &&
+                make_plans(graphwise, graph, chunk, exact, error);
+    for (int half = graphwise->reuses; half < 2 && done; half++) {
         graphwise->quantized = half == 1;
         done = plan_run(graphwise->plans[half], chunk->inputs, nothing, error);
     }
-    free_sampled(graphwise);
+    end_samples(graphwise, done);
+    graphwise->chunk++;
     return done;
 }
 
@@ -145,7 +177,7 @@ static bool run_chunks(Graphwise *graphwise, Graph *graph, Feed *feed, bool exac
 
 bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *options, AnalyseTable *table, Error *error)
 {
-    Graphwise graphwise = {.measure = options->measure};
+    Graphwise graphwise = {.measure = options->measure, .kept = options->samples, .key = options->samples_key};
     Feed feed = {0};
     *table = (AnalyseTable){.measure = options->measure};
     if (!ledger_begin(&graphwise.ledger, graph, 1, error)) return false;
@@ -155,6 +187,7 @@ bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
         done = feed_begin(&feed, graph, batches, options->steps + 1, FEED_UNITS, error) &&
                run_chunks(&graphwise, graph, &feed, options->exact, error) &&
                ledger_table(&graphwise.ledger, &feed, options->measure, table, error);
+        if (graphwise.kept && !graphwise.reuses && done) float_samples_end(graphwise.kept, graphwise.chunk);
         progress_end();
         feed_end(&feed);
     }

@@ -50,6 +50,27 @@ static void set_boolean(lua_State *L, const char *name, bool value)
     lua_setfield(L, -2, name);
 }
 
+#define SAMPLES_TYPE "espq.samples"
+
+static int samples_release(lua_State *L)
+{
+    Box *box = luaL_checkudata(L, 1, SAMPLES_TYPE);
+    float_samples_free(box->object);
+    box->object = NULL;
+    return 0;
+}
+
+/* samples(bytes): where graphwise keeps its float half. */
+static int samples_lua(lua_State *L)
+{
+    size_t limit = (size_t)check_integer(L, 1, "a number of bytes");
+    Error error;
+    error_begin(&error);
+    Box *box = push_box(L, SAMPLES_TYPE);
+    box->object = float_samples_new(limit, &error);
+    return box->object ? 1 : raise_error(L, &error);
+}
+
 static AnalyseOptions check_options(lua_State *L, int table)
 {
     luaL_checktype(L, table, LUA_TTABLE);
@@ -57,10 +78,16 @@ static AnalyseOptions check_options(lua_State *L, int table)
     Error error;
     error_begin(&error);
     if (!measure_from_name(field_text(L, table, "method", "snr"), &options.measure, &error)) raise_error(L, &error);
+    options.samples_key = field_text(L, table, "samples_key", NULL);
+    if (options.samples_key) {
+        lua_getfield(L, table, "samples");
+        options.samples = check_box(L, lua_gettop(L), SAMPLES_TYPE, "a keeper of samples");
+        lua_pop(L, 1); /* the table keeps it */
+    }
     return options;
 }
 
-/* graphwise(graph, walk, { method =, steps =, exact = }): rows, and the printed table. */
+/* graphwise(graph, walk, { method =, steps =, exact =, samples =, samples_key = }): rows, and the printed table. */
 static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const AnalyseOptions *, AnalyseTable *, Error *))
 {
     static const char *const fields[] = {"snr", "cosine", "mse"};
@@ -173,11 +200,9 @@ static int parameters_lua(lua_State *L)
 
 void open_analyse(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"graphwise", graphwise_lua},
-                                         {"layerwise", layerwise_lua},
-                                         {"statistical", statistical_lua},
-                                         {"parameters", parameters_lua},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"graphwise", graphwise_lua},     {"samples", samples_lua},       {"layerwise", layerwise_lua},
+                                         {"statistical", statistical_lua}, {"parameters", parameters_lua}, {NULL, NULL}};
+    make_type(L, SAMPLES_TYPE, NULL, NULL, samples_release);
     make_type(L, TABLE_TYPE, NULL, NULL, results_release);
     luaL_newlib(L, functions);
 }

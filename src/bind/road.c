@@ -299,13 +299,15 @@ static int road_part_lua(lua_State *L)
     return done ? 0 : raise_error(L, &error);
 }
 
+/* digest(graph, floats): the name of its contents, or of what float runs see of them. */
 static int road_digest_lua(lua_State *L)
 {
     GraphHolder *holder = check_graph(L, 1);
     char hex[41];
     Error error;
     error_begin(&error);
-    if (!road_digest(holder->graph, hex, &error)) return raise_error(L, &error);
+    bool done = lua_toboolean(L, 2) ? road_float_digest(holder->graph, hex, &error) : road_digest(holder->graph, hex, &error);
+    if (!done) return raise_error(L, &error);
     lua_pushstring(L, hex);
     return 1;
 }

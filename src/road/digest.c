@@ -50,7 +50,7 @@ static bool add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
     return true;
 }
 
-static bool add_value(Sha1 *sha1, const Value *value, Error *error)
+static bool add_value(Sha1 *sha1, const Value *value, bool floats, Error *error)
 {
     add_text(sha1, value->name);
     add_integer(sha1, value->dtype);
@@ -70,6 +70,7 @@ static bool add_value(Sha1 *sha1, const Value *value, Error *error)
         add_integer(sha1, value->given->count);
         sha1_add(sha1, value->given->scales, sizeof(float) * (size_t)value->given->count);
     }
+    if (floats) return add_tensor(sha1, value->unbaked ? value->unbaked : value->constant, error);
     return add_tensor(sha1, value->constant, error) && add_tensor(sha1, value->unbaked, error);
 }
 
@@ -116,15 +117,15 @@ static void add_slot(Sha1 *sha1, const Slot *slot)
     }
 }
 
-static bool add_node(Sha1 *sha1, const Node *node, Error *error)
+static bool add_node(Sha1 *sha1, const Node *node, bool floats, Error *error)
 {
     add_text(sha1, node->name);
     add_text(sha1, node->type);
     add_text(sha1, node->domain);
     add_integer(sha1, node->opset);
-    add_integer(sha1, node->platform ? node->platform->id : INT64_MIN);
+    add_integer(sha1, node->platform && !floats ? node->platform->id : INT64_MIN);
     add_integer(sha1, node->quantized);
-    add_integer(sha1, node->wide);
+    add_integer(sha1, node->wide && !floats);
     add_integer(sha1, node->unnamed);
     add_integer(sha1, node->attribute_count);
     for (int i = 0; i < node->attribute_count; i++)
@@ -135,38 +136,47 @@ static bool add_node(Sha1 *sha1, const Node *node, Error *error)
     add_integer(sha1, node->output_count);
     for (int i = 0; i < node->output_count; i++)
         add_text(sha1, node->outputs[i] ? node->outputs[i]->name : NULL);
-    for (int i = 0; node->quantized && i < node->input_count; i++)
+    for (int i = 0; node->quantized && !floats && i < node->input_count; i++)
         add_slot(sha1, node->input_slots[i]);
-    for (int i = 0; node->quantized && i < node->output_count; i++)
+    for (int i = 0; node->quantized && !floats && i < node->output_count; i++)
         add_slot(sha1, node->output_slots[i]);
     return true;
 }
 
-bool road_digest(const Graph *graph, char hex[41], Error *error)
+static bool digest(const Graph *graph, bool floats, char hex[41], Error *error)
 {
     Sha1 sha1;
     sha1_begin(&sha1);
-    add_text(&sha1, graph->name);
-    add_integer(&sha1, graph->ir_version);
-    add_integer(&sha1, graph->opset);
-    add_integer(&sha1, graph->next_operation);
-    add_integer(&sha1, graph->next_variable);
-    add_integer(&sha1, graph->next_slot);
+    const int64_t numbers[] = {graph->ir_version, graph->opset, graph->next_operation, graph->next_variable, graph->next_slot};
     const Text *texts[] = {&graph->removed_names, &graph->shared_names};
-    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-        add_integer(&sha1, (int64_t)texts[i]->length);
-        sha1_add(&sha1, texts[i]->data, texts[i]->length);
+    if (!floats) {
+        add_text(&sha1, graph->name);
+        sha1_add(&sha1, numbers, sizeof numbers);
+        for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+            add_integer(&sha1, (int64_t)texts[i]->length);
+            sha1_add(&sha1, texts[i]->data, texts[i]->length);
+        }
     }
     add_integer(&sha1, graph->node_count);
     for (int i = 0; i < graph->node_count; i++)
-        if (!add_node(&sha1, graph->nodes[i], error)) return false;
+        if (!add_node(&sha1, graph->nodes[i], floats, error)) return false;
     add_integer(&sha1, graph->value_count);
     for (int i = 0; i < graph->value_count; i++)
-        if (!add_value(&sha1, graph->values[i], error)) return false;
+        if (!add_value(&sha1, graph->values[i], floats, error)) return false;
     for (int i = 0; i < graph->input_count; i++)
         add_text(&sha1, graph->inputs[i]->name);
     for (int i = 0; i < graph->output_count; i++)
         add_text(&sha1, graph->outputs[i]->name);
     sha1_end(&sha1, hex);
     return true;
+}
+
+bool road_digest(const Graph *graph, char hex[41], Error *error)
+{
+    return digest(graph, false, hex, error);
+}
+
+bool road_float_digest(const Graph *graph, char hex[41], Error *error)
+{
+    return digest(graph, true, hex, error);
 }

@@ -42,6 +42,8 @@ bool road_quantize(Graph *graph, const RoadOptions *options, Error *error);
 bool road_quantize_part(Graph *graph, const char *first, const char *end, const RoadOptions *options, Error *error);
 /* The name of the graph's contents: equal for graphs that every pass, run and export treats alike. Notes for the user do not count. */
 bool road_digest(const Graph *graph, char hex[41], Error *error);
+/* The same of what float runs see, and of which nodes are quantized at all: equal for graphs whose analyses have the same float values. */
+bool road_float_digest(const Graph *graph, char hex[41], Error *error);
 
 typedef struct ExportOptions {
     const char *path;   /* .espdl; .json and .info beside it by base name */

@@ -149,7 +149,7 @@ function call.run(options)
          core.base.note "note: without evaluate_fn the score is the mean of the three largest graphwise errors: minimize, whatever score_direction says"
       end
       direction = "minimize"
-      evaluate_fn = function(graph) return evaluate.default(error_walk(graph))(graph) end
+      evaluate_fn = evaluate.default(error_walk, setting.share)
    end
    local runtime = {
       onnx_import_file = options.onnx_import_file, espdl_export_file = options.espdl_export_file, input_shape = json.list(options.input_shape),

@@ -75,14 +75,23 @@ end
 
 local TOP = 3
 
---- The default: the mean of the three largest graphwise errors over the calibration data; less is better.
----@param walk function of the data
+local SAMPLES = 256000000        -- bytes of float values that are kept for the next trial
+
+--- The default: the mean of the three largest graphwise errors over the calibration data; less is better. Trials that differ in quantization only
+--- are compared with the same float values.
+---@param walk_of fun(graph: userdata): function of the data
+---@param share boolean keep float values for the next trial?
 ---@return fun(graph: userdata): number, table
-function evaluate.default(walk)
+function evaluate.default(walk_of, share)
+   local samples
    return function(graph)
-      local exact = core.graph.about(graph).exact
+      local judge = { method = "snr", steps = 8, exact = core.graph.about(graph).exact }
+      if share then
+         samples = samples or core.analyse.samples(SAMPLES)
+         judge.samples, judge.samples_key = samples, core.road.digest(graph, true) .. tostring(judge.exact)
+      end
       local errors = {}
-      for i, row in ipairs((core.analyse.graphwise(graph, walk, { method = "snr", steps = 8, exact = exact }))) do errors[i] = row.snr end
+      for i, row in ipairs((core.analyse.graphwise(graph, walk_of(graph), judge))) do errors[i] = row.snr end
       if #errors == 0 then
          core.error.raise { what = "the default evaluation finds no layer that can be measured: no quantized computing operator", code = "input",
                             cure = "give an evaluate_fn, or look at what `espq check` says of the model", contract = true }
