@@ -35,6 +35,7 @@ typedef struct Workspace {
     char gathered[INT_GATHER_BYTES + 64];
     int32_t words[INT_EMULATE_WORDS];
     float norms[INT_CHUNK_PIXELS];
+    int tiles, begins[INT_CHUNK_PIXELS + 1]; /* of the chunk: where each tile begins, and the last ends */
 } Workspace;
 
 /* A run of pixels in row-major order. */
@@ -79,15 +80,15 @@ static const char *tap_at(const RunTask *task, int row, int column, char **gathe
     return to;
 }
 
-static inline int tiles_of(int64_t pixels)
-{
-    return (int)((pixels + I_ROWS - 1) / I_ROWS);
-}
-
 /* Tiles of a chunk are as even as can be: one of a single row would wait for its weights. */
-static inline int64_t tile_begin(int64_t pixels, int tile)
+static void cut_chunk(int pixels, Workspace *work)
 {
-    return pixels * tile / tiles_of(pixels);
+    work->tiles = (pixels + I_ROWS - 1) / I_ROWS;
+    int rows = pixels / work->tiles, more = pixels % work->tiles;
+    for (int tile = 0, begin = 0; tile <= work->tiles; tile++) {
+        work->begins[tile] = begin;
+        begin += rows + (tile < more);
+    }
 }
 
 /* That tap of `count` outputs beside each other. */
@@ -108,16 +109,16 @@ static void point_run(const RunTask *task, int row, int column, int64_t count, c
         to[i] = tap_at(task, row, column + (int)i * conv->stride[1], gathered);
 }
 
-static void point_chunk(const RunTask *task, int64_t begin, int64_t pixels, Workspace *work)
+static void point_chunk(const RunTask *task, int64_t begin, Workspace *work)
 {
     const ConvInt *conv = task->conv;
     const IntLayout *layout = &task->layout;
     int columns = layout->rows ? 1 : conv->kernel[1];
     char *gathered = work->gathered;
     Position at = position_of(conv, begin);
-    for (int tile = 0; tile < tiles_of(pixels); tile++) {
+    for (int tile = 0; tile < work->tiles; tile++) {
         const char **to = work->pointers + tile * layout->taps * I_ROWS;
-        int64_t rows = tile_begin(pixels, tile + 1) - tile_begin(pixels, tile);
+        int64_t rows = work->begins[tile + 1] - work->begins[tile];
         for (int64_t r = 0, count; r < rows; r += count) {
             const char **tap = to + r;
             int row = at.row * conv->stride[0] - conv->pad[0], column = at.column * conv->stride[1] - conv->pad[1];
@@ -149,12 +150,12 @@ static int64_t square_sum(const char *x, int64_t bytes)
 }
 
 /* The largest sum of squares of a pixel of each tile. */
-static void measure_chunk(const RunTask *task, int64_t pixels, Workspace *work)
+static void measure_chunk(const RunTask *task, Workspace *work)
 {
     int taps = task->layout.taps;
-    for (int tile = 0; tile < tiles_of(pixels); tile++) {
+    for (int tile = 0; tile < work->tiles; tile++) {
         const char **from = work->pointers + tile * taps * I_ROWS;
-        int64_t rows = tile_begin(pixels, tile + 1) - tile_begin(pixels, tile), largest = 0;
+        int64_t rows = work->begins[tile + 1] - work->begins[tile], largest = 0;
         for (int64_t r = 0; r < rows; r++) {
             int64_t sum = 0;
             for (int tap = 0; tap < taps; tap++)
@@ -219,7 +220,7 @@ static void redo_tile(const RunTask *task, const IntBlock *block, const TileCall
     }
 }
 
-static void run_block(const RunTask *task, const IntBlock *block, int64_t begin, int64_t pixels, Workspace *work)
+static void run_block(const RunTask *task, const IntBlock *block, int64_t begin, Workspace *work)
 {
     const ConvInt *conv = task->conv;
     const IntLayout *layout = &task->layout;
@@ -237,14 +238,14 @@ static void run_block(const RunTask *task, const IntBlock *block, int64_t begin,
                      .y_row = (int64_t)conv->channels_out * conv->bytes,
                      .count = block->count,
                      .floor = task->floor};
-    for (int tile = 0; tile < tiles_of(pixels); tile++) {
-        int64_t first = tile_begin(pixels, tile);
-        int rows = (int)(tile_begin(pixels, tile + 1) - first);
+    for (int tile = 0; tile < work->tiles; tile++) {
+        int64_t first = work->begins[tile];
+        int rows = work->begins[tile + 1] - work->begins[tile];
         const TileRow *row = &tiles_of_block(block)[rows - 1];
         call.pixels = work->pointers + tile * call.taps * I_ROWS;
         call.y = task->y + (begin + first) * call.y_row + (int64_t)block->channel * conv->bytes;
         (conv->bytes == 1 ? row->bytes : row->words)[block->vectors - 1](&call);
-        if (limit < work->norms[tile]) redo_tile(task, block, &call, begin + first, rows, work->norms[tile], work);
+        if (!task->proven && limit < work->norms[tile]) redo_tile(task, block, &call, begin + first, rows, work->norms[tile], work);
     }
 }
 
@@ -276,17 +277,15 @@ static void dense_body(void *context, int64_t begin, int64_t end, int thread)
         int64_t chunk = item / task->groups, group = item % task->groups;
         int64_t first = task->pixels * chunk / task->chunks, pixels = task->pixels * (chunk + 1) / task->chunks - first;
         if (chunk != pointed) {
-            point_chunk(task, first, pixels, &work);
-            if (!task->proven)
-                measure_chunk(task, pixels, &work);
-            else
-                memset(work.norms, 0, sizeof work.norms);
+            cut_chunk((int)pixels, &work);
+            point_chunk(task, first, &work);
+            if (!task->proven) measure_chunk(task, &work);
             pointed = chunk;
         }
         IntBlock block = {0};
         for (int64_t i = 0; int_next_block(&form, &task->layout, task->conv, &block); i++)
             if (i >= task->blocks * group / task->groups && i < task->blocks * (group + 1) / task->groups)
-                run_block(task, &block, first, pixels, &work);
+                run_block(task, &block, first, &work);
     }
 }
 
