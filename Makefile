@@ -15,7 +15,7 @@ LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags libprotobuf-c libcjson libpng libjp
 LIB_LIBS := $(shell $(PKG_CONFIG) --libs libprotobuf-c libcjson libpng libjpeg zlib 2>/dev/null)
 ALL_CFLAGS = $(STD) $(WARN) $(CFLAGS) -Isrc -I$(BUILD)/gen $(LIB_CFLAGS) $(LUA_CFLAGS) $(EXTRA_CFLAGS)
 
-ROOMS ?= base tensor kernel graph ops onnx exec simplify observe quant lower chip espdl analyse optim road bind
+ROOMS ?= base tensor kernel graph ops onnx exec simplify observe quant lower chip espdl analyse train optim road bind
 SOURCES := $(sort $(foreach room,$(ROOMS),$(wildcard src/$(room)/*.c src/$(room)/*/*.c)))
 ENGINE := $(filter-out src/bind/%,$(SOURCES))
 OBJECTS := $(SOURCES:src/%.c=$(BUILD)/obj/%.o)

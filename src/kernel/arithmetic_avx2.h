@@ -24,6 +24,11 @@ static inline Floats v_div(Floats a, Floats b)
     return _mm256_div_ps(a, b);
 }
 
+static inline Floats v_root(Floats a)
+{
+    return _mm256_sqrt_ps(a);
+}
+
 /* x < a ? a : x; NaN stays, since min and max return their second operand then. */
 static inline Floats v_at_least(Floats x, Floats a)
 {

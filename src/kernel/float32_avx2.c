@@ -36,6 +36,7 @@
 #include "kernel/statistics.h"
 #include "kernel/weight_gradient.h"
 #include "kernel/gradient_blocks.h"
+#include "kernel/update_blocks.h"
 /* clang-format on */
 
 const Kernels kernels_avx2 = {
@@ -64,5 +65,9 @@ const Kernels kernels_avx2 = {
     block_sum_run,
     range_gradient_run,
     fake_quantize_gradient_run,
+    adam_run,
+    momentum_run,
+    soft_round_run,
+    soft_round_gradient_run,
 };
 #endif

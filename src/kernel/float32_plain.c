@@ -71,4 +71,8 @@ const Kernels kernels_plain = {
     plain_block_sum,
     plain_range_gradient,
     plain_fake_quantize_gradient,
+    plain_adam,
+    plain_momentum,
+    plain_soft_round,
+    plain_soft_round_gradient,
 };

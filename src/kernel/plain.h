@@ -43,4 +43,9 @@ float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, i
 void plain_fake_quantize_lanes(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
                                Rounding rounding, float lanes[GRADIENT_LANES]);
 
+void plain_adam(const AdamF32 *adam, float *values, float *m, float *v, const float *gradient, int64_t count);
+void plain_momentum(const MomentumF32 *momentum, float *values, float *m, const float *gradient, int64_t count);
+void plain_soft_round(const SoftRoundF32 *round, const float *floors, const float *v, float *y, int64_t count);
+void plain_soft_round_gradient(const SoftRoundF32 *round, const float *floors, const float *v, const float *dy, float *dv, int64_t count);
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "kernel/float32.h"
 #include "kernel/quantize.h"
+#include "kernel/update.h"
 
 #define PACKED_HEADER_FLOATS 16 /* keeps the panels on a 64-byte line */
 
@@ -55,6 +56,12 @@ typedef struct Kernels {
     void (*range_gradient)(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
     float (*fake_quantize_gradient)(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
                                     Rounding rounding);
+
+    /* update.h */
+    void (*adam)(const AdamF32 *adam, float *values, float *m, float *v, const float *gradient, int64_t count);
+    void (*momentum)(const MomentumF32 *momentum, float *values, float *m, const float *gradient, int64_t count);
+    void (*soft_round)(const SoftRoundF32 *round, const float *floors, const float *v, float *y, int64_t count);
+    void (*soft_round_gradient)(const SoftRoundF32 *round, const float *floors, const float *v, const float *dy, float *dv, int64_t count);
 } Kernels;
 
 const Kernels *kernels_of(KernelVariant variant); /* NULL when this processor or this build lacks it */
