@@ -101,16 +101,18 @@ local function with_verbose(options, work)
 end
 
 -- "Align to Large" mostly gives Add and Concat an output of another exponent than their inputs, which the chip's modules then read wrongly
--- (EXPORT 17.4): the export refuses such files, and a fast search, which begins with it, would find nothing. Lists that a script wrote are tried as
+-- (EXPORT 17.4); so does a Resize aligned to its input in front of an aligned Concat. The export refuses such files, and a fast search, which
+-- begins with these candidates, would find nothing. Lists that a script wrote are tried as
 -- they are, and everything is where the base is the reference's.
-local function usable_on_chip(_, knob, value) return not ((knob == "elementwise_to" or knob == "concat_to") and value == "Align to Large") end
+local UNUSABLE = { elementwise_to = "Align to Large", concat_to = "Align to Large", resize_to = "Align to Input" }
+local function usable_on_chip(_, knob, value) return UNUSABLE[knob] ~= value end
 
 local function space_of(setting, base)
    local whole = space_tools.new(setting)
    if quantize.is_reference(base) then return whole end
    local space = space_tools.new(setting, usable_on_chip)
    if space.total < whole.total then
-      core.base.note(("note: fusion_alignment 'Align to Large' is left out, the chip computes most of such files wrongly: %d of %d trials are left"):format(
+      core.base.note(("note: alignments that the chip mostly computes wrongly (to Large; Resize to Input) are left out: %d of %d trials are left"):format(
          space.total, whole.total))
    end
    return space
