@@ -12,5 +12,10 @@ bool pass_channel_split(Graph *graph, PassContext *context, Error *error);    /*
 bool pass_equalization(Graph *graph, PassContext *context, Error *error);     /* §1; before the graph has slots */
 bool pass_ssd_equalization(Graph *graph, PassContext *context, Error *error); /* §4; on slots that still wait */
 bool pass_bias_correct(Graph *graph, PassContext *context, Error *error);     /* §5; on a quantized graph */
+/* Training, block by block, on a quantized graph. A block that is no better afterwards stays as it was; a pass that fails leaves the whole
+ * graph as it was. */
+bool pass_lsq(Graph *graph, PassContext *context, Error *error);       /* §8 */
+bool pass_tqt(Graph *graph, PassContext *context, Error *error);       /* §7 */
+bool pass_blockwise(Graph *graph, PassContext *context, Error *error); /* §9 */
 
 #endif

@@ -342,15 +342,21 @@ static bool settle_scaled(Node *node, const Setting *setting, Error *error)
     return true;
 }
 
-bool pass_passive(Graph *graph, PassContext *context, Error *error)
+bool passive_follow(Graph *graph, const Setting *setting, Error *error)
 {
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         if (!node->quantized || node->input_count == 0) continue;
         if ((node->op->flags & OPERATOR_WEIGHTED) && !settle_bias(graph, node, error)) return false;
         if (node->op->align == ALIGN_RECURRENT && !settle_recurrent(graph, node, error)) return false;
-        if (node->op->scaled_inputs && !settle_scaled(node, context->setting, error)) return false;
+        if (node->op->scaled_inputs && !settle_scaled(node, setting, error)) return false;
     }
+    return true;
+}
+
+bool pass_passive(Graph *graph, PassContext *context, Error *error)
+{
+    if (!passive_follow(graph, context->setting, error)) return false;
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];
         for (int k = 0; node->quantized && k < node->input_count; k++) {

@@ -19,6 +19,8 @@ bool pass_calibrate(Graph *graph, PassContext *context, Error *error);  /* §8.1
 bool pass_modify(Graph *graph, PassContext *context, Error *error);     /* §8.9 */
 bool pass_align(Graph *graph, PassContext *context, Error *error);      /* §6.3 */
 bool pass_passive(Graph *graph, PassContext *context, Error *error);    /* §7.2 */
+/* The same again without notes, after scales have changed. */
+bool passive_follow(Graph *graph, const Setting *setting, Error *error);
 bool pass_baking(Graph *graph, PassContext *context, Error *error);     /* §7.3 */
 extern const Pass quantization_passes[];                                /* ends with a NULL name; dispatch … baking */
 

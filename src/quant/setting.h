@@ -37,7 +37,7 @@ typedef struct TrainSetting { /* lsq, tqt, blockwise */
     char *collecting_device;
     int64_t steps;
     bool is_scale_trainable;
-    double gamma, int_lambda;
+    double gamma, int_lambda, scale_lr; /* scale_lr: 0: lr */
     int64_t block_size;
 } TrainSetting;
 
@@ -99,7 +99,9 @@ typedef struct Setting {
     } bias_correct_setting;
     bool lsq_optimization, tqt_optimization, blockwise_reconstruction;
     TrainSetting lsq_optimization_setting, tqt_optimization_setting, blockwise_reconstruction_setting;
-    int64_t block_memory; /* MB */
+    int64_t block_memory;              /* MB */
+    int64_t block_batches, block_seed; /* batches: 0: all */
+    double block_holdout;
     bool extension;
     char *version, *signature;
     struct {
@@ -107,7 +109,7 @@ typedef struct Setting {
         bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, convtranspose_exact, link_passive_inputs,
             dead_channels_follow;
         /* OPTIM §16 */
-        bool equalize_group_order, equalize_live_activations;
+        bool equalize_group_order, equalize_live_activations, tqt_live_passive, adaround_reference;
         /* EXPORT §15 */
         bool requantize_inputs, requantize_exact, exact_shapes, split_sizes, write_defaults, ceil_mode_pads, unary_as_lut, lut16_only_used,
             split_groups, reference_order, dynamic_width_requantize;

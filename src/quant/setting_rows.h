@@ -80,8 +80,12 @@
     TRAIN_ROWS(ROW, lsq_optimization, "train weights and scales block by block (LSQ)", "cuda", "1e-05", "500", "true", "0.0") \
     TRAIN_ROWS(ROW, tqt_optimization, "train weights and exponents block by block (TQT)", "cpu", "1e-05", "500", "true", "0.0") \
     ROW(SETTING_NUMBER, tqt_optimization_setting.int_lambda, SAME("0.0"), NULL, "pull exponents towards whole numbers") \
+    ROW(SETTING_NUMBER, tqt_optimization_setting.scale_lr, SAME("0.0"), NULL, "learning rate of exponents (their log2); 0: lr") \
     TRAIN_ROWS(ROW, blockwise_reconstruction, "train the rounding of weights block by block (AdaRound)", "cuda", "0.001", "5000", "false", "1.0") \
     ROW(SETTING_INTEGER, block_memory, SAME("256"), NULL, "megabytes of values kept from block to block; more goes to a temporary file (TMPDIR)") \
+    ROW(SETTING_INTEGER, block_batches, SAME("0"), NULL, "batches that lsq, tqt and blockwise train on and judge by; 0: all") \
+    ROW(SETTING_NUMBER, block_holdout, SAME("0.0"), NULL, "share of those batches, the last ones, that training does not see and that judge it; 0: all judge") \
+    ROW(SETTING_INTEGER, block_seed, SAME("0"), NULL, "order of the batches in training: 0: theirs; else shuffled anew each round by this seed") \
     UNUSED(SETTING_BOOL, extension, SAME("false"), NULL, "the reference's place for own passes; here: espq.pass") \
     ROW(SETTING_TEXT, version, SAME("0.6.6"), NULL, "of the reference's setting files") \
     ROW(SETTING_TEXT, signature, SAME("PPL Quantization Tool"), NULL, "of the reference's setting files") \
@@ -95,6 +99,8 @@
     SWITCH(dead_channels_follow, "true", "false", "CASES C18", "what is all zero has no exponent of its own: channels of weights take that of the others, tensors the one of values up to 1") \
     SWITCH(equalize_group_order, "false", "false", "OPTIM O4", "equalization sees the channels of grouped convolutions in their order") \
     SWITCH(equalize_live_activations, "false", "false", "OPTIM O5", "the activations that equalization looks at are scaled along with the weights") \
+    SWITCH(tqt_live_passive, "true", "false", "OPTIM O19", "biases and all that follows an exponent keep up with it while TQT trains") \
+    SWITCH(adaround_reference, "false", "true", "OPTIM O11", "blockwise trains without its regularizer and judges weights before they are rounded") \
     SWITCH(requantize_inputs, "true", "false", "EXPORT E3", "requantize graph inputs where consumers differ") \
     SWITCH(requantize_exact, "true", "false", "EXPORT E4", "requantize wherever exponents differ, also small ones") \
     SWITCH(exact_shapes, "true", "false", "EXPORT E5, E20", "describe the shapes that are computed") \
