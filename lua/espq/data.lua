@@ -105,6 +105,21 @@ local function bytes_of(value)
    return sum
 end
 
+--- A walk that gives batch, labels: as the loader gives them, or a batch's field `labels`. epoch: for loaders that ask.
+function data.labelled(what, loader, epoch)
+   if is_tensor(loader) or not callable(loader) then return iterator_of(what, loader) end
+   local step, invariant, control = loader(epoch)
+   if not callable(step) then
+      check.fail(("%s: a loader that is a function has to return an iterator, this one returned a %s"):format(what, type(step)))
+   end
+   return function()
+      local batch, labels, third = step(invariant, control)
+      control = batch
+      if type(batch) == "number" and (is_tensor(labels) or type(labels) == "table") then return labels, third end
+      return batch, labels
+   end
+end
+
 --- Remembers what walks have seen, so that several of them decode the data once. limit: bytes (128 MB); what lies behind is made anew on each walk.
 function data.memory(limit) return { batches = {}, bytes = 0, limit = limit or 128e6, full = false, complete = false } end
 
@@ -528,10 +543,19 @@ local Loader = {}
 Loader.__index = Loader
 function Loader:__len() return self.count end
 
+-- A permutation of 1 … count.
+local function shuffled(count, seed)
+   local order = {}
+   for i, position in ipairs(T.rand({ count }, { seed = seed }):argsort():tolist()) do order[i] = position + 1 end
+   return order
+end
+
 --- The iterator of one walk: gives batch, labels (an int64 tensor when all labels are whole numbers, a tensor when they are tensors of one
---- shape, else a list).
-function Loader:__call()
+--- shape, else a list). epoch: with shuffle, each has an order of its own; without it the order is that of epoch 0.
+function Loader:__call(epoch)
    local at, batch = 0, 0
+   local order = self.order
+   if order and epoch and epoch > 0 then order = shuffled(#self.dataset, self.seed + epoch) end
    return function()
       if batch >= self.count then return nil end
       batch = batch + 1
@@ -539,7 +563,7 @@ function Loader:__call()
       while count < self.batch_size and at < self.samples do
          at = at + 1
          core.base.check_cancel()
-         local x, label = self.dataset:get(self.order and self.order[at] or at)
+         local x, label = self.dataset:get(order and order[at] or at)
          if self.transform then
             local changed, changed_label = self.transform(x, label)
             x, label = changed, changed_label == nil and label or changed_label
@@ -552,7 +576,7 @@ function Loader:__call()
    end
 end
 
---- Batches of a dataset, in the same order on every walk.
+--- Batches of a dataset, in the same order on every walk; training asks for the order of an epoch.
 function data.loader(options)
    check.fields("data.loader", options, { dataset = "any!", batch_size = "integer", shuffle = "boolean", seed = "integer", limit = "integer",
          transform = "function",
@@ -568,14 +592,11 @@ function data.loader(options)
    local batch_size = options.batch_size or 1
    if batch_size < 1 then check.fail("data.loader: batch_size has to be at least 1") end
    local order, total = nil, #source
-   if options.shuffle then
-      order = {}
-      local random = T.rand({ total }, { seed = options.seed or 0 })
-      for i, position in ipairs(random:argsort():tolist()) do order[i] = position + 1 end
-   end
+   if options.shuffle then order = shuffled(total, options.seed or 0) end
    local samples = math.min(total, options.limit or total)
    local count = options.drop_last and samples // batch_size or (samples + batch_size - 1) // batch_size
-   return setmetatable({ dataset = source, batch_size = batch_size, order = order, samples = samples, count = count, transform = options.transform }, Loader)
+   return setmetatable({ dataset = source, batch_size = batch_size, order = order, seed = options.seed or 0,
+                          samples = samples, count = count, transform = options.transform }, Loader)
 end
 
 -- ---- keeping batches ----

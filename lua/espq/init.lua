@@ -59,13 +59,14 @@ local parts = {
    pass = { "espq.custom", "pass" }, observer = { "espq.custom", "observer" }, operator = { "espq.custom", "operator" }, apply = { "espq.custom", "apply" },
    espdl_quantize_onnx = { "espq.quantize", "onnx" },
    autoquant = { "espq.autoquant" }, autoquant_setting = { "espq.autoquant.setting", "new" }, range = { "espq.autoquant.setting", "range" },
+   trainer = { "espq.train", "make" }, qat = { "espq.qat", "run" },
    strategy = { "espq.autoquant.modules", "strategy" }, auto_quantize_onnx = { "espq.autoquant.call", "run" },
    espdl_auto_quantize_onnx = { "espq.autoquant.call", "run" },
 }
 
 local coming = {
    quantize_torch = true, load_native = true,
-   trainer = true, qat = true, streaming_cache = true,
+   streaming_cache = true,
 }
 
 local function load_part(name)

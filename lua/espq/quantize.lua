@@ -413,5 +413,6 @@ quantize.road_options = road_options
 quantize.write = write
 quantize.check_device = check_device
 quantize.check_setting = check_setting
+quantize.onnx_fields, quantize.export_fields = onnx_fields, export_fields
 
 return quantize

@@ -97,6 +97,7 @@ void open_road(lua_State *L);
 void open_analyse(lua_State *L);
 void open_espdl(lua_State *L);
 void open_chip(lua_State *L);
+void open_train(lua_State *L);
 void open_custom(lua_State *L);
 void open_base(lua_State *L);
 void open_system(lua_State *L);
