@@ -71,13 +71,15 @@ $(BUILD)/obj/%_avxvnni.o: ISA = -mavx2 -mavxvnni
 $(BUILD)/obj/%_avx512.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx2 -mfma
 $(BUILD)/obj/%_avx512vnni.o: ISA = -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx2
 $(BUILD)/obj/%_avx512vbmi.o: ISA = -mavx512f -mavx512bw -mavx512vbmi
+# Tiles are written out for every size: with a sanitizer's checks between their lines, optimizing them takes minutes (SANITIZED, FUZZ).
+$(BUILD)/obj/kernel/integer_%.o $(BUILD)/obj/kernel/float32_%.o: TILES = $(TILES_CFLAGS)
 
 # One word a file; `make V=1` shows the commands.
 $(V).SILENT:
 $(BUILD)/obj/%.o: src/%.c | $(GENERATED)
 	@mkdir -p $(@D)
 	@$(if $(V),,echo "  compile $<")
-	$(CC) $(ALL_CFLAGS) $(ISA) -MMD -MP -c $< -o $@
+	$(CC) $(ALL_CFLAGS) $(ISA) $(TILES) -MMD -MP -c $< -o $@
 
 $(BUILD)/gen/onnx.pb-c.h: src/onnx/onnx.proto
 	@mkdir -p $(@D)
@@ -159,7 +161,7 @@ format:
 	clang-format -i $(wildcard src/*.c src/*/*.c src/*/*.h tests/*/*.c tests/*/*.h)
 
 # gcc judges the lengths of texts wrongly once checks stand between them (clang does not know that warning).
-SANITIZED = BUILD=$(BUILD)/$(1) LDFLAGS="-fsanitize=$(2)" \
+SANITIZED = BUILD=$(BUILD)/$(1) LDFLAGS="-fsanitize=$(2)" TILES_CFLAGS=-O0 \
 	CFLAGS="-O1 -g -fno-omit-frame-pointer -fsanitize=$(2) -Wno-unknown-warning-option -Wno-format-truncation -Wno-restrict"
 asan:
 	@$(MAKE) --no-print-directory $(call SANITIZED,asan,address$(comma)undefined) all $(BUILD)/asan/tests
@@ -173,7 +175,7 @@ SECONDS ?= 60
 FUZZ_CFLAGS = -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 fuzz:
 	@scripts/setup sanitize
-	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz CFLAGS="$(FUZZ_CFLAGS)" fuzz-run
+	@$(MAKE) --no-print-directory CC=clang BUILD=$(BUILD)/fuzz CFLAGS="$(FUZZ_CFLAGS)" TILES_CFLAGS=-O0 fuzz-run
 .PHONY: fuzz-run
 fuzz-run: $(BUILD)/libengine.a
 	@set -e; for target in onnx espdl npy; do \

@@ -5,12 +5,6 @@ local espq = require "espq"
 local lfs = require "lfs"
 local support = require "cases.support"
 
--- What waits for a later step, and for which.
-local waiting = {
-   ["c14_lstm.onnx"] = "recurrent operators", ["c14_lstm_bidirectional.onnx"] = "recurrent operators",
-   ["c14_lstm_last_state.onnx"] = "recurrent operators", ["c14_gru_linear.onnx"] = "recurrent operators",
-}
-
 -- CASES asks for the same floats of these, not for the same file: another spelling of the activation, of the chip's attributes or of the layout.
 local own_file = {
    ["c04_relu_then_max_only.onnx"] = true, ["c04_max_min.onnx"] = true, ["c12_nearest_sizes.onnx"] = true, ["c12_nearest_half_pixel.onnx"] = true,
@@ -51,9 +45,7 @@ describe("case", function()
 
    for _, case in ipairs(support.cases()) do
       local name = case.case .. " " .. case.file
-      if waiting[case.file] then
-         pending(name .. " waits for " .. waiting[case.file])
-      elseif case.expect == "error" then
+      if case.expect == "error" then
          it(name .. " is refused, with a cure", function()
             local folder = support.temporary()
             finally(function() support.remove(folder) end)
@@ -122,7 +114,7 @@ describe("case", function()
       it(("files for %s at %d bits pass the independent judge"):format(width[1], width[2]), function()
          if not support.can_judge then return pending("needs python3 and ../shared/tools/espdl_judge.py") end
          for _, case in ipairs(support.cases()) do
-            if case.expect ~= "error" and not waiting[case.file] then written(case, width) end
+            if case.expect ~= "error" then written(case, width) end
          end
          assert.equal("", support.judged(folders[width[1] .. "_" .. width[2]], width[1]))
       end)

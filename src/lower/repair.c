@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "lower/lower.h"
+#include "quant/slots.h"
 
 static int spatial_rank(const Node *node)
 {
@@ -94,13 +95,48 @@ static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
            fail_memory(error, 64);
 }
 
+/* The slot of a last state that was not there when slots were made: as the passes would have left it. */
+static bool give_state_slot(Lowering *lowering, Node *node, int index, int like, Error *error)
+{
+    static const int exponent = ESPQ_RECURRENT_EXPONENT;
+    Slot *slot = node->output_slots[index];
+    if (index < 2) {
+        lower_copy_slot(slot, node->output_slots[like]);
+        return true;
+    }
+    slot_set_width(slot, ESPQ_RECURRENT_BITS);
+    slot->state = SLOT_PASSIVE;
+    return slot_set_exponents(lowering->graph, slot, &exponent, 1) || fail_memory(error, sizeof exponent);
+}
+
+/* GRU and LSTM write all of their outputs on the chip, whoever reads them; ONNX may leave out any. */
+static bool add_states(Lowering *lowering, Node *node, Error *error)
+{
+    if (!node->op || node->op->align != ALIGN_RECURRENT) return true;
+    int before = node->output_count, wanted = node_is(node, "LSTM") ? 3 : 2, like = 0, added = 0;
+    while (like < before && !node->outputs[like])
+        like++;
+    if (like == before || like > 1) return true; /* only the cell state is read: nothing says in which steps the others are */
+    for (int i = 0; i < wanted; i++) {
+        if (i < before && node->outputs[i]) continue;
+        Value *state = lower_add_value(lowering, DTYPE_FLOAT32, &node->outputs[like]->shape, error);
+        if (!state) return false;
+        if (!(i < node->output_count ? node_set_output(lowering->graph, node, i, state, error)
+                                     : node_add_output(lowering->graph, node, state, error)))
+            return false;
+        if (node->quantized && !give_state_slot(lowering, node, i, like, error)) return false;
+        added++;
+    }
+    return !added || node->op->infer(lowering->graph, node, error);
+}
+
 bool lower_repair(Lowering *lowering, Error *error)
 {
     Graph *graph = lowering->graph;
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         if (lower_setting(lowering)->switches.write_defaults &&
-            (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error)))
+            (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error) || !add_states(lowering, node, error)))
             return false;
         if (lower_setting(lowering)->switches.ceil_mode_pads && !pad_ceil(lowering, node, error)) return false;
     }

@@ -185,6 +185,29 @@ describe("cases of operators", function()
       assert.is_true(count.MatMul + count.Gemm >= 4 and count.Softmax == 1 and count.QuantizeLinear == 1)
    end)
 
+   for _, name in ipairs { "lstm", "lstm_bidirectional", "lstm_last_state", "gru_linear" } do
+      it("C14: all states that the chip writes, and the whole sequence near the definition: " .. name, function()
+         for _, width in ipairs(support.widths) do
+            local made = file("c14_" .. name, { target = width[1], num_of_bits = width[2] })
+            for _, node in ipairs(made.info.nodes) do
+               local wanted = ({ LSTM = 3, GRU = 2 })[node.type] or 1
+               assert.equal(wanted, #node.outputs)
+               for i, output in ipairs(node.outputs) do
+                  local value = support.named(made.info.values, output)
+                  assert.is_truthy(value, "output " .. i)
+                  if i == 3 then assert.same({ "INT16", { -9 } }, { value.dtype, value.exponents }) end
+               end
+            end
+            local case = support.case("c14_" .. name)
+            local float = support.floats(case)
+            local input = espq.randn(support.load(case).inputs[1].shape, { seed = 8 })
+            local integer = espq.executor(made.graph, { mode = "integer" }) { input }
+            local difference = support.difference(float, integer)
+            assert.is_true(difference < 0.1, ("%s at %d bits: %g"):format(width[1], width[2], difference))
+         end
+      end)
+   end
+
    it("what is not quantized and what is looked up is said in a line each", function()
       assert.is_truthy(support.line(file("c15_attention").report.floats, "floats out", "Softmax"))
       local setting = espq.setting.espdl()
