@@ -56,4 +56,9 @@ function analyse.parameters(options)
                             { key = "mean_abs", format = "%.4f" } })
 end
 
-return check.module("analyse", analyse, { "sensitivity", "compare", "resolution" })
+-- ---- where simulation and chip part: analyse_chip.lua ----
+
+local chip = require "espq.analyse_chip"
+analyse.compare, analyse.headroom, analyse.device, analyse.resolution = chip.compare, chip.headroom, chip.device, chip.resolution
+
+return check.module("analyse", analyse, { "sensitivity" })

@@ -268,6 +268,14 @@ local function table_lines(path)
    return text and { text .. ": look-up tables on the chip" } or {}
 end
 
+-- What the chip makes of the graph that the simulation does not show; nothing where the chip cannot run it: the export says why.
+local function chip_report(options, graph, loader, memory)
+   local ran, found = pcall(require("espq.analyse_chip").report, graph, loader, options.collate_fn, memory)
+   if ran then return found end
+   if core.error.is_error(found) and found.code == "input" then return { lines = {} } end
+   error(found, 0)
+end
+
 -- ---- the road ----
 
 local function run(what, options, graph, setting, road)
@@ -310,6 +318,7 @@ local function run(what, options, graph, setting, road)
       local judge = { method = "snr", steps = 8, exact = about.exact }
       report.graphwise, report.graphwise_text = core.analyse.graphwise(graph, walk, judge)
       report.layerwise, report.layerwise_text = core.analyse.layerwise(graph, walk, judge)
+      if not quantize.is_reference(setting) then report.chip = chip_report(options, graph, loader, memory) end
    end
    if not options.skip_export and options.espdl_export_file then
       report.warnings, report.test_inputs, report.test_outputs = write(what, options, graph, road, setting, metadata)
@@ -321,6 +330,7 @@ local function run(what, options, graph, setting, road)
    for _, list in ipairs { report.floats, report.tables } do
       for _, line in ipairs(list) do note("note: " .. line) end
    end
+   report.warnings = table.move(report.chip.lines, 1, #report.chip.lines, #report.warnings + 1, report.warnings)
    for _, line in ipairs(report.warnings) do note("warning: " .. line) end
    return graph, report
 end

@@ -7,8 +7,9 @@ local Report = {}
 Report.__index = Report
 
 --- graphwise, layerwise: lists of rows; notes, warnings, floats (what is not quantized, and why), tables (what the chip looks up): lists of lines.
+--- chip: what the chip makes of the graph that the simulation does not show: lines, and the rows of analyse's compare, device and resolution.
 function report.new()
-   return setmetatable({ graphwise = {}, layerwise = {}, notes = {}, warnings = {}, floats = {}, tables = {} }, Report)
+   return setmetatable({ graphwise = {}, layerwise = {}, notes = {}, warnings = {}, floats = {}, tables = {}, chip = { lines = {} } }, Report)
 end
 
 function Report.__tostring(self)
@@ -39,7 +40,7 @@ function report.table(rows, columns)
          elseif type(value) == "boolean" then
             text = value and "yes" or "–"
          elseif column.format and type(value) == "number" then
-            text = column.format:format(value)
+            text = type(column.format) == "function" and column.format(value) or column.format:format(value)
          elseif type(value) == "number" then
             text = math.type(value) == "integer" and tostring(value) or core.base.number(value)
          end

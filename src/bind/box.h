@@ -95,6 +95,7 @@ void open_graph(lua_State *L);
 void open_executor(lua_State *L);
 void open_road(lua_State *L);
 void open_analyse(lua_State *L);
+void open_compare(lua_State *L);
 void open_espdl(lua_State *L);
 void open_chip(lua_State *L);
 void open_train(lua_State *L);

@@ -186,10 +186,10 @@ int luaopen_espq_core(lua_State *L)
     static const struct {
         const char *name;
         void (*open)(lua_State *);
-    } parts[] = {{"error", open_error},       {"tensor", open_tensor}, {"setting", open_setting}, {"graph", open_graph},
-                 {"executor", open_executor}, {"road", open_road},     {"analyse", open_analyse}, {"espdl", open_espdl},
-                 {"chip", open_chip},         {"custom", open_custom}, {"base", open_base},       {"system", open_system},
-                 {"process", open_process},   {"train", open_train}};
+    } parts[] = {{"error", open_error},       {"tensor", open_tensor},   {"setting", open_setting}, {"graph", open_graph},
+                 {"executor", open_executor}, {"road", open_road},       {"analyse", open_analyse}, {"espdl", open_espdl},
+                 {"compare", open_compare},   {"chip", open_chip},       {"custom", open_custom},   {"base", open_base},
+                 {"system", open_system},     {"process", open_process}, {"train", open_train}};
     /* lua5.4 starts in generational mode, in which a tensor is old before it can die: steps by its size (account) would never free one.
      * Measured: 400 temporaries of 4 MB held 1.7 GB so, and hold 50 MB in incremental mode. */
     lua_gc(L, LUA_GCINC, 0, 0, 0);

@@ -164,8 +164,7 @@ static void cost_recurrent(const Estimator *estimator, const Node *node, CostNod
                           estimator->row->megahertz;
 }
 
-/* Types whose integers are moved, added, compared or looked up; others compute in float (CHIP §2). */
-static bool moves_integers(const Node *node)
+bool cost_in_integers(const Node *node)
 {
     static const char *const types[] = {"Add",
                                         "Sub",
@@ -220,7 +219,7 @@ static void cost_elements(const Estimator *estimator, const Node *node, CostNode
         if (shape_count(&shape) > read) read = shape_count(&shape);
     }
     if (!estimator->row) return;
-    double cycles = moves_integers(node) ? (double)(made * width) * estimator->row->element
+    double cycles = cost_in_integers(node) ? (double)(made * width) * estimator->row->element
                                          : (double)(made > read ? made : read) * estimator->row->float_element;
     cost->microseconds += cycles / estimator->row->megahertz;
 }

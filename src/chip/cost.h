@@ -40,6 +40,9 @@ bool cost_estimate(Graph *device, Node *const *order, int count, const Target *t
                    Error *error);
 void cost_free(CostReport *report);
 
+/* Does this node only move, add, compare or look up integers? Others, but for those of products, compute in float (CHIP §2). */
+bool cost_in_integers(const Node *node);
+
 /* Why there is no time for this chip, and how good the time is for others: one line. */
 const char *cost_about(const Target *target);
 
