@@ -64,7 +64,13 @@ local groups = {
    blockwise = "blockwise_reconstruction_setting",
 }
 
---- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted.
+local function notes_of(graph)
+   local list = {}
+   for line in core.graph.notes(graph):gmatch "[^\n]+" do list[#list + 1] = line end
+   return list
+end
+
+--- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted, and a list of what it has to say.
 ---    espq.apply { graph =, pass = "align", setting = (an espq.setting, or a table of the pass's own settings), dataloader =, target =, num_of_bits = }
 ---@param options table
 function custom.apply(options)
@@ -85,7 +91,7 @@ function custom.apply(options)
    if options.dataloader then
       road.walk = data.walk("apply", options.dataloader, options.graph, { limit = options.steps, collate_fn = options.collate_fn })
    end
-   local before = snapshot(options.graph)
+   local before, told = snapshot(options.graph), #notes_of(options.graph)
    core.road.apply(options.graph, options.pass, road)
    about.setting, about.target, about.bits, about.quantized = setting, road.target, road.bits, true
    if about.exact == nil then about.exact = setting.switches.onnx_exact_ops end
@@ -97,7 +103,10 @@ function custom.apply(options)
       if not after[name] then changed[#changed + 1] = name end
    end
    table.sort(changed)
-   return changed
+   local notes = table.pack(table.unpack(notes_of(options.graph), told + 1))
+   notes.n = nil
+   for _, line in ipairs(notes) do core.base.note("note: " .. line) end
+   return changed, notes
 end
 
 return custom

@@ -21,8 +21,8 @@ bool pass_align(Graph *graph, PassContext *context, Error *error);      /* §6.3
 bool pass_passive(Graph *graph, PassContext *context, Error *error);    /* §7.2 */
 /* The same again without notes, after scales have changed. */
 bool passive_follow(Graph *graph, const Setting *setting, Error *error);
-bool pass_baking(Graph *graph, PassContext *context, Error *error);     /* §7.3 */
-extern const Pass quantization_passes[];                                /* ends with a NULL name; dispatch … baking */
+bool pass_baking(Graph *graph, PassContext *context, Error *error); /* §7.3 */
+extern const Pass quantization_passes[];                            /* ends with a NULL name; dispatch … baking */
 
 /* Integers of a constant by its slot (QUANT §7.4): int8, int16, int32 or int64 by slot->bits; wide: computed in float64.
  * *saturated counts the elements that did not fit. */

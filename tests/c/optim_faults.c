@@ -72,6 +72,16 @@ TEST(sweep_optimizations)
          pass_weight_split},
         {"ssd_equalization", "slots", {"ssd_setting.iteration", "1", "ssd_setting.layer_norm", "true"}, pass_ssd_equalization},
         {"bias_correct", "passive", {"quantize_activation_setting.calib_algorithm", "minmax"}, pass_bias_correct},
+        {"lsq", "passive", {"quantize_activation_setting.calib_algorithm", "minmax", "lsq_optimization_setting.steps", "2"}, pass_lsq},
+        {"tqt",
+         "passive",
+         {"quantize_activation_setting.calib_algorithm", "minmax", "tqt_optimization_setting.steps", "2",
+          "tqt_optimization_setting.scale_lr", "0.6"},
+         pass_tqt},
+        {"blockwise",
+         "passive",
+         {"quantize_activation_setting.calib_algorithm", "minmax", "blockwise_reconstruction_setting.steps", "2"},
+         pass_blockwise},
     };
     static const int64_t sizes[] = {1, 2};
     progress_level = 0;
