@@ -184,7 +184,7 @@ fuzz-run: $(BUILD)/libengine.a
 	   $(BUILD)/$${target}_fuzz -max_total_time=$(SECONDS) -rss_limit_mb=2048 -timeout=10 -artifact_prefix=$(BUILD)/ $(BUILD)/found_$$target tests/fuzz/corpus_$$target; \
 	done
 
-# Kernels beside oneDNN's on one thread, then whole runs as processes; figures stay in $(BUILD)/bench.
+# Whole runs as processes, the three modes beside each other, then kernels beside oneDNN's on one thread; figures stay in $(BUILD)/bench.
 RUNS ?= 5
 bench: all
 	@scripts/setup bench
@@ -194,6 +194,7 @@ bench: all
 	$(BUILD)/bench/process $(BUILD)/bench/process.json $(RUNS) \
 	   mobilenetv2 $(PROGRAM) tests/bench/mobilenetv2.lua ../shared $(BUILD)/bench -- \
 	   yolo11n $(PROGRAM) tests/bench/yolo11n.lua ../shared $(BUILD)/bench -- start $(PROGRAM) -e ''
+	$(PROGRAM) tests/bench/modes.lua ../shared $(BUILD)/bench/modes.json
 	$(BUILD)/bench/kernels $(BUILD)/bench/kernels.json
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

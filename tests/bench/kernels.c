@@ -471,13 +471,26 @@ static double median_ratio(const Result *results, int count, int kind, const cha
     return found ? ratios[found / 2] : 0.0;
 }
 
-static void print_model(const Result *results, int count, const char *model, const char *first, const char *second)
+/* Medians of each kind, and sums over the models' convolutions: printed, and kept beside the rows. */
+static void sum_up(KernelVariant variant, const Result *results, int count, const char *const *kinds, int kind_count,
+                   const char *const others[2], FILE *json)
 {
-    double sum[3] = {0};
-    for (int i = 0; i < count; i++)
-        for (int j = 0; j < 3 && strcmp(results[i].model, model) == 0; j++)
-            sum[j] += results[i].count * results[i].seconds[j];
-    printf("  %s: all convolutions %.2f ms, oneDNN %.2f (%s), %.2f (%s)\n", model, 1e3 * sum[0], 1e3 * sum[1], first, 1e3 * sum[2], second);
+    static const char *const models[] = {"mobilenetv2", "yolo11n"};
+    for (int kind = 0; kind < kind_count; kind++) {
+        double first = median_ratio(results, count, kind, NULL, 1), second = median_ratio(results, count, kind, NULL, 2);
+        printf("  median of %s: %.2f of oneDNN %s, %.2f %s\n", kinds[kind], first, others[0], second, others[1]);
+        fprintf(json, ",\n    {\"variant\": \"%s\", \"median\": \"%s\", \"of_onednn %s\": %.3f, \"of_onednn %s\": %.3f}",
+                kernel_variant_name(variant), kinds[kind], others[0], first, others[1], second);
+    }
+    for (int k = 0; k < 2; k++) {
+        double sum[3] = {0};
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < 3 && strcmp(results[i].model, models[k]) == 0; j++)
+                sum[j] += 1e3 * results[i].count * results[i].seconds[j];
+        printf("  %s: all convolutions %.2f ms, oneDNN %.2f (%s), %.2f (%s)\n", models[k], sum[0], sum[1], others[0], sum[2], others[1]);
+        fprintf(json, ",\n    {\"variant\": \"%s\", \"model\": \"%s\", \"ms\": %.3f, \"onednn_ms %s\": %.3f, \"onednn_ms %s\": %.3f}",
+                kernel_variant_name(variant), models[k], sum[0], others[0], sum[1], others[1], sum[2]);
+    }
 }
 
 static void start_onednn(KernelVariant variant, dnnl_cpu_isa_t isa)
@@ -514,11 +527,7 @@ static void measure(KernelVariant variant, const char *part, FILE *json)
                 r->work / r->seconds[0] * 1e-9, r->work / r->seconds[1] * 1e-9, r->work / r->seconds[2] * 1e-9);
         count++;
     }
-    for (int kind = 0; kind < 3; kind++)
-        printf("  median of %s: %.2f of oneDNN in its own layout, %.2f in NCHW\n", kinds[kind], median_ratio(results, count, kind, NULL, 1),
-               median_ratio(results, count, kind, NULL, 2));
-    print_model(results, count, "mobilenetv2", "own layout", "NCHW");
-    print_model(results, count, "yolo11n", "own layout", "NCHW");
+    sum_up(variant, results, count, kinds, 3, (const char *const[]){"in its own layout", "in NCHW"}, json);
 }
 
 static void measure_all_integers(KernelVariant variant, const char *part, FILE *json)
@@ -545,11 +554,7 @@ static void measure_all_integers(KernelVariant variant, const char *part, FILE *
                 kernel_variant_name(variant), r->name, kinds[r->kind], speed[0], speed[1], speed[2], speed[3]);
         count++;
     }
-    for (int kind = 0; kind < 2; kind++)
-        printf("  median of %s: %.2f of oneDNN from int8, %.2f from uint8\n", kinds[kind], median_ratio(results, count, kind, NULL, 1),
-               median_ratio(results, count, kind, NULL, 2));
-    print_model(results, count, "mobilenetv2", "from int8", "from uint8");
-    print_model(results, count, "yolo11n", "from int8", "from uint8");
+    sum_up(variant, results, count, kinds, 2, (const char *const[]){"from int8", "from uint8"}, json);
 }
 
 /* oneDNN's instruction set and OpenMP's threads are chosen once a process: each variant runs in a child. */
