@@ -193,7 +193,8 @@ bench: all
 	$(CC) $(STD) -O2 tests/bench/process.c -o $(BUILD)/bench/process
 	$(BUILD)/bench/process $(BUILD)/bench/process.json $(RUNS) \
 	   mobilenetv2 $(PROGRAM) tests/bench/mobilenetv2.lua ../shared $(BUILD)/bench -- \
-	   yolo11n $(PROGRAM) tests/bench/yolo11n.lua ../shared $(BUILD)/bench -- start $(PROGRAM) -e ''
+	   yolo11n $(PROGRAM) tests/bench/yolo11n.lua ../shared $(BUILD)/bench -- \
+	   mobilenetv2_tqt $(PROGRAM) tests/bench/train.lua ../shared -- start $(PROGRAM) -e ''
 	$(PROGRAM) tests/bench/modes.lua ../shared $(BUILD)/bench/modes.json
 	$(BUILD)/bench/kernels $(BUILD)/bench/kernels.json
 
