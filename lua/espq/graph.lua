@@ -1,6 +1,7 @@
 --- Graphs: building, walking, editing, saving. The methods here are those of the userdata.
 local core = require "espq.core"
 local check = require "espq.check"
+local json = require "espq.json"
 
 local graph = {}
 local G = core.graph
@@ -86,7 +87,38 @@ function methods:save_onnx(path)
    return self
 end
 
-function methods.save_native(_, path) check.fail("save_native comes in a later version of espq", path) end
+-- What Lua knows of a graph beside the engine: how it was quantized.
+local function about_text(self)
+   local about = G.about(self)
+   if not about.quantized then return "{}" end
+   return json.encode {
+      setting = json.decode(about.setting:to_json()), target = about.target, bits = about.bits, hi_precision = about.hi_precision and true or false,
+      exact = about.exact and true or false, int16_lut_step = about.int16_lut_step, metadata = about.metadata or {},
+   }
+end
+
+--- Write the graph as it stands, with slots and notes: espq.load_native goes on with it. Espq's own format; equal graphs give equal bytes.
+---@param path string
+function methods:save_native(path)
+   core.road.save_native(self, path, about_text(self))
+   return self
+end
+
+--- A graph that save_native wrote, ready to run, analyse and export.
+---@param path string
+---@return userdata graph
+function graph.load_native(path)
+   local self, text = core.road.load_native(path)
+   local read, kept = pcall(json.decode, text)
+   if not read or type(kept) ~= "table" then check.fail("the file does not say how the graph was quantized", path, "write it anew with graph:save_native") end
+   if kept.target then
+      local about = G.about(self)
+      about.setting = require("espq.setting").from_json(json.encode(kept.setting))
+      about.target, about.bits, about.hi_precision, about.exact = kept.target, kept.bits, kept.hi_precision, kept.exact
+      about.int16_lut_step, about.metadata, about.quantized = kept.int16_lut_step, kept.metadata or {}, true
+   end
+   return self
+end
 
 -- ---- building ----
 

@@ -55,7 +55,7 @@ local parts = {
    quantize_onnx = { "espq.quantize", "onnx" }, quantize_graph = { "espq.quantize", "graph" }, export = { "espq.quantize", "export" },
    executor = { "espq.executor", "make" }, load_espdl = { "espq.chip", "load" }, verify = { "espq.verify", "file" },
    cost = { "espq.cost", "estimate" }, diff = { "espq.inspect", "diff" }, boardkit = { "espq.inspect", "boardkit" }, read_log = { "espq.inspect", "log" },
-   graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" },
+   graph = { "espq.graph", "build" }, load_onnx = { "espq.graph", "load_onnx" }, load_native = { "espq.graph", "load_native" },
    pass = { "espq.custom", "pass" }, observer = { "espq.custom", "observer" }, operator = { "espq.custom", "operator" }, apply = { "espq.custom", "apply" },
    espdl_quantize_onnx = { "espq.quantize", "onnx" },
    autoquant = { "espq.autoquant" }, autoquant_setting = { "espq.autoquant.setting", "new" }, range = { "espq.autoquant.setting", "range" },
@@ -65,8 +65,7 @@ local parts = {
 }
 
 local coming = {
-   quantize_torch = true, load_native = true,
-   streaming_cache = true,
+   quantize_torch = true, streaming_cache = true,
 }
 
 local function load_part(name)

@@ -30,7 +30,7 @@ local onnx_fields = with {
    onnx_import_file = "string!", espdl_export_file = "string", input_shape = "table", outputs = "table", cut_inputs = "table", rename_outputs = "table",
 }
 local graph_fields = with { graph = "any!" }
-local later = { "auto_streaming", "streaming_table", "streaming_input_shape", "streaming_custom_passes", "evaluate_fn", "max_drop" }
+local later = { "auto_streaming", "streaming_table", "streaming_input_shape", "streaming_custom_passes" }
 
 local note = core.base.note
 
@@ -78,6 +78,13 @@ local function check_call(what, options, fields)
    check.fields(what, options, fields)
    check.later(what, options, later)
    check_device(what, options.device)
+   if options.max_drop then
+      if not options.evaluate_fn then check.fail(what .. ": max_drop needs an evaluate_fn", nil, "evaluate_fn = function(graph) … return top1 end") end
+      if options.max_drop < 0 or options.max_drop ~= options.max_drop then
+         check.fail(("%s: max_drop has to be 0 or more, it is %s"):format(what, options.max_drop))
+      end
+      if not options.calib_dataloader then check.fail(what .. ": max_drop needs a calib_dataloader") end
+   end
    check.word(what .. ": test_values", options.test_values or "chip", { "chip", "simulated" })
    if options.calib_dataloader and not options.calib_steps then check.fail(what .. ": field 'calib_steps' is missing") end
    if options.calib_steps and options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(what, options.calib_steps)) end
@@ -349,6 +356,20 @@ local function with_verbose(options, work)
    return table.unpack(results, 2, results.n)
 end
 
+-- With evaluate_fn: how much the metric loses; with max_drop also the cheapest setting that keeps it, which is the one that is written.
+local function judged(what, options, setting, road, load, finish)
+   if not options.evaluate_fn then return finish(setting, road) end
+   local goal = require "espq.goal"
+   local found = goal.find {
+      what = what, setting = setting, road_of = road_options, options = options, load = load, max_drop = options.max_drop,
+      loader = (calibration(what, options, load(road))),
+   }
+   local graph, report = finish(found.setting, road_options({ target = options.target, num_of_bits = found.bits, hi_precision = options.hi_precision,
+                                                              check = options.check }, found.setting))
+   report.goal = goal.finish(found, graph)
+   return graph, report
+end
+
 --- Load, cut and rename as the fields say: the float graph that is quantized.
 function quantize.load(options, road)
    local shapes = graph_tools.shapes_of(options.input_shape)
@@ -376,8 +397,10 @@ function quantize.onnx(options)
       local setting = check_setting(what, options.setting)
       add_deprecated(what, options, setting)
       local road = road_options(options, setting)
-      local graph = quantize.load(options, road)
-      return run(what, options, graph, setting, road)
+      local load = function(width) return quantize.load(options, width) end
+      return judged(what, options, setting, road, load, function(chosen, width)
+         return run(what, options, load(width), chosen, width)
+      end)
    end)
 end
 
@@ -391,7 +414,9 @@ function quantize.graph(options)
       add_deprecated(what, options, setting)
       local road = road_options(options, setting)
       core.road.simplify(options.graph, road)
-      return run(what, options, options.graph, setting, road)
+      return judged(what, options, setting, road, function() return options.graph:copy() end, function(chosen, width)
+         return run(what, options, options.graph, chosen, width)
+      end)
    end)
 end
 

@@ -264,6 +264,45 @@ function Root.to_json(group)
    return json.encode(tree, 4)
 end
 
+-- The call that gives a platform.
+local function platform_text(platform)
+   if platform.id == core.road.platform("float").id then return 'espq.platform "float"' end
+   for _, target in ipairs(core.road.targets()) do
+      for _, width in ipairs { { 8 }, { 16 }, { 16, true } } do
+         local found, other = pcall(core.road.platform, target.name, width[1], width[2])
+         if found and other.id == platform.id then
+            return ("espq.platform(%q, %d%s)"):format(target.name, width[1], width[2] and ", true" or "")
+         end
+      end
+   end
+   return ("{ id = %d, name = %q }"):format(platform.id, platform.name)
+end
+
+local function literal(value) return type(value) == "string" and ("%q"):format(value) or to_text(value) end
+
+--- Lines of Lua that make this setting, to paste into a script.
+---@return string
+function Root.to_lua(group)
+   local root, lines = state[group].root, { ("local setting = espq.setting.%s()"):format(state[group].root.base) }
+   for _, path in ipairs(paths) do
+      local row, value = rows[path], root.values[path]
+      if row.kind == "list" then
+         local items = {}
+         for i, item in ipairs(value) do items[i] = literal(item) end
+         if #items > 0 then lines[#lines + 1] = ("setting.%s = { %s }"):format(path, table.concat(items, ", ")) end
+      elseif row.kind == "dispatch" then
+         for _, entry in ipairs(value) do
+            lines[#lines + 1] = ("setting.%s:append(%q, %s)"):format(path, entry.name, platform_text(entry.platform))
+         end
+      elseif row.kind == "config" then
+         for _, name in ipairs(check.keys(value)) do lines[#lines + 1] = ("setting.%s[%q] = %s"):format(path, name, to_text(value[name])) end
+      elseif to_text(value) ~= to_text(from_text(row, row[root.base])) then
+         lines[#lines + 1] = ("setting.%s = %s"):format(path, literal(value))
+      end
+   end
+   return table.concat(lines, "\n")
+end
+
 --- The engine's own object of these values.
 function setting.engine(group)
    local engine, values = core.setting.make(), state[group].root.values

@@ -63,6 +63,26 @@ void sha1_add(Sha1 *sha1, const void *data, size_t bytes)
     }
 }
 
+static uint64_t mix(uint64_t lane, uint64_t word)
+{
+    lane ^= word;
+    return (lane << 29 | lane >> 35) * 0x9E3779B97F4A7C15u;
+}
+
+void sha1_add_fast(Sha1 *sha1, const void *data, size_t bytes)
+{
+    const uint8_t *from = data;
+    uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
+    size_t at = 0;
+    for (; at + sizeof words <= bytes; at += sizeof words) {
+        memcpy(words, from + at, sizeof words);
+        for (int i = 0; i < 4; i++)
+            lanes[i] = mix(lanes[i], words[i]);
+    }
+    sha1_add(sha1, lanes, sizeof lanes);
+    if (at < bytes) sha1_add(sha1, from + at, bytes - at);
+}
+
 void sha1_end(Sha1 *sha1, char hex[41])
 {
     static const uint8_t padding[64] = {0x80};

@@ -8,6 +8,7 @@
 #include "bind/graph.h"
 #include "bind/setting.h"
 #include "bind/tensor.h"
+#include "road/native.h"
 #include "simplify/simplify.h"
 
 /* Fields setting, target, bits, hi_precision, check of the table at `table`. */
@@ -312,6 +313,31 @@ static int road_digest_lua(lua_State *L)
     return 1;
 }
 
+/* save_native(graph, path, about) */
+static int save_native_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    const char *path = check_text(L, 2, "a path"), *about = check_text(L, 3, "a text");
+    Error error;
+    error_begin(&error);
+    return native_save(holder->graph, about, path, &error) ? 0 : raise_error(L, &error);
+}
+
+/* load_native(path): graph, about. */
+static int load_native_lua(lua_State *L)
+{
+    const char *path = check_text(L, 1, "a path");
+    Error error;
+    error_begin(&error);
+    GraphHolder *holder = push_graph(L);
+    Text *about = push_text(L);
+    if (!(holder->graph = native_load(path, about, &error))) return raise_error(L, &error);
+    account(L, holder->graph->arena.bytes);
+    finish_text(L, about);
+    lua_remove(L, -2); /* the text's box */
+    return 2;
+}
+
 static int simplify_lua(lua_State *L)
 {
     GraphHolder *holder = check_graph(L, 1);
@@ -382,6 +408,8 @@ void open_road(lua_State *L)
                                          {"apply", road_apply_lua},
                                          {"part", road_part_lua},
                                          {"digest", road_digest_lua},
+                                         {"save_native", save_native_lua},
+                                         {"load_native", load_native_lua},
                                          {"simplify", simplify_lua},
                                          {"platform", platform_lua},
                                          {"targets", targets_lua},

@@ -16,26 +16,6 @@ static void add_integer(Sha1 *sha1, int64_t value)
     sha1_add(sha1, &value, sizeof value);
 }
 
-static uint64_t mix(uint64_t lane, uint64_t word)
-{
-    lane ^= word;
-    return (lane << 29 | lane >> 35) * 0x9E3779B97F4A7C15u;
-}
-
-/* Weights have megabytes and are asked for at every state: four lanes of 64 bits take them at the speed of memory, SHA-1 takes the lanes. */
-static void add_bytes(Sha1 *sha1, const char *data, size_t bytes)
-{
-    uint64_t lanes[4] = {1, 2, 3, 4}, words[4];
-    size_t at = 0;
-    for (; at + sizeof words <= bytes; at += sizeof words) {
-        memcpy(words, data + at, sizeof words);
-        for (int i = 0; i < 4; i++)
-            lanes[i] = mix(lanes[i], words[i]);
-    }
-    sha1_add(sha1, lanes, sizeof lanes);
-    if (at < bytes) sha1_add(sha1, data + at, bytes - at);
-}
-
 static bool add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
 {
     add_integer(sha1, tensor != NULL);
@@ -45,7 +25,7 @@ static bool add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
     add_integer(sha1, whole->dtype);
     add_integer(sha1, whole->shape.rank);
     sha1_add(sha1, whole->shape.dims, sizeof whole->shape.dims[0] * (size_t)whole->shape.rank);
-    add_bytes(sha1, whole->data, tensor_bytes(whole));
+    sha1_add_fast(sha1, whole->data, tensor_bytes(whole)); /* weights have megabytes and are asked for at every state */
     tensor_release(whole);
     return true;
 }

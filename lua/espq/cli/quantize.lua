@@ -22,6 +22,8 @@ local spec = {
    { "--outputs", value = "A,B", help = "cut the model at these tensors" },
    { "--require", value = "RULE", help = 'exit code 1 when it does not hold: "snr<0.05", the worst layer\'s graphwise error; or "layerwise<0.01"',
          many = true },
+   { "--eval", value = "SCRIPT.lua", help = "a script that returns function(graph) … return score end, larger is better: what quantization costs" },
+   { "--max-drop", value = "X", help = "look for the cheapest setting that keeps the score within X of float; exit code 1 when none does" },
    { "--reference", help = "the reference's files, faults included" },
    { "--no-report", help = "no error reports" },
    { "--seed", value = "N", help = "start of random numbers: 0" },
@@ -114,6 +116,20 @@ local function quantize(pictures, call)
    error(result, 0)
 end
 
+-- The function that a script returns.
+local function evaluation(path)
+   local chunk, message = loadfile(path)
+   if not chunk then
+      core.error.raise { what = message, where = core.base.exists(path) and path or nil, cure = "check what --eval says", code = "input" }
+   end
+   local evaluate = chunk()
+   if type(evaluate) ~= "function" then
+      core.error.raise { what = ("the script of --eval has to return a function, it returns %s"):format(evaluate == nil and "nothing" or "a "
+            .. type(evaluate)), where = path, cure = "end it with: return function(graph) … return score end", code = "input" }
+   end
+   return evaluate
+end
+
 local function worst(rows)
    local value, name = 0, nil
    for _, row in ipairs(rows) do
@@ -138,6 +154,11 @@ local function check_rules(rules, report)
    return held
 end
 
+local function goal_fields(goal)
+   return goal and { score = goal.score, float_score = goal.float_score, drop = goal.drop, max_drop = goal.max_drop, kept = goal.kept,
+                     misses_by = goal.misses_by, words = goal.words, tried = goal.tried, setting = goal.snippet }
+end
+
 return function(arguments)
    local words, given = options.parse({ usage = "quantize M.onnx --calib DIR|FILE.npy|FILE.npz [options] [-o OUT.espdl]",
          help = "quantize a model and write .espdl, .info, .json", words = 1 },
@@ -151,6 +172,7 @@ return function(arguments)
             and what ~= "layerwise" then options.usage(('--require needs "snr<NUMBER" or "layerwise<NUMBER", not "%s"'):format(rule)) end
    end
    if given.require and given.no_report then options.usage "--require needs the reports; leave --no-report out" end
+   if given.max_drop and not given.eval then options.usage "--max-drop needs --eval SCRIPT.lua" end
    espq.seed(given.seed and options.number("--seed", given.seed) or 0)
    local setting = given.reference and setting_tree.reference() or setting_tree.espdl()
    options.set(setting, given.set)
@@ -167,18 +189,22 @@ return function(arguments)
       onnx_import_file = words[1], espdl_export_file = out, calib_dataloader = loader, calib_steps = steps, target = target, num_of_bits = bits,
       setting = setting, error_report = not given.no_report,
       input_shape = given.input_shape and options.shape("--input-shape", given.input_shape), outputs = given.outputs and options.names(given.outputs),
-      metadata_props = metadata,
+      metadata_props = metadata, evaluate_fn = given.eval and evaluation(given.eval),
+      max_drop = given.max_drop and options.number("--max-drop", given.max_drop),
    })
    if given.json then
       local json = require "espq.json"
       io.stdout:write(json.encode({ file = out, graphwise = json.list(report.graphwise), layerwise = json.list(report.layerwise),
             notes = json.list(report.notes),
-                                    warnings = json.list(report.warnings) }, 2), "\n")
+                                    warnings = json.list(report.warnings), goal = goal_fields(report.goal) }, 2), "\n")
    else
       if not given.no_report then io.stdout:write(tostring(report), "\n\n") end
       io.stdout:write(("written: %s, with .json and .info beside it\n"):format(out))
-      io.stdout:write(("on %s: %s; `espq cost` tells more\n"):format(target, cost.line(cost.estimate { path = out, target = target })))
+      if report.goal then io.stdout:write(tostring(report.goal), "\n\n") end
+      if not (report.goal and report.goal.cost) then
+         io.stdout:write(("on %s: %s; `espq cost` tells more\n"):format(target, cost.line(cost.estimate { path = out, target = target })))
+      end
    end
    if given.require and not check_rules(given.require, report) then return 1 end
-   return 0
+   return report.goal and report.goal.kept == false and 1 or 0
 end
