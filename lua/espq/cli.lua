@@ -13,13 +13,14 @@ local commands = {
    diff = "what changed between two .espdl files, or where a board's log parts from a model",
    boardkit = "C++ and vectors to compare every tensor on the board",
    run = "run an .espdl file in the chip's integers: one input, or a whole set",
+   report = "a page about a search (its run directory) or about one model: report.html",
    pack = "several .espdl files in one, for one flash partition",
    ops = "the operators, and what espq and the chip can do with them",
    passes = "the passes of the road, in order",
    targets = "the chips",
    settings = "all settings, with defaults and one line of help",
 }
-local order = { "quantize", "check", "dump", "info", "verify", "run", "cost", "diff", "boardkit", "pack", "ops", "passes", "targets", "settings" }
+local order = { "quantize", "check", "dump", "info", "verify", "run", "cost", "diff", "boardkit", "report", "pack", "ops", "passes", "targets", "settings" }
 
 local help = [[
 espq SCRIPT [ARGS]      run a Lua script (arg[1] … as in lua)

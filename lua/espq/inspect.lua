@@ -29,6 +29,47 @@ function inspect.diff(a, b, options)
    }, #rows == 0 and "no differences" or nil)
 end
 
+-- ---- one file ----
+
+local widths = { INT8 = 8, INT16 = 16 }
+
+-- What one end is: exponent and range of quantized ones.
+local function describe_end(value, code, layout)
+   local bits, exponent = widths[value.dtype], value.exponents[1]
+   local row = { name = value.name, dtype = value.dtype, shape = value.shape, exponents = value.exponents, layout = layout, code = code }
+   if bits and exponent then
+      row.exponent, row.low, row.high = exponent, -(2.0 ^ (bits - 1 + exponent)), (2.0 ^ (bits - 1) - 1) * 2.0 ^ exponent
+   end
+   return row
+end
+
+--- Everything about one model: what `espq info --json` prints.
+---@param path string
+---@param name? string which one of a package
+---@return table
+function inspect.facts(path, name)
+   local model = core.espdl.load(path, name)
+   local found = core.espdl.table(model)
+   local target, sure, why = core.chip.target(model)
+   found.target, found.target_sure, found.target_why = target, sure, why
+   for i, value in ipairs(found.inputs) do
+      local code, layout = core.espdl.input_code(model, i, target)
+      found.inputs[i] = describe_end(value, code, layout)
+   end
+   for i, value in ipairs(found.outputs) do found.outputs[i] = describe_end(value) end
+   local types = {}
+   for _, node in ipairs(found.nodes) do types[node.type] = (types[node.type] or 0) + 1 end
+   found.operators = types
+   local done, cost = pcall(require("espq.cost").estimate, { path = path, model = name, target = target })
+   if done then
+      found.cost = { macs = cost.macs, parameter_bytes = cost.parameter_bytes, moved_bytes = cost.moved_bytes, activation_bytes = cost.memory.variable,
+                     live_bytes = cost.memory.live, estimated_ms = cost.ms }
+   else
+      found.cost_error = tostring(cost)
+   end
+   return found
+end
+
 -- The chip to compute for, and a note where the file does not tell it.
 local function target_of(model, asked)
    if asked then return asked end

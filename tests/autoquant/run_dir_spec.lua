@@ -118,7 +118,7 @@ describe("a fresh search", function()
       program.write(folder .. "/run/notes.txt", "mine")
       lfs.mkdir(folder .. "/run/old")
       search { budget = { trials = 1 } }
-      assert.same({ "0000", "candidates.json", "journal.index", "journal.records", "lock", "notes.txt", "old", "summary.json" },
+      assert.same({ "0000", "candidates.json", "inputs.npz", "journal.index", "journal.records", "lock", "notes.txt", "old", "summary.json" },
                   program.names(folder .. "/run"))
    end)
 end)

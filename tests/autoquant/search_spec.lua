@@ -25,7 +25,7 @@ describe("a search", function()
       local setting = small.setting(folder, { num_of_candidates = 2, share = false })
       local top = small.search(folder, setting, counting())
       assert.same({ 3, 2 }, { top[1].index, top[2].index })
-      assert.same({ "0000", "0001", "0002", "0003", "candidates.json", "journal.index", "journal.records", "lock", "summary.json" },
+      assert.same({ "0000", "0001", "0002", "0003", "candidates.json", "inputs.npz", "journal.index", "journal.records", "lock", "summary.json" },
                   program.names(folder .. "/run"))
       local names = { "config.json", "out.espdl", "out.info", "out.json" }
       assert.same(names, program.names(folder .. "/run/0002"))

@@ -70,6 +70,20 @@ function Journal:load(see)
    return filter == self.filter
 end
 
+--- The texts of the records in a folder, in their order; nil when it has no journal. Changes nothing, so that one can look on while a search runs.
+---@param folder string
+---@return string[]?
+function journal.read(folder)
+   local index, content = files.read(folder .. "/journal.index"), files.read(folder .. "/journal.records")
+   if not index or not content or index:sub(1, #HEAD) ~= HEAD then return nil end
+   local list = {}
+   for line in index:gmatch "[^\n]*\n" do
+      local _, _, _, _, _, offset, length = line:match(ENTRY)
+      if offset and offset + length <= #content then list[#list + 1] = content:sub(offset + 1, offset + length) end
+   end
+   return list
+end
+
 --- Add a record.
 ---@param entry table hash, index, status, score or nil, accepted
 ---@param record string its text, as in summary.json

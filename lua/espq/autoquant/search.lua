@@ -79,6 +79,7 @@ function search.run(options)
    state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
    core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
+      state.runner:keep_inputs(dir.path)
       if options.space:ranks_layers() then state.runner:rank_layers() end
       if options.workers > 1 or options.trial_timeout then
          state.runner:prepare()

@@ -3,6 +3,7 @@ local check = require "espq.check"
 local core = require "espq.core"
 local evaluate = require "espq.autoquant.evaluate"
 local files = require "espq.autoquant.files"
+local inputs = require "espq.autoquant.inputs"
 local modules = require "espq.autoquant.modules"
 local quantize = require "espq.quantize"
 local records = require "espq.autoquant.records"
@@ -256,6 +257,14 @@ function Runner:prepare()
    local road = self:road(self.base, 8)
    local graph = self.states and self.states:root(self.base, 8, road) or self.load(road)
    for _ in self.walk(graph)() do core.base.check_cancel() end
+end
+
+--- Keep a few of the inputs beside the trials.
+---@param folder string
+function Runner:keep_inputs(folder)
+   local road = self:road(self.base, 8)
+   local graph = self.states and self.states:root(self.base, 8, road) or self.load(road)
+   inputs.keep(folder, graph, self.walk(graph)()())
 end
 
 --- The layers by their error in a plain 8-bit quantization, largest first, and who reads whom.

@@ -1,50 +1,15 @@
 --- espq info
 local core = require "espq.core"
+local inspect = require "espq.inspect"
 local options = require "espq.cli.options"
 
 local function shape_text(shape) return "[" .. table.concat(shape, ", ") .. "]" end
-
-local widths = { INT8 = 8, INT16 = 16 }
-
--- What one end is: exponent and range of quantized ones.
-local function describe(value, code, layout)
-   local bits, exponent = widths[value.dtype], value.exponents[1]
-   local row = { name = value.name, dtype = value.dtype, shape = value.shape, exponents = value.exponents, layout = layout, code = code }
-   if bits and exponent then
-      row.exponent, row.low, row.high = exponent, -(2.0 ^ (bits - 1 + exponent)), (2.0 ^ (bits - 1) - 1) * 2.0 ^ exponent
-   end
-   return row
-end
 
 local function end_line(side, row)
    local text = ("  %-6s %s %s %s"):format(side, row.name, row.dtype, shape_text(row.shape))
    if row.layout then text = text .. (" (%s)"):format(row.layout) end
    if row.exponent then return ("%s, exponent %d: from %s to %s"):format(text, row.exponent, core.base.number(row.low), core.base.number(row.high)) end
    return text
-end
-
--- Everything about one model: a table that is the JSON, too.
-local function gather(path, name)
-   local model = core.espdl.load(path, name)
-   local found = core.espdl.table(model)
-   local target, sure, why = core.chip.target(model)
-   found.target, found.target_sure, found.target_why = target, sure, why
-   for i, value in ipairs(found.inputs) do
-      local code, layout = core.espdl.input_code(model, i, target)
-      found.inputs[i] = describe(value, code, layout)
-   end
-   for i, value in ipairs(found.outputs) do found.outputs[i] = describe(value) end
-   local types = {}
-   for _, node in ipairs(found.nodes) do types[node.type] = (types[node.type] or 0) + 1 end
-   found.operators = types
-   local done, cost = pcall(require("espq.cost").estimate, { path = path, model = name, target = target })
-   if done then
-      found.cost = { macs = cost.macs, parameter_bytes = cost.parameter_bytes, moved_bytes = cost.moved_bytes, activation_bytes = cost.memory.variable,
-                     live_bytes = cost.memory.live, estimated_ms = cost.ms }
-   else
-      found.cost_error = tostring(cost)
-   end
-   return found
 end
 
 local function counts(types)
@@ -88,9 +53,9 @@ local function show(path, name, given)
    if given.full then
       io.stdout:write(core.espdl.text(core.espdl.load(path, name)), "\n")
    elseif given.json then
-      io.stdout:write(require("espq.json").encode(gather(path, name), 2), "\n")
+      io.stdout:write(require("espq.json").encode(inspect.facts(path, name), 2), "\n")
    else
-      local model = gather(path, name)
+      local model = inspect.facts(path, name)
       io.stdout:write(summary(name and path .. ", model " .. name or path, model), "\n\nC++ for filling the inputs:\n\n", code_of(model))
    end
    return 0
@@ -100,14 +65,14 @@ end
 local function show_pack(path, pack, as_json)
    if as_json then
       local models = {}
-      for i, name in ipairs(pack.models) do models[i] = gather(path, name) end
+      for i, name in ipairs(pack.models) do models[i] = inspect.facts(path, name) end
       io.stdout:write(require("espq.json").encode({ container = pack.container, version = pack.version, names = pack.models, models = models }, 2), "\n")
       return 0
    end
    io.stdout:write(("%s: package %s%s of %d models; --model NAME shows more of one\n"):format(path, pack.container, pack.version and " " .. pack.version or "",
       #pack.models))
    for _, name in ipairs(pack.models) do
-      local done, model = pcall(gather, path, name)
+      local done, model = pcall(inspect.facts, path, name)
       io.stdout:write("\n", done and summary(name, model) or ("%s: %s"):format(name, tostring(model)), "\n")
    end
    return 0

@@ -1,0 +1,148 @@
+--- How far each layer of a model file is from the float model: the file runs in the chip's integers, the ONNX file in float, on the same inputs.
+local core = require "espq.core"
+local json = require "espq.json"
+
+local layers = {}
+
+-- Files store pictures and signals channels-last. Gives the ways in which a tensor of the float model can lie in the file.
+local function arrangements(tensor, shape)
+   local wanted, list = table.concat(shape, ","), {}
+   local turns = { [3] = { 0, 2, 1 }, [4] = { 0, 2, 3, 1 }, [5] = { 0, 2, 3, 4, 1 } }
+   if table.concat(tensor.shape, ",") == wanted then list[1] = tensor end
+   local turn = turns[tensor.ndim]
+   if turn then
+      local turned = tensor:permute(turn)
+      if table.concat(turned.shape, ",") == wanted then list[#list + 1] = turned end
+   end
+   return list
+end
+
+local function error_of(seen, float)
+   local least
+   for _, wanted in ipairs(arrangements(float, seen.shape)) do
+      local noise = ((seen - wanted) ^ 2):sum():item()
+      local power = (wanted ^ 2):sum():item()
+      local ratio = noise / (power + 1e-7)
+      if not least or ratio < least then least = ratio end      -- a shape that fits both ways: the wrong one is far off
+   end
+   return least
+end
+
+-- The tensors of the float model by name, for one input.
+local function float_values(graph, executor, names, inputs)
+   local values = {}
+   if not executor.watched then
+      for _, name in ipairs(names) do
+         executor.run:watch(name, function(seen) executor.values[name] = seen end)
+      end
+      executor.watched = true
+   end
+   executor.values = values
+   local outputs = executor.run(inputs)
+   for i, value in ipairs(graph.outputs) do values[value.name] = outputs[i] end
+   return values
+end
+
+local function sample_of(inputs, i)
+   local sample = {}
+   for name, tensor in pairs(inputs) do sample[name] = tensor:slice { axis = 0, start = i, stop = i + 1 } end
+   return sample
+end
+
+local function measure(path, target, floats, inputs)
+   local model = require("espq.chip").load(path, { target = target })
+   model.told = true                                     -- that inputs are turned is no news here
+   local facts = core.espdl.table(core.espdl.load(path))
+   local exponent_of, sums, rows = {}, {}, {}
+   for _, value in ipairs(facts.values) do
+      local exponents = value.exponents
+      if exponents and #exponents == 1 and value.dtype:find "^INT" then exponent_of[value.name] = exponents[1] end
+   end
+   for _, value in ipairs(facts.outputs) do exponent_of[value.name] = value.exponents and value.exponents[1] end
+   local at
+   for _, node in ipairs(facts.nodes) do
+      local name = node.outputs[1]
+      if exponent_of[name] and floats[1][name] and not sums[name] then
+         sums[name] = { sum = 0.0, count = 0 }
+         rows[#rows + 1] = { name = node.name, type = node.type, tensor = name }
+         model:watch(name, function(seen, _, undefined)
+            if undefined or not floats[at][name] then return end
+            local ratio = error_of(seen:to "float32" * 2.0 ^ exponent_of[name], floats[at][name])
+            if ratio then sums[name].sum, sums[name].count = sums[name].sum + ratio, sums[name].count + 1 end
+         end)
+      end
+   end
+   for i = 1, #floats do
+      at = i
+      model(sample_of(inputs, i - 1))
+   end
+   local list = {}
+   for _, row in ipairs(rows) do
+      local sum = sums[row.tensor]
+      if sum.count > 0 then
+         row.snr = sum.sum / sum.count
+         list[#list + 1] = row
+      end
+   end
+   return list
+end
+
+-- The inputs that the search kept, or a file of the user's: .npz with the names of the inputs, or .npy for the one input.
+local function read_inputs(path, graph, most)
+   local espq, inputs = require "espq", {}
+   local arrays = path:lower():find "%.npz$" and espq.from_npz(path) or nil
+   for i, value in ipairs(graph.inputs) do
+      local tensor
+      if arrays then
+         tensor = arrays[value.name] or (#graph.inputs == 1 and arrays.x)
+         if not tensor then return nil, ("%s has no array '%s'"):format(path, value.name) end
+      elseif i == 1 then
+         tensor = espq.from_npy(path)
+      else
+         return nil, ("the model has %d inputs, %s holds one"):format(#graph.inputs, path)
+      end
+      inputs[value.name] = tensor:slice { axis = 0, start = 0, stop = math.min(most, tensor.shape[1]) }
+   end
+   return inputs
+end
+
+local function with_batch(shape)
+   if type(shape) ~= "table" or shape == json.null or type(shape[1]) == "table" then return nil end
+   return table.move(shape, 1, #shape, 2, { 1 })
+end
+
+--- Errors of the layers (noise power over signal power, mean over the inputs) of some files of one model.
+---@param runtime table what the search was called with
+---@param models string[] paths
+---@param inputs_path string
+---@return table[][]? rows of each: name, type, tensor, snr
+---@return string|integer why_not_or_count
+function layers.errors(runtime, models, inputs_path, most)
+   local onnx = runtime.onnx_import_file
+   if type(onnx) ~= "string" then return nil, "it is not known which ONNX file was searched for (no config.json in the trials' folders)" end
+   if not core.base.exists(onnx) then return nil, ("%s is not there: run the report from the folder in which the search ran"):format(onnx) end
+   local done, result, count = pcall(function()
+      local graph = require("espq.graph").load_onnx(onnx, { input_shape = with_batch(runtime.input_shape) })
+      local inputs, why = read_inputs(inputs_path, graph, most)
+      if not inputs then return nil, why end
+      local names = {}
+      for node in graph:nodes() do
+         for _, output in ipairs(node.outputs) do
+            if output then names[#names + 1] = output.name end
+         end
+      end
+      local executor, floats = { run = require("espq.executor").make(graph, { mode = "float" }) }, {}
+      local _, first = next(inputs)
+      for i = 1, first.shape[1] do floats[i] = float_values(graph, executor, names, sample_of(inputs, i - 1)) end
+      local lists = {}
+      for i, path in ipairs(models) do lists[i] = measure(path, runtime.target, floats, inputs) end
+      return lists, #floats
+   end)
+   if not done then
+      if core.error.is_error(result) and result.code == "interrupted" then error(result, 0) end
+      return nil, tostring(result)
+   end
+   return result, count
+end
+
+return layers
