@@ -129,7 +129,6 @@ function Group.__index(group, key)
    end
    if self.path == "" then
       if Root[key] then return Root[key] end
-      if key == "recover" then return nil end
    end
    unknown(self.path, key)
 end
@@ -139,6 +138,10 @@ local noted = {}
 function Group.__newindex(group, key, value)
    local self = state[group]
    local full = join(self.path, tostring(key))
+   if full == "recover" and type(value) == "table" then          -- recover = { budget = 20 }: on, and how
+      group.recover_setting = value
+      value = true
+   end
    local row = rows[full]
    if row then
       value = check_value(row, value)
@@ -150,8 +153,6 @@ function Group.__newindex(group, key, value)
    elseif groups[full] and type(value) == "table" then
       local child = group[key]
       for name, item in pairs(value) do child[name] = item end
-   elseif full == "recover" then
-      if value then check.fail("setting 'recover' comes in a later version of espq", nil, "leave it off") end
    else
       unknown(self.path, key)
    end

@@ -17,5 +17,6 @@ bool pass_bias_correct(Graph *graph, PassContext *context, Error *error);     /*
 bool pass_lsq(Graph *graph, PassContext *context, Error *error);       /* §8 */
 bool pass_tqt(Graph *graph, PassContext *context, Error *error);       /* §7 */
 bool pass_blockwise(Graph *graph, PassContext *context, Error *error); /* §9 */
+bool pass_recover(Graph *graph, PassContext *context, Error *error);   /* §17; on a quantized graph */
 
 #endif

@@ -99,6 +99,11 @@ typedef struct Setting {
     } bias_correct_setting;
     bool lsq_optimization, tqt_optimization, blockwise_reconstruction;
     TrainSetting lsq_optimization_setting, tqt_optimization_setting, blockwise_reconstruction_setting;
+    bool recover;
+    struct {
+        double budget, bits16_budget;
+        int64_t seed;
+    } recover_setting;
     int64_t block_memory;              /* MB */
     int64_t block_batches, block_seed; /* batches: 0: all */
     double block_holdout;
@@ -115,6 +120,7 @@ typedef struct Setting {
             split_groups, reference_order, dynamic_width_requantize;
         /* espq's own rewrites: dense layers, LayerNormalization, Gelu, shared weights, Transpose round trips, … (simplify) */
         bool extra_rewrites;
+        bool no_negative_shifts; /* CHIP C4 */
     } switches;
 } Setting;
 

@@ -82,6 +82,10 @@
     ROW(SETTING_NUMBER, tqt_optimization_setting.int_lambda, SAME("0.0"), NULL, "pull exponents towards whole numbers") \
     ROW(SETTING_NUMBER, tqt_optimization_setting.scale_lr, SAME("0.0"), NULL, "learning rate of exponents (their log2); 0: lr") \
     TRAIN_ROWS(ROW, blockwise_reconstruction, "train the rounding of weights block by block (AdaRound)", "cuda", "0.001", "5000", "false", "1.0") \
+    ROW(SETTING_BOOL, recover, SAME("false"), NULL, "espq's own recovery: roads, training and exponents by what the outputs say") \
+    ROW(SETTING_NUMBER, recover_setting.budget, SAME("60.0"), NULL, "seconds on two cores that its steps are planned for") \
+    ROW(SETTING_NUMBER, recover_setting.bits16_budget, SAME("0.0"), NULL, "share of the MACs that may move to 16 bits, most sensitive first") \
+    ROW(SETTING_INTEGER, recover_setting.seed, SAME("0"), NULL, "of its random numbers") \
     ROW(SETTING_INTEGER, block_memory, SAME("256"), NULL, "megabytes of values kept from block to block; more goes to a temporary file (TMPDIR)") \
     ROW(SETTING_INTEGER, block_batches, SAME("0"), NULL, "batches that lsq, tqt and blockwise train on and judge by; 0: all") \
     ROW(SETTING_NUMBER, block_holdout, SAME("0.0"), NULL, "share of those batches, the last ones, that training does not see and that judge it; 0: all judge") \
@@ -112,5 +116,6 @@
     SWITCH(split_groups, "true", "false", "EXPORT E26", "grouped convolutions become one Conv a group") \
     SWITCH(reference_order, "false", "true", "EXPORT E15", "order of inputs and outputs as the reference writes it") \
     SWITCH(dynamic_width_requantize, "true", "false", "EXPORT E32", "requantize where an operator reads a tensor of another width") \
-    SWITCH(extra_rewrites, "true", "false", "API Settings", "espq's own rewrites: dense layers, LayerNormalization, Gelu, shared weights, Transpose round trips")
+    SWITCH(extra_rewrites, "true", "false", "API Settings", "espq's own rewrites: dense layers, LayerNormalization, Gelu, shared weights, Transpose round trips") \
+    SWITCH(no_negative_shifts, "true", "false", "CHIP C4", "an output that is finer than its products takes their exponent: the chip shifts to the right only")
 /* clang-format on */

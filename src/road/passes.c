@@ -47,6 +47,11 @@ static bool when_blockwise(const Setting *setting)
     return setting->blockwise_reconstruction;
 }
 
+static bool when_recover(const Setting *setting)
+{
+    return setting->recover;
+}
+
 /* The reference's optimizations, in their places: asking for one that this version lacks is an error, not a silence. */
 static const struct {
     const char *after;
@@ -104,6 +109,13 @@ static const struct {
       .when_text = "blockwise_reconstruction",
       .when = when_blockwise,
       .run = pass_blockwise,
+      .after_slots = true}},
+    {"blockwise",
+     {.name = "recover",
+      .help = "espq's own: roads, training and exponents chosen by what the outputs say",
+      .when_text = "recover",
+      .when = when_recover,
+      .run = pass_recover,
       .after_slots = true}},
 };
 

@@ -19,6 +19,8 @@ local spec = {
    { "--scale", value = "X", help = "pictures: factor of the grey levels, 1/255" },
    { "--color", value = "rgb|bgr|gray", help = "pictures: order of the channels" },
    { "--limit", value = "N", help = "use only the first N samples" },
+   { "--recover", help = "espq's own recovery: takes a minute, loses less" },
+   { "--budget", value = "SECONDS", help = "with --recover: what its steps are planned for, 60" },
    { "--outputs", value = "A,B", help = "cut the model at these tensors" },
    { "--require", value = "RULE", help = 'exit code 1 when it does not hold: "snr<0.05", the worst layer\'s graphwise error; or "layerwise<0.01"',
          many = true },
@@ -176,6 +178,8 @@ return function(arguments)
    espq.seed(given.seed and options.number("--seed", given.seed) or 0)
    local setting = given.reference and setting_tree.reference() or setting_tree.espdl()
    options.set(setting, given.set)
+   if given.budget and not given.recover then options.usage "--budget needs --recover" end
+   if given.recover then setting.recover = { budget = given.budget and options.number("--budget", given.budget) or nil } end
    local target, bits = options.target(given)
    local loader, firmware = calibration(given)
    local metadata

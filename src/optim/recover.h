@@ -1,0 +1,86 @@
+/* Inside of the room: recovery, espq's own way back to the float network's answers (OPTIM §17). It works on copies of the quantized graph;
+ * each step offers a changed copy, and only what is nearer to the float network on the samples held back becomes the best so far. The
+ * user's graph takes over the best at the very end, so that whatever fails or is interrupted before leaves it as it was. */
+#ifndef ESPQ_OPTIM_RECOVER_H
+#define ESPQ_OPTIM_RECOVER_H
+
+#include "base/random.h"
+#include "exec/batches.h"
+#include "graph/pass.h"
+#include "optim/run.h"
+#include "quant/setting.h"
+
+/* Samples are counted in units: as many as the graph was traced with. Those for learning come first, every fourth is held back behind
+ * them. With fewer than four units all of them serve for both, and nothing is trained. */
+typedef struct RecoverySamples {
+    Graph *graph;    /* whose inputs they are */
+    Tensor **inputs; /* one a graph input: all samples */
+    int64_t unit, units, learned;
+    bool parted; /* some are held back */
+    int64_t chunk, chunks;
+    Tensor **answers; /* of the float network: one a chunk and judged output */
+    int *outputs;     /* places of the judged outputs: float ones */
+    int output_count;
+} RecoverySamples;
+
+typedef struct Noise {
+    double learned, held; /* noise : signal of the outputs, mean over units and outputs */
+} Noise;
+
+typedef struct Recovery {
+    Graph *graph; /* the user's */
+    const PassContext *context;
+    Setting *setting; /* of the best so far: a calibration method may have been chosen */
+    bool exact;
+    RecoverySamples samples;
+    Graph *best;
+    Noise plain, noise; /* of the plain road, and of the best */
+    double macs;        /* of one unit */
+    double budget;      /* seconds on two cores: what steps are planned for, by what they cost */
+    double began;       /* the clock at the beginning */
+    Random random;
+    Text story;     /* what each step bought, a line each */
+    bool retouched; /* exponents or weights were set by hand or training before: roads walked again would lose that */
+} Recovery;
+
+/* recover_samples.c */
+bool samples_read(RecoverySamples *samples, Graph *graph, const PassContext *context, Error *error); /* and the answers */
+void samples_free(RecoverySamples *samples);
+/* Inputs of units [first, first + count): views, released by the caller. */
+bool samples_take(const RecoverySamples *samples, int64_t first, int64_t count, Tensor **inputs, Error *error);
+bool samples_judge(const RecoverySamples *samples, Graph *graph, bool exact, Noise *noise, Error *error);
+/* Batches of one unit each, for passes that calibrate. */
+typedef struct SampleTurn {
+    const RecoverySamples *samples;
+    int64_t unit;
+} SampleTurn;
+Batches samples_batches(SampleTurn *turn); /* the turn lives as long as the batches */
+
+/* recover_roads.c: the quantization passes walked again on copies, otherwise scaled and calibrated, some nodes at 16 bits. */
+bool recover_choose_road(Recovery *recovery, Error *error);
+bool recover_widen(Recovery *recovery, double share, Error *error);
+
+/* recover_rounding.c: weights rounded so that the errors of a sum cancel (§17.1). */
+bool recover_rounding(Recovery *recovery, Error *error);
+/* One row after the other of `rows` x `columns` weights, quantized at 2^exponents (one a row, or one for all) between minimum and maximum;
+ * moments: sum of x x' over what the weights are multiplied with, columns x columns, made use of as memory. false: no factor exists
+ * (numbers that are not finite), nothing was written. */
+bool round_by_moments(double *moments, int64_t columns, int64_t rows, float *weights, const int *exponents, int exponent_count,
+                      int64_t minimum, int64_t maximum, Error *error);
+
+/* recover_exponents.c: single exponents judged at the output (§17.3). */
+bool recover_exponents(Recovery *recovery, Error *error);
+
+/* recover_training.c: weights and biases trained towards the float network's answers (§17.7). */
+bool recover_training(Recovery *recovery, Error *error);
+
+/* recover.c. The candidate becomes the best when it is nearer on the samples held back; else it is freed. It is taken in any case. */
+bool recovery_offer(Recovery *recovery, Graph *candidate, const char *step, bool *kept, Error *error);
+/* Until the clock ends the work: a plan that was too hopeful. What came out then depends on the machine, and the story says so. */
+double recovery_seconds_left(const Recovery *recovery);
+/* Was it a fault that only means "not this step"? Interrupts, memory and the user's own faults are none. */
+bool recovery_may_skip(const Error *error);
+/* `constant` in place of the value's; what float runs read stays as it was. */
+void recovery_set_constant(Value *value, Tensor *constant);
+
+#endif
