@@ -66,9 +66,8 @@ end
 
 describe("recovery", function()
    it("is nearer to the float network on what it held back, and says by how much", function()
-      local plain, report = held_noise((quantized(false)))
-      local graph
-      graph, report = quantized { budget = 20 }
+      local plain = held_noise((quantized(false)))
+      local graph, report = quantized { budget = 20 }
       local noise = held_noise(graph)
       assert.is_true(noise < plain, ("%g is not below %g"):format(noise, plain))
       local before, after = note_with(report, "noise of the outputs"):match "([%d.]+) %-> ([%d.]+)"
