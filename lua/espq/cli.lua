@@ -12,6 +12,7 @@ local commands = {
    cost = "what a model costs on the chip: products, bytes, memory, an estimate of time",
    diff = "what changed between two .espdl files, or where a board's log parts from a model",
    boardkit = "C++ and vectors to compare every tensor on the board",
+   search = "run the search of a script: here, or spread over the machines of a Slurm cluster",
    run = "run an .espdl file in the chip's integers: one input, or a whole set",
    report = "a page about a search (its run directory) or about one model: report.html",
    pack = "several .espdl files in one, for one flash partition",
@@ -20,7 +21,8 @@ local commands = {
    targets = "the chips",
    settings = "all settings, with defaults and one line of help",
 }
-local order = { "quantize", "check", "dump", "info", "verify", "run", "cost", "diff", "boardkit", "report", "pack", "ops", "passes", "targets", "settings" }
+local order = { "quantize", "check", "dump", "info", "verify", "run", "search", "cost", "diff", "boardkit", "report", "pack", "ops", "passes", "targets",
+                "settings" }
 
 local help = [[
 espq SCRIPT [ARGS]      run a Lua script (arg[1] … as in lua)
@@ -57,6 +59,7 @@ local function describe(err)
       return { text = debug.traceback(err, 2), code = 1 }
    end
    local meta = getmetatable(err)
+   if type(err) == "table" and err.exit_code then return { code = err.exit_code } end         -- the script ends on purpose
    if meta and meta.__tostring then return { text = tostring(err), code = 1 } end
    return { text = debug.traceback(("an error object of type %s"):format(type(err)), 2), code = 1 }
 end
@@ -65,6 +68,7 @@ local function guarded(work, ...)
    local done, result = xpcall(work, describe, ...)
    if done then return math.type(result) == "integer" and result or 0 end
    io.stdout:flush()
+   if not result.text then return result.code end
    io.stderr:write("espq: ", result.text, "\n")
    if result.place then io.stderr:write("  at ", result.place, "\n") end
    return result.code

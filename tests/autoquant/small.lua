@@ -48,4 +48,23 @@ function M.list(path)
    return espq.json.decode(program.read(path))
 end
 
+--- The whole run directory as one text, without what times and names of folders say, and without what a cluster's jobs keep there.
+function M.contents(run)
+   local parts = {}
+   local function add(path)
+      for _, name in ipairs(program.names(path)) do
+         local text = program.read(path .. "/" .. name)
+         if text and not name:find "^journal" and name ~= "lock" then
+            text = text:gsub('"seconds": [%d.e-]+', ""):gsub(run:gsub("%p", "%%%0"), "")
+            parts[#parts + 1] = name .. "\n" .. text
+         elseif not text and not (path == run and name == "cluster") then
+            parts[#parts + 1] = name
+            add(path .. "/" .. name)
+         end
+      end
+   end
+   add(run)
+   return table.concat(parts, "\n")
+end
+
 return M

@@ -12,25 +12,6 @@ before_each(function()
 end)
 after_each(function() program.remove(folder) end)
 
--- The whole run directory as one text, without what times and names of folders say.
-local function contents(run)
-   local parts = {}
-   local function add(path)
-      for _, name in ipairs(program.names(path)) do
-         local text = program.read(path .. "/" .. name)
-         if text and not name:find "^journal" and name ~= "lock" then
-            text = text:gsub('"seconds": [%d.e-]+', ""):gsub(run:gsub("%p", "%%%0"), "")
-            parts[#parts + 1] = name .. "\n" .. text
-         elseif not text then
-            parts[#parts + 1] = name
-            add(path .. "/" .. name)
-         end
-      end
-   end
-   add(run)
-   return table.concat(parts, "\n")
-end
-
 local function search(setting, evaluate_fn, change)
    change = change or {}
    change.workers = change.workers or 2
@@ -46,7 +27,7 @@ describe("workers", function()
             setting.param_space.bias_correction = { block_size = { 2, 1 }, steps = { 2 }, topk = { -1, 1 } }
             setting.run_dir = folder .. "/run" .. count
             search(setting, nil, { workers = count })
-            return contents(setting.run_dir)
+            return small.contents(setting.run_dir)
          end
          local alone = run(1)
          assert.equal(alone, run(3))

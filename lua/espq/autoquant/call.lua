@@ -13,6 +13,9 @@ local trial = require "espq.autoquant.trial"
 
 local call = {}
 
+--- Who searches: this process, or (espq search --slurm) several on a cluster.
+call.search = search.run
+
 local WHAT = "auto_quantize_onnx"
 local STATES_MEMORY = 1e9        -- bytes of states that are kept, in all workers together
 
@@ -169,7 +172,7 @@ function call.run(options)
          evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
          memory = STATES_MEMORY / count,
       }
-      return search.run { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout }
+      return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout }
    end)
 end
 

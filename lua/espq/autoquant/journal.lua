@@ -84,6 +84,18 @@ function journal.read(folder)
    return list
 end
 
+--- What a journal says of trials, without touching it: others may be writing it.
+---@param folder string
+---@return table<string, number|false> scores by hash, false for trials that failed
+function journal.scores(folder)
+   local scores, content = {}, files.read(folder .. "/journal.index") or ""
+   for line in content:gmatch "[^\n]*\n" do
+      local hash, _, _, score = line:match(ENTRY)
+      if hash then scores[hash] = tonumber(score) or false end
+   end
+   return scores
+end
+
 --- Add a record.
 ---@param entry table hash, index, status, score or nil, accepted
 ---@param record string its text, as in summary.json

@@ -146,6 +146,19 @@ function Fast:ahead(count)
    return list
 end
 
+--- How many strategies stay; known once all of stage one is told.
+---@return integer
+function Fast:chains()
+   self:next()
+   return #(self.picked or {})
+end
+
+--- From now on: the trials of the k-th strategy that stays, and no other. Those of the others do not depend on them.
+function Fast:only(k)
+   self.picked, self.turn, self.current = { self.picked[k] }, 0, nil
+   begin_stage_two(self)
+end
+
 -- How many can still come at most, or nil where scores decide that.
 function Fast.left() return nil end
 

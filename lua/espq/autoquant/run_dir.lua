@@ -183,6 +183,13 @@ function run_dir.open(setting, direction)
    return self
 end
 
+--- For a process that does not hold the run directory: places for trials in a folder of its own.
+---@param path string
+function run_dir.guest(path)
+   core.system.make_folder(path)
+   return setmetatable({ path = path, done = {}, lock = { forget = function() end } }, RunDir)
+end
+
 -- ---- trials ----
 
 local function emptied(path)
@@ -208,8 +215,19 @@ function RunDir:ahead(hash)
    return found
 end
 
+--- How many finished trials wait for their turn?
+---@return integer
+function RunDir:waiting()
+   local count = 0
+   for _, name in ipairs(files.names(self.path)) do
+      if name:find "^%.ahead%-" then count = count + 1 end
+   end
+   return count
+end
+
 --- In a worker: all is said about its trial.
 function RunDir.write_ahead(workplace, found) core.base.write(workplace .. RECORD, text.encode(found)) end
+run_dir.write_ahead = RunDir.write_ahead
 
 function RunDir:folder(index) return ("%s/%04d"):format(self.path, index) end
 

@@ -42,6 +42,21 @@ local function keep(state, record, result, workplace)
    state.progress:trial(record, best_of(state.dir:candidates()), state.trials:left())
 end
 
+-- A trial that was finished elsewhere, where nothing is run here. "begin": up to the first that is not finished. "finished": those that are,
+-- where the order does not hang on scores. False: it ends here.
+local function gather(state, trial)
+   local found = state.workers:recorded(trial)
+   if found then
+      keep(state, found.record, found.result, found.workplace)
+      state.waiting = state.waiting - 1
+      state.trials:tell(found.record.score)
+      return true
+   end
+   if state.gather == "begin" or state.waiting <= 0 or not state.trials:left() then return false end
+   state.trials:tell(nil)
+   return true
+end
+
 -- One trial after the other; workers, where there are, run those ahead meanwhile.
 local function run_all(state)
    while not over_budget(state.budget, state.tried, state.begun) do
@@ -51,7 +66,9 @@ local function run_all(state)
       if known ~= nil then
          state.skipped = state.skipped + 1
          state.trials:tell(known or nil)
-      else
+      elseif state.gather and not gather(state, trial) then
+         return false
+      elseif not state.gather then
          local record, result, workplace
          if state.workers then
             record, result, workplace = state.workers:run(state.trials:ahead(state.workers:ahead()))
@@ -67,7 +84,8 @@ local function run_all(state)
 end
 
 --- Search. Gives the candidates, best first.
----@param options table setting, space, direction, runner, workers, trial_timeout
+---@param options table setting, space, direction, runner, workers, trial_timeout; gather: trials were run elsewhere, and "all": the others are run
+--- here, "begin", "finished": none is
 ---@return table[]
 function search.run(options)
    local dir = run_dir.open(options.setting, options.direction)
@@ -75,13 +93,17 @@ function search.run(options)
       dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
       user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
    }
+   if options.gather and options.gather ~= "all" then
+      state.gather, state.waiting = options.gather, dir:waiting()
+      state.budget = state.budget and { trials = state.budget.trials }          -- the seconds were those of the jobs
+   end
    state.progress = progress.new()
    state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
    core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
       state.runner:keep_inputs(dir.path)
       if options.space:ranks_layers() then state.runner:rank_layers() end
-      if options.workers > 1 or options.trial_timeout then
+      if options.workers > 1 or options.trial_timeout or options.gather then
          state.runner:prepare()
          state.workers = workers.new(options.workers, state.runner, dir, options.trial_timeout)
       end
@@ -103,7 +125,7 @@ function search.run(options)
    local candidates = dir:candidates()
    local best = best_of(candidates)
    state.progress:finish(("%s: %d trials in %.1f s%s%s%s; %s"):format(
-      ended and "search done" or "budget used up", state.tried, core.system.clock() - state.begun,
+      ended and "search done" or state.gather == "begin" and "not done yet" or "budget used up", state.tried, core.system.clock() - state.begun,
       state.skipped > 0 and (", %d known before"):format(state.skipped) or "", state.failures > 0 and (", %d failed"):format(state.failures) or "",
       best and (", best %.6g (trial %d)"):format(best.score, best.index) or "", dir.path),
       { tried = state.tried, known = state.skipped, failed = state.failures, best = best and best.score, complete = ended, run_dir = dir.path })

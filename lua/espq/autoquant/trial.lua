@@ -168,10 +168,8 @@ local function run(self, given, workplace)
    local setting, bits = self:setting_of(given)
    local name, make, road = graph_of(self, setting, bits)
    local same = name and self.results[name]
-   if same and files.is_folder(same.folder) then
-      reuse_files(self, same.folder, workplace)
-      return same
-   end
+   -- The folder gets its number when its turn comes, on a cluster at any moment: then the files are made again.
+   if same and files.is_folder(same.folder) and pcall(reuse_files, self, same.folder, workplace) then return same end
    local graph = make()
    local path = workplace .. "/" .. self.export_name
    export(self, graph, setting, road, path)

@@ -93,7 +93,11 @@ end
 local function fill(self, trials)
    local open = {}
    for _, trial in ipairs(trials) do
-      if self.dir.done[trial.hash] == nil and not self.finished[trial.hash] and not self.running[trial.hash] then open[#open + 1] = trial end
+      local hash = trial.hash
+      if self.dir.done[hash] == nil and not self.finished[hash] and not self.running[hash] then
+         self.finished[hash] = self:recorded(trial)
+         if not self.finished[hash] then open[#open + 1] = trial end
+      end
    end
    for i = 1, self.count do
       if #open == 0 then return end
