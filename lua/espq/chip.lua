@@ -102,6 +102,7 @@ end
 -- All watchers share one function of the engine.
 local function watch(self, name, fn)
    if type(name) ~= "string" then check.fail("watch: the name of a tensor is wanted, this is a " .. type(name)) end
+   if type(fn) ~= "function" then check.fail("watch: a function is wanted, this is a " .. type(fn)) end
    local value = core.chip.value(self.engine, name)
    local list = self.watchers[value.name]
    if not list then
@@ -128,6 +129,18 @@ function Model:reset()
    return self
 end
 
+-- Names of tensors, each once: results are found by them.
+local function want(engine, names)
+   local seen = {}
+   for _, name in ipairs(names) do
+      if type(name) ~= "string" then check.fail("load_espdl: outputs has to be a list of names, there is a " .. type(name)) end
+      if seen[name] then check.fail(("load_espdl: outputs names '%s' twice"):format(name)) end
+      seen[name] = true
+   end
+   if #names == 0 then check.fail("load_espdl: outputs is empty", nil, "name the tensors that are wanted, or leave it out") end
+   core.chip.want(engine, names)
+end
+
 local load_fields = with { model = "string", floats = "boolean" }
 
 --- A .espdl file, whoever made it, as a model that runs. Outputs are the chip's integers in the file's layout; floats = true: their values.
@@ -141,7 +154,7 @@ function chip.load(path, options)
    wanted.model = options.model
    local engine, target, sure, why = core.chip.load(path, wanted)
    if not sure then note(("note: %s is run as for %s (%s); target = \"esp32s3\" | \"esp32p4\" | \"c\" says which chip it is for"):format(path, target, why)) end
-   if options.outputs then core.chip.want(engine, options.outputs) end
+   if options.outputs then want(engine, options.outputs) end
    return setmetatable({ engine = engine, target = target, sure = sure, floats = options.floats, watchers = {} }, Model)
 end
 

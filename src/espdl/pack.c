@@ -185,13 +185,13 @@ EspdlModel *espdl_load_model(const char *path, const char *model, Error *error)
         loaded = espdl_pack_model(pack, index, error);
     else {
         Text names = {0};
+        text_format(&names, "%s", model ? "this file holds " : "say which one (--model NAME, or model = NAME): ");
         for (int i = 0; i < pack->count; i++)
             text_format(&names, "%s%s", i ? ", " : "", pack->entries[i].name);
         if (model)
-            fail(error, path, names.data, "there is no model '%s' in this file; it holds what is named below", model);
+            fail(error, path, names.data, "there is no model '%s' in it", model);
         else
-            fail(error, path, names.data, "this package holds %d models: say which one (--model NAME, or model = NAME), one of those below",
-                 pack->count);
+            fail(error, path, names.data, "this package holds %d models", pack->count);
         text_free(&names);
     }
     espdl_pack_free(pack);

@@ -1,6 +1,7 @@
 -- Promise: what the program tells of a .espdl file is what the chip will do with it: its inputs, its cost, its memory, how it differs from
 -- another, and at which node a board's log parts from it.
 local espq = require "espq"
+local lfs = require "lfs"
 local program = require "lua.program"
 
 local folder
@@ -245,6 +246,30 @@ describe("damaged files", function()
          end
       end)
    end
+end)
+
+describe("espq run", function()
+   it("says what is wrong with its inputs and options, and writes nothing", function()
+      espq.randn({ 5 }, { seed = 1 }):save(folder .. "/flat.npy")
+      espq.randn({ 0, 2, 6, 6 }, { seed = 1 }):save(folder .. "/none.npy")
+      espq.randn({ 1, 2, 6, 6 }, { seed = 1 }):save(folder .. "/x.npy")
+      for _, row in ipairs {
+         { 1, "--input flat.npy -o out.npz", "flat.npy: the array has the shape [5]" },
+         { 1, "--input none.npy -o out.npz", "none.npy: the array holds no samples" },
+         { 1, "--input nowhere.npy -o out.npz", "nowhere.npy" },
+         { 2, "--input x.npy -o out.txt", "out.txt" },
+         { 2, "--input x.npy --input x.npy -o out.npz", "twice" },
+         { 2, "--input x.npy --outputs , -o out.npz", "--outputs" },
+         { 2, "--input x.npy --target nope -o out.npz", "espq targets" },
+         { 1, "--input x.npy --model b -o out.npz", "this file holds a.espdl" },
+      } do
+         local code, out, err = run("@ run a.espdl " .. row[2])
+         assert.equal(row[1], code, err)
+         assert.equal("", out)
+         assert.is_truthy(err:find(row[3], 1, true), err)
+         assert.is_nil(lfs.attributes(folder .. "/out.npz") or lfs.attributes(folder .. "/out.txt"))
+      end
+   end)
 end)
 
 describe("espq dump", function()

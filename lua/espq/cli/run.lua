@@ -64,8 +64,13 @@ end
 
 -- ---- where inputs come from: a number of samples, and a function that gives a range of them ----
 
-local function from_tensor(tensor, input)
+local function from_tensor(tensor, input, where)
    if tensor.ndim == #input.shape - 1 then tensor = tensor:unsqueeze(0) end
+   if tensor.ndim ~= #input.shape then
+      fail(("the array has the shape [%s], the input '%s' is [%s]"):format(table.concat(tensor.shape, ", "), input.name, table.concat(input.shape, ", ")),
+           where, "the first axis counts the samples, the others must be the model's")
+   end
+   if tensor.size == 0 then fail("the array holds no samples", where, "give at least one: the first axis counts them") end
    local whole = input.shape[1] or 1
    local samples = tensor.ndim > 0 and tensor.shape[1] // whole or 1
    return samples, function(first, last)
@@ -98,7 +103,7 @@ local function open(where, input, given, path)
    local data = require "espq.data"
    if not core.base.exists(where) and not is_folder(where) then fail("there is no file and no folder of this name", where, "check what --input says") end
    local extension = where:lower():match "%.(%w+)$"
-   if extension == "npy" then return from_tensor(require("espq").from_npy(where), input) end
+   if extension == "npy" then return from_tensor(require("espq").from_npy(where), input, where) end
    if extension == "jpg" or extension == "jpeg" or extension == "png" then
       local picture = data.picture(picture_options(given, path, picture_size(input)))(where)
       return from_pictures(1, function() return picture end)
@@ -122,7 +127,7 @@ local function open_npz(where, inputs)
       if not tensor then
          fail(("there is no array '%s'; there are %s"):format(input.name, table.concat(names, ", ")), where, "name the arrays as the model's inputs")
       end
-      sources[i] = { from_tensor(tensor, input) }
+      sources[i] = { from_tensor(tensor, input, where) }
    end
    return sources
 end
@@ -136,6 +141,7 @@ local function open_all(given, inputs, path)
          if #inputs > 1 then options.usage(("the model has %d inputs: --input NAME=WHAT for each, or one .npz"):format(#inputs)) end
          name, where = inputs[1].name, word
       end
+      if by_name[name] then options.usage(("input '%s' is given twice"):format(name)) end
       by_name[name] = where
    end
    for i, input in ipairs(inputs) do
@@ -144,7 +150,11 @@ local function open_all(given, inputs, path)
       by_name[input.name] = nil
    end
    local unknown = next(by_name)
-   if unknown then options.usage(("the model has no input '%s'"):format(unknown)) end
+   if unknown then
+      local names = {}
+      for i, input in ipairs(inputs) do names[i] = input.name end
+      options.usage(("the model has no input '%s'; its inputs are %s"):format(unknown, table.concat(names, ", ")))
+   end
    return sources
 end
 
@@ -153,20 +163,19 @@ end
 local function run(model, sources)
    local samples = sources[1] and sources[1][1] or 1
    for _, source in ipairs(sources) do
-      if source[1] ~= samples then fail(("the inputs have different numbers of samples: %d and %d"):format(samples, source[1])) end
+      if source[1] ~= samples then fail(("the inputs have different numbers of samples: %d and %d"):format(samples, source[1]), nil,
+                                         "give each input the same samples, in the same order") end
    end
-   local parts
+   local parts = {}
    for first = 0, samples - 1, PIECE do
       local batch = {}
       for i, source in ipairs(sources) do batch[i] = source[2](first, math.min(first + PIECE, samples)) end
       local outputs = model(batch)
-      parts = parts or {}
       for i = 1, #outputs do
          parts[i] = parts[i] or {}
          table.insert(parts[i], outputs[i])
       end
    end
-   if not parts then fail "the inputs have no samples" end
    local results = {}
    for i, list in ipairs(parts) do results[i] = #list == 1 and list[1] or require("espq").cat(list, 0) end
    return results, samples
@@ -204,12 +213,17 @@ return function(arguments)
    local words, given = options.parse({ usage = "run M.espdl --input WHAT [options] [-o OUT.npz]",
                                         help = "run a model in the chip's integers: one input, or a whole set", words = 1 }, spec, arguments)
    if not words then return 0 end
+   if given.target then options.target { target = given.target } end
+   if given.outputs and #options.names(given.outputs) == 0 then options.usage "--outputs needs the names of tensors; `espq info M.espdl --full` lists them" end
    local model = require("espq").load_espdl(words[1], {
       target = given.target, version = given.version, mended = given.mended, model = given.model, floats = given.floats,
       outputs = given.outputs and options.names(given.outputs),
    })
    local inputs = model.inputs
    if not given.input and #inputs > 0 then options.usage "--input is missing: an .npy or .npz file, a picture, or a folder of pictures" end
+   if given.output and not given.output:lower():find "%.np[yz]$" then
+      options.usage(("-o takes a name ending in .npz or .npy, not '%s'"):format(given.output))
+   end
    local results = run(model, open_all(given, inputs, words[1]))
    if given.output then
       save(given.output, results, model.outputs)

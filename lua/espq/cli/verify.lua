@@ -25,6 +25,7 @@ return function(arguments)
                                         { "--model", value = "NAME", help = "which one of a package; all without it" },
                                         { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
+   if given.target then options.target { target = given.target } end
    local pack = core.espdl.pack(words[1])
    local names = pack.packed and not given.model and pack.models or { given.model or false }
    local all, fine = {}, true
