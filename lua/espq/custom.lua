@@ -70,7 +70,8 @@ local function notes_of(graph)
    return list
 end
 
---- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted, and a list of what it has to say.
+--- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted; a list of what it has to say; and by name what
+--- each node was `before` and `after` (nil: not there): state:exponents of each end, sum/sum of magnitudes of each constant.
 ---    espq.apply { graph =, pass = "align", setting = (an espq.setting, or a table of the pass's own settings), dataloader =, target =, num_of_bits = }
 ---@param options table
 function custom.apply(options)
@@ -95,18 +96,19 @@ function custom.apply(options)
    core.road.apply(options.graph, options.pass, road)
    about.setting, about.target, about.bits, about.quantized = setting, road.target, road.bits, true
    if about.exact == nil then about.exact = setting.switches.onnx_exact_ops end
-   local after, changed = snapshot(options.graph), {}
+   local after, changed, details = snapshot(options.graph), {}, {}
    for name, text in pairs(after) do
       if before[name] ~= text then changed[#changed + 1] = name end
    end
    for name in pairs(before) do
       if not after[name] then changed[#changed + 1] = name end
    end
+   for _, name in ipairs(changed) do details[name] = { before = before[name], after = after[name] } end
    table.sort(changed)
    local notes = table.pack(table.unpack(notes_of(options.graph), told + 1))
    notes.n = nil
    for _, line in ipairs(notes) do core.base.note("note: " .. line) end
-   return changed, notes
+   return changed, notes, details
 end
 
 return custom

@@ -207,7 +207,7 @@ static void note_result(Graph *graph, const Trainings *all, const TrainMethod *m
     char order[64] = "in the order of the data";
     if (seed) snprintf(order, sizeof order, "shuffled by seed %lld", (long long)seed);
     graph_note(graph,
-               "%s: %d of %d blocks got better and were kept, %d were put back; sum of their losses %.4g -> %.4g; %d exponents moved; "
+               "%s: %d of %d blocks keep what they learned, %d were put back; sum of their losses %.4g -> %.4g; %d exponents moved; "
                "%lld steps on %lld batches, %s (seed %lld)",
                method->name, all->kept, all->count, all->rejected + all->diverged, all->before, all->after, all->exponents,
                (long long)method->setting->steps, (long long)cache_batch_count(all->cache), order, (long long)seed);

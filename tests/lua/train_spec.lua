@@ -72,8 +72,9 @@ describe("training alone", function()
    local function tqt(setting, data) return espq.apply { graph = graph, pass = "tqt", setting = setting, dataloader = data or loader() } end
 
    it("names what it changed, and says the loss of each block, what was kept, and the seed", function()
-      local changed, notes = tqt { steps = 60, lr = 1e-4, block_size = 2 }
+      local changed, notes, details = tqt { steps = 60, lr = 1e-4, block_size = 2 }
       assert.is_true(#changed > 0)
+      assert.not_equal(details[changed[1]].before, details[changed[1]].after)
       local text = table.concat(notes, "\n")
       assert.matches("block %[one %-> [%w_]+%]: loss [%d.e-]+ %-> [%d.e-]+, ", text)
       assert.matches("seed 0", text, 1, true)
