@@ -92,15 +92,15 @@ end
 
 -- ---- judging ----
 
--- The score of a graph, and whether higher is better. Without evaluate_fn: the loss on the first batches of the training data.
+-- The score of a graph, and further figures. Without evaluate_fn: the loss on the first batches of the training data.
 local function score_of(what, options, trainer, graph)
    if options.evaluate_fn then
-      local score = options.evaluate_fn(graph)
+      local score, figures = options.evaluate_fn(graph)
       if core.tensor.is_tensor(score) and score.size == 1 then score = score:item() end
       if type(score) ~= "number" or score ~= score then
          check.fail(("%s: evaluate_fn returned %s, not a number"):format(what, type(score) == "number" and "NaN" or "a " .. type(score)))
       end
-      return score
+      return score, figures
    end
    local sum, count = 0, 0
    for batch, labels in data.labelled(what, options.train_dataloader, 0) do
@@ -203,8 +203,9 @@ end
 --- Quantization-aware training. Quantizes (or takes a quantized graph), trains epoch by epoch, judges each, keeps the best, exports it.
 ---    espq.qat { onnx_import_file =, espdl_export_file =, train_dataloader =, epochs = 5, distill = true, evaluate_fn = function(graph) … end }
 ---@param options table fields of quantize_onnx and of trainer, and: train_dataloader (gives batch, labels; called with the number of the epoch),
---- epochs, steps_per_epoch, distill = true (the float model teaches, no labels are needed; teach = { names } adds tensors on the way), evaluate_fn
---- (a graph's score; without it the loss on the first calib_steps batches decides), score_direction, checkpoint_dir (last.ckpt and best.ckpt, written
+--- epochs, steps_per_epoch, distill = true (the float model teaches, no labels are needed; teach = { names } adds tensors on the way), evaluate_fn (a
+--- graph's score, and a table of further figures; without it the loss on the first calib_steps batches decides), score_direction, checkpoint_dir
+--- (last.ckpt and best.ckpt, written
 --- after each epoch), resume
 ---@return userdata graph, table report the best graph; report.epochs, report.best, report.quantize
 function qat.run(options)
@@ -222,8 +223,8 @@ function qat.run(options)
    local state = { epoch = 0, total = options.epochs, epochs = {} }
    local best = resume(what, options, trainer, state) or graph
    if state.epoch == 0 then
-      local score = score_of(what, options, trainer, graph)
-      state.epochs[1], state.best = { epoch = 0, score = score }, { epoch = 0, score = score }
+      local score, figures = score_of(what, options, trainer, graph)
+      state.epochs[1], state.best = { epoch = 0, score = score, figures = figures }, { epoch = 0, score = score }
       note(("%s: quantized, untrained: score %.6g"):format(what, score))
    end
    while state.epoch < options.epochs do
@@ -235,11 +236,11 @@ function qat.run(options)
          break
       end
       local now = trainer:snapshot()
-      local score = score_of(what, options, trainer, now)
+      local score, figures = score_of(what, options, trainer, now)
       local improved = is_better(options, score, state.best.score)
       if improved then state.best, best = { epoch = epoch, score = score }, now end
       state.epoch = epoch
-      state.epochs[#state.epochs + 1] = { epoch = epoch, loss = loss, score = score }
+      state.epochs[#state.epochs + 1] = { epoch = epoch, loss = loss, score = score, figures = figures }
       note(("%s: epoch %d of %d: loss %.6f, score %.6g%s"):format(what, epoch, options.epochs, loss, score, improved and ", the best so far" or ""))
       save(options, trainer, state, improved)
    end

@@ -64,6 +64,12 @@ local function engine_options(what, options, about)
    check.word(what .. ": parameters", options.parameters or "weights", check.keys(parameter_words))
    check_numbers(what, options)
    local rates = check.fields(what .. ": rates", options.rates or {}, { biases = "number", scales = "number" })
+   for i = 1, 2 do
+      local beta = options.betas and options.betas[i]
+      if options.betas and not (type(beta) == "number" and beta >= 0 and beta < 1) then
+         check.fail(what .. ": betas has to be two numbers from 0 to below 1", nil, "betas = { 0.9, 0.999 }")
+      end
+   end
    local betas, parts = options.betas or {}, parameter_words[options.parameters or "weights"]
    return {
       optimizer = options.optimizer or "adam", beta1 = betas[1], beta2 = betas[2], epsilon = options.epsilon, momentum = options.momentum,

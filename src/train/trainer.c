@@ -169,6 +169,20 @@ static bool make_optimizer(Trainer *trainer, Error *error)
     return trainer->optimizer != NULL;
 }
 
+/* Biases and bounds follow the steps that they count in. What there is to note was noted when the graph was quantized. */
+static bool settle_passive(const Trainer *trainer, Graph *graph, Error *error)
+{
+    const Pass *pass = quantization_passes;
+    while (pass->name && strcmp(pass->name, "passive") != 0)
+        pass++;
+    if (!pass->name || (pass->when && !pass->when(trainer->setting))) return true;
+    PassContext context = {.setting = trainer->setting};
+    size_t said = graph->notes.length;
+    bool settled = pass->run(graph, &context, error);
+    if (graph->notes.data) graph->notes.data[graph->notes.length = said] = '\0';
+    return settled;
+}
+
 /* ---- life ---- */
 
 static bool check_trainable(const Graph *graph, Error *error)
@@ -213,6 +227,7 @@ static bool make(Trainer *trainer, const Graph *graph, Error *error)
     if (!(trainer->setting = setting_copy(trainer->options.setting, error))) return false;
     if (!(trainer->identity = memory_new(length))) return fail_memory(error, length);
     memcpy(trainer->identity, identity, length);
+    if (!settle_passive(trainer, trainer->graph, error)) return false;
     const Value *first = trainer->graph->input_count ? trainer->graph->inputs[0] : NULL;
     trainer->unit = first && first->shaped && first->shape.rank > 0 && first->shape.dims[0] > 0 ? first->shape.dims[0] : 1;
     return take_outputs(trainer, error) && collect_constants(trainer, error) && collect_scales(trainer, error) &&
@@ -328,9 +343,7 @@ bool trainer_follow(const Trainer *trainer, Graph *graph, bool *changed, Error *
         if (!set) return false;
         *changed = true;
     }
-    if (!*changed) return true;
-    PassContext context = {.setting = trainer->setting};
-    return pass_passive(graph, &context, error);
+    return !*changed || settle_passive(trainer, graph, error);
 }
 
 static bool has_same_structure(const Trainer *trainer, const Graph *graph)
@@ -364,7 +377,7 @@ bool trainer_apply(const Trainer *trainer, Graph *graph, Error *error)
         ok = made[i] != NULL;
     }
     bool changed;
-    ok = ok && trainer_follow(trainer, graph, &changed, error);
+    ok = ok && trainer_follow(trainer, graph, &changed, error) && (changed || settle_passive(trainer, graph, error));
     for (int i = 0; ok && i < count; i++)
         value_set_constant(graph, graph->values[trainer->constants[i].value], made[i]);
     for (int i = 0; made && i < count; i++)

@@ -61,7 +61,8 @@ double trainer_rate(const Trainer *trainer);                                   /
 int64_t trainer_count(const Trainer *trainer, TrainedKind kind, int *tensors); /* numbers that are trained; TRAINED_NOT: scales */
 int64_t trainer_piece(const Trainer *trainer, int64_t samples);                /* samples that went through at once in the last forward */
 
-/* Puts what was learnt into a graph of the same structure: the one the trainer was made from, or a copy of it. Exponents of biases follow. */
+/* Puts what was learnt into a graph of the same structure: the one the trainer was made from, or a copy of it. Exponents of biases are derived
+ * anew: input times weight. */
 bool trainer_apply(const Trainer *trainer, Graph *graph, Error *error);
 
 /* A checkpoint holds all that the next steps depend on, and a note of the caller's. Written whole or not at all. */

@@ -83,6 +83,7 @@ describe("espq.trainer", function()
       local before = bytes(t.graph)
       walk(t, batches(8), 1, 3)
       assert.equal(before, bytes(t.graph))
+      assert.equal(before, bytes(trainer({ graph = t.graph:copy(), parameters = "all" }):finish()))       -- no step, nothing changes
       local about = t:about()
       assert.same({ { 2, 132 }, { 2, 10 }, { 1, 6 }, { 0, 0 }, 3 }, { about.weights, about.biases, about.slopes, about.scales, about.steps })
       local graph = t:finish()
@@ -93,6 +94,17 @@ describe("espq.trainer", function()
             assert.equal(name == "low" or name == "high", same, name)
          end
       end
+   end)
+
+   it("lets biases follow steps that a script set by hand", function()
+      local t = trainer {}
+      local dense = t.graph:node "dense"
+      local weights = dense.input_config[2].exponent
+      for c = 1, 4 do weights[c] = weights[c] + 2 end
+      dense.input_config[2].exponent = weights
+      local graph = espq.trainer { graph = t.graph }:finish()
+      local slots = graph:node("dense").input_config
+      for c = 1, 4 do assert.equal(weights[c] + slots[1].exponent, slots[3].exponent[c]) end
    end)
 
    it("gives the same bytes with 1 and 2 threads", function()
@@ -222,7 +234,8 @@ describe("espq.trainer", function()
       for wanted, options in pairs {
          ["did you mean 'adam'"] = { optimizer = "adm" }, ["lr has to be above 0"] = { lr = 0 }, ["needs steps"] = { schedule = "cosine" },
          ["did you mean 'kl'"] = { loss = "k1" }, ["no tensor 'q'"] = { teacher = true, teach = { "q" } }, ["tensors of a teacher"] = { teach = { "p" } },
-         ["momentum has to lie"] = { momentum = 2 }, ["unknown field 'learning_rate'"] = { learning_rate = 1 },
+         ["momentum has to lie"] = { momentum = 2 },
+         ["betas has to be two numbers"] = { betas = { 0.9 } }, ["unknown field 'learning_rate'"] = { learning_rate = 1 },
       } do
          assert.error_matches(function() trainer(options) end, wanted, 1, true)
       end
