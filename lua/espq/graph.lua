@@ -88,21 +88,26 @@ function methods:save_onnx(path)
 end
 
 -- What Lua knows of a graph beside the engine: how it was quantized.
-local function about_text(self)
+local function about_text(self, setting)
    local about = G.about(self)
    if not about.quantized then return "{}" end
    return json.encode {
-      setting = json.decode(about.setting:to_json()), target = about.target, bits = about.bits, hi_precision = about.hi_precision and true or false,
-      exact = about.exact and true or false, int16_lut_step = about.int16_lut_step, metadata = about.metadata or {},
+      setting = json.decode((setting or about.setting):to_json()), target = about.target, bits = about.bits,
+      hi_precision = about.hi_precision and true or false, exact = about.exact and true or false,
+      int16_lut_step = about.int16_lut_step, metadata = about.metadata or {},
    }
 end
 
 --- Write the graph as it stands, with slots and notes: espq.load_native goes on with it. Espq's own format; equal graphs give equal bytes.
 ---@param path string
 function methods:save_native(path)
-   core.road.save_native(self, path, about_text(self))
+   core.road.save_native(self, path, about_text(self), true)
    return self
 end
+
+--- The same in a search: nothing in the file tells by which way the graph came about, so that equal graphs of different trials are equal files.
+---@param setting table what the file says in place of the trial's own quantization setting
+function graph.save_state(self, path, setting) core.road.save_native(self, path, about_text(self, setting), false) end
 
 --- A graph that save_native wrote, ready to run, analyse and export.
 ---@param path string

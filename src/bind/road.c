@@ -313,14 +313,14 @@ static int road_digest_lua(lua_State *L)
     return 1;
 }
 
-/* save_native(graph, path, about) */
+/* save_native(graph, path, about, notes) */
 static int save_native_lua(lua_State *L)
 {
     GraphHolder *holder = check_graph(L, 1);
     const char *path = check_text(L, 2, "a path"), *about = check_text(L, 3, "a text");
     Error error;
     error_begin(&error);
-    return native_save(holder->graph, about, path, &error) ? 0 : raise_error(L, &error);
+    return native_save(holder->graph, about, lua_toboolean(L, 4), path, &error) ? 0 : raise_error(L, &error);
 }
 
 /* load_native(path): graph, about. */

@@ -4,6 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/file.h"
 #include "base/lock.h"
 #include "base/sha1.h"
@@ -74,6 +75,20 @@ static int durable_lua(lua_State *L)
     return 0;
 }
 
+/* fault(kind, n): for tests: the n-th write, sync or rename from now on fails, counted from 0. fault(): none does; was it reached? */
+static int fault_lua(lua_State *L)
+{
+    static const char *const kinds[] = {"write", "sync", "rename", NULL};
+    static const FaultKind numbers[] = {FAULT_WRITE, FAULT_SYNC, FAULT_RENAME};
+    if (lua_isnoneornil(L, 1)) {
+        lua_pushboolean(L, fault_disarm());
+        return 1;
+    }
+    int kind = luaL_checkoption(L, 1, NULL, kinds);
+    fault_arm(numbers[kind], FAULT_ONCE, (long)check_integer(L, 2, "a count"));
+    return 0;
+}
+
 /* make_folder(path): and those above it. */
 static int make_folder_lua(lua_State *L)
 {
@@ -118,7 +133,8 @@ void open_system(lua_State *L)
     static const luaL_Reg methods[] = {{"close", lock_close}, {"forget", lock_forget_lua}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"sha1", sha1_lua},         {"clock", clock_lua},     {"process", process_lua},
                                          {"terminal", terminal_lua}, {"append", append_lua},   {"make_folder", make_folder_lua},
-                                         {"lock", lock_lua},         {"durable", durable_lua}, {NULL, NULL}};
+                                         {"lock", lock_lua},         {"durable", durable_lua},
+                                         {"fault", fault_lua},       {NULL, NULL}};
     make_type(L, LOCK_TYPE, methods, NULL, lock_close);
     luaL_newlib(L, functions);
 }

@@ -12,9 +12,10 @@
 #define NATIVE_MAGIC "ESPQGRAF"
 enum { NATIVE_VERSION = 1, NATIVE_HEAD = 24, NATIVE_CHECKSUM = 40 /* hexadecimal */, NATIVE_NO_TEXT = -1 };
 
-/* `about`: a text of the caller's that comes back with the graph; NULL is "". Device data of a lowered graph are not kept. */
-bool native_bytes(const Graph *graph, const char *about, Text *bytes, Error *error);
-bool native_save(const Graph *graph, const char *about, const char *path, Error *error);
+/* `about`: a text of the caller's that comes back with the graph; NULL is "". notes: with those for the user? A search leaves them out: they
+ * tell by which way a graph came about. Device data of a lowered graph are not kept. */
+bool native_bytes(const Graph *graph, const char *about, bool notes, Text *bytes, Error *error);
+bool native_save(const Graph *graph, const char *about, bool notes, const char *path, Error *error);
 
 /* Sizes and references are checked before anything is made of them, and the graph is checked as a whole; `name` is for messages. What follows
  * the about text is freed by the caller (text_free). */

@@ -274,10 +274,11 @@ static void put_uses(Writing *writing, const Value *value)
     }
 }
 
-static bool put_graph(Writing *writing, const char *about)
+static bool put_graph(Writing *writing, const char *about, bool notes)
 {
+    static const Text nothing;
     const Graph *graph = writing->graph;
-    const Text *texts[] = {&graph->removed_names, &graph->shared_names, &graph->notes};
+    const Text *texts[] = {&graph->removed_names, &graph->shared_names, notes ? &graph->notes : &nothing};
     put_text(writing, about ? about : "");
     put_text(writing, graph->name);
     put_text(writing, graph->source);
@@ -322,12 +323,12 @@ static void put_ends(Text *bytes)
     text_add_bytes(bytes, checksum, NATIVE_CHECKSUM);
 }
 
-bool native_bytes(const Graph *graph, const char *about, Text *bytes, Error *error)
+bool native_bytes(const Graph *graph, const char *about, bool notes, Text *bytes, Error *error)
 {
     static const char head[NATIVE_HEAD];
     Writing writing = {.graph = graph, .out = bytes, .error = error};
     text_add_bytes(bytes, head, sizeof head);
-    bool ok = collect(&writing) && put_graph(&writing, about);
+    bool ok = collect(&writing) && put_graph(&writing, about, notes);
     if (ok && !bytes->failed) put_ends(bytes);
     memory_free(writing.nodes.items);
     memory_free(writing.values.items);
@@ -336,10 +337,10 @@ bool native_bytes(const Graph *graph, const char *about, Text *bytes, Error *err
     return ok && bytes->failed ? fail_memory(error, bytes->length) : ok;
 }
 
-bool native_save(const Graph *graph, const char *about, const char *path, Error *error)
+bool native_save(const Graph *graph, const char *about, bool notes, const char *path, Error *error)
 {
     Text bytes = {0};
-    bool ok = native_bytes(graph, about, &bytes, error) && file_write(path, bytes.data, bytes.length, error);
+    bool ok = native_bytes(graph, about, notes, &bytes, error) && file_write(path, bytes.data, bytes.length, error);
     text_free(&bytes);
     return ok;
 }

@@ -1,5 +1,6 @@
 -- Promise: a disk that is full ends the search with clear words, and what was recorded before can be resumed.
 local espq = require "espq"
+local core = require "espq.core"
 local program = require "lua.program"
 local small = require "autoquant.small"
 
@@ -32,4 +33,68 @@ small.search(arg[1], setting, function(graph) return graph:node("one").output_co
       end
       assert.equal(8, #small.list(folder .. "/run/summary.json"))
    end)
+end)
+
+describe("a write, sync or rename that fails", function()
+   -- What a search leaves, without times and numbers of bytes.
+   local function left(run)
+      local parts = {}
+      for _, name in ipairs { "summary.json", "candidates.json" } do parts[#parts + 1] = program.read(run .. "/" .. name):gsub('"seconds": [%d.e-]+', "") end
+      for _, name in ipairs(program.names(run)) do
+         if name:find "^[%d.]" then parts[#parts + 1] = name .. ": " .. table.concat(program.names(run .. "/" .. name), " ") end
+      end
+      return table.concat(parts, "\n")
+   end
+
+   -- The engine's own doors, then what Lua does by itself: the n-th call from now on fails, counted from 0.
+   local function fail_rename(n)
+      local rename = os.rename
+      local left_over = n
+      os.rename = function(...)                                         -- luacheck: ignore
+         left_over = left_over - 1
+         if left_over == -1 then return nil, "no space left" end
+         return rename(...)
+      end
+      return function()
+         os.rename = rename                                             -- luacheck: ignore
+         return left_over < 0
+      end
+   end
+   local function fail_door(kind)
+      return function(n)
+         core.system.fault(kind, n)
+         return function() return core.system.fault() end
+      end
+   end
+
+   for name, arm in pairs { write = fail_door "write", sync = fail_door "sync", rename = fail_door "rename", ["rename of a folder"] = fail_rename } do
+      it("costs nothing that was recorded: every " .. name .. " of a search, one after another", function()
+         espq.verbose = 0
+         local folder = small.folder()
+         finally(function() program.remove(folder) end)
+         local setting = small.setting(folder, { num_of_candidates = 2 })
+         setting.param_space.calib_algorithm.method = { "minmax" }
+         local function search(resume)
+            setting.resume = resume
+            return pcall(small.search, folder, setting, function(graph) return graph:node("one").output_config[1].exponent, {} end)
+         end
+         assert(search(false))
+         local clean, failures, reached, n = left(folder .. "/run"), 0, true, 0
+         while reached do
+            os.execute(("rm -rf '%s/run'"):format(folder))
+            local disarm = arm(n)
+            local done, err = search(false)
+            reached = disarm()
+            if not done then
+               failures = failures + 1
+               assert.equal("file", core.error.is_error(err) and err.code or tostring(err))
+            end
+            local again = program.read(folder .. "/run/journal.index") ~= nil
+            assert(search(again))
+            assert.equal(clean, left(folder .. "/run"), ("%s %d"):format(name, n))
+            n = n + 1
+         end
+         assert.is_true(failures > 0 and n > 2)
+      end)
+   end
 end)

@@ -27,7 +27,7 @@ describe("a search", function()
       assert.same({ 3, 2 }, { top[1].index, top[2].index })
       assert.same({ "0000", "0001", "0002", "0003", "candidates.json", "inputs.npz", "journal.index", "journal.records", "lock", "summary.json" },
                   program.names(folder .. "/run"))
-      local names = { "config.json", "out.espdl", "out.info", "out.json" }
+      local names = { "config.json", "out.espdl", "out.info", "out.json", "out.native" }
       assert.same(names, program.names(folder .. "/run/0002"))
       local record = small.list(folder .. "/run/summary.json")[3]
       assert.same({ 2, folder .. "/run/0002", 3.0, 3, "done", 0 },
@@ -256,4 +256,30 @@ describe("a call", function()
          assert.matches(case[3], tostring(err), 1, true)
       end)
    end
+end)
+
+describe("evaluate_fast", function()
+   it("ranks, and evaluate_fn judges the candidates only, whose files go on as graphs", function()
+      local setting, full = small.setting(folder, { num_of_candidates = 2, share = false, candidate_filter = nil }), 0
+      local fast = counting()
+      local top = small.search(folder, setting, function(graph)
+         full = full + 1
+         assert.is_true(graph:node("one").quantized)
+         return 10 - full, { full = full }
+      end, { evaluate_fast = fast })
+      assert.equal(2, full)
+      assert.same({ 3, 2 }, { top[1].index, top[2].index })
+      assert.same({ 9, 8 }, { top[1].score, top[2].score })
+      assert.same({ 4, 3 }, { top[1].score_fast, top[2].score_fast })
+      assert.equal(4, small.list(folder .. "/run/summary.json")[4].score)
+      assert.equal(9, small.list(folder .. "/run/candidates.json")[1].score)
+      setting.resume = true
+      local again = small.search(folder, setting, function() error "judged twice" end, { evaluate_fast = fast })
+      assert.equal(9, again[1].score)
+   end)
+
+   it("needs something that judges", function()
+      local err = assert.error(function() small.search(folder, small.setting(folder), nil, { evaluate_fast = counting() }) end)
+      assert.matches("nothing judges", tostring(err), 1, true)
+   end)
 end)

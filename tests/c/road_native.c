@@ -35,7 +35,7 @@ static Graph *small(void)
 static bool written(const Graph *graph, Text *bytes)
 {
     Error error = {0};
-    bool ok = native_bytes(graph, "about it", bytes, &error);
+    bool ok = native_bytes(graph, "about it", true, bytes, &error);
     CHECK(ok, "%s", error.what);
     return ok;
 }
@@ -161,11 +161,11 @@ TEST(native_files_appear_whole_or_not_at_all)
     int handle = mkstemp(path);
     REQUIRE(handle >= 0, "no temporary file");
     close(handle);
-    REQUIRE(native_save(graph, "before", path, &error), "%s", error.what);
+    REQUIRE(native_save(graph, "before", true, path, &error), "%s", error.what);
     static const FaultKind kinds[] = {FAULT_WRITE, FAULT_SYNC, FAULT_RENAME};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         fault_arm(kinds[i], FAULT_ONCE, 0);
-        bool saved = native_save(graph, "after", path, &error);
+        bool saved = native_save(graph, "after", true, path, &error);
         CHECK(fault_disarm() && !saved, "fault %zu was not seen", i);
         Text about = {0};
         Graph *read = native_load(path, &about, &error);

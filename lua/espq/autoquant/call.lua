@@ -26,6 +26,7 @@ local STATES_MEMORY = 1e9        -- bytes of states that are kept, in all worker
 ---@field calib_steps integer
 ---@field input_shape integer[] without the batch
 ---@field evaluate_fn? fun(graph: userdata): number, table<string, any> score and further figures
+---@field evaluate_fast? fun(graph: userdata): number, table<string, any> a cheaper metric that ranks the trials; evaluate_fn then judges the candidates
 ---@field evaluate_command? string instead: a program that prints { "score": … } as JSON, {espdl} stands for the trial's file
 ---@field target? string
 ---@field collate_fn? function
@@ -40,11 +41,9 @@ local fields = {
    evaluate_fn = "function", target = "string", collate_fn = "function", setting = "table", device = "string", verbose = "integer|boolean",
    workers = "integer", evaluate_fast = "function", evaluate_command = "string", trial_timeout = "number",
 }
-local later = { "evaluate_fast" }
 
 local function check_call(options)
    check.fields(WHAT, options, fields)
-   check.later(WHAT, options, later)
    quantize.check_device(WHAT, options.device)
    if options.calib_steps < 1 then check.fail(("%s: calib_steps has to be at least 1, it is %d"):format(WHAT, options.calib_steps)) end
    if options.workers and options.workers < 1 then check.fail(("%s: workers has to be at least 1, it is %d"):format(WHAT, options.workers)) end
@@ -148,7 +147,11 @@ function call.run(options)
       if evaluate_fn then check.fail(WHAT .. ": evaluate_fn and evaluate_command are both given", nil, "leave one out") end
       evaluate_fn = evaluate.command(options.evaluate_command)
    end
-   local own_metric = evaluate_fn ~= nil
+   local own_metric, judge_again = evaluate_fn ~= nil, nil
+   if options.evaluate_fast then
+      if not evaluate_fn then check.fail(WHAT .. ": evaluate_fast ranks, but nothing judges", nil, "give an evaluate_fn or an evaluate_command as well") end
+      judge_again, evaluate_fn = evaluate_fn, options.evaluate_fast
+   end
    if not evaluate_fn then
       if direction ~= "minimize" then
          core.base.note "note: without evaluate_fn the score is the mean of the three largest graphwise errors: minimize, whatever score_direction says"
@@ -172,7 +175,8 @@ function call.run(options)
          evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
          memory = STATES_MEMORY / count,
       }
-      return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout }
+      return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout,
+                           judge_again = judge_again }
    end)
 end
 

@@ -4,7 +4,7 @@ local check = require "espq.check"
 local candidates = {}
 
 -- Best first; of equal scores the earlier trial.
-local function by_score(direction)
+function candidates.by_score(direction)
    return function(a, b)
       if a.score ~= b.score then
          if direction == "maximize" then return a.score > b.score end
@@ -22,7 +22,7 @@ Pool.__index = Pool
 ---@param count integer
 ---@param filtered boolean is there a filter?
 function candidates.pool(count, filtered, direction)
-   return setmetatable({ count = count, filtered = filtered, before = by_score(direction), accepted = {}, others = {} }, Pool)
+   return setmetatable({ count = count, filtered = filtered, before = candidates.by_score(direction), accepted = {}, others = {} }, Pool)
 end
 
 ---@return boolean changed are the candidates others now?

@@ -40,7 +40,10 @@ end
 
 function files.rename(from, to)
    local done, message = os.rename(from, to)
-   if not done then check.fail(("cannot rename to '%s': %s"):format(to, message:gsub("^.-: ", "")), from) end
+   if not done then
+      core.error.raise { what = ("cannot rename to '%s': %s"):format(to, message:gsub("^.-: ", "")), where = from, code = "file",
+                         cure = "free some space; what was tried is kept: resume = true" }
+   end
 end
 
 ---@return string?

@@ -150,8 +150,8 @@ function Journal:write_summary(path)
       end
    end
    os.remove(temporary)
-   check.fail(("cannot write the file: %s"):format((tostring(message):gsub("^.-: ", ""))), path,
-              "free some space; what was tried is in the journal: resume = true")
+   core.error.raise { what = ("cannot write the file: %s"):format((tostring(message):gsub("^.-: ", ""))), where = path, code = "file",
+                      cure = "free some space; what was tried is in the journal: resume = true" }
 end
 
 --- Is summary.json as it was written last, with all records in it?

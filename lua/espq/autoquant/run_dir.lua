@@ -153,6 +153,7 @@ local function begin_anew(self)
    for _, name in ipairs(files.names(self.path)) do
       if is_trial(name) then files.remove(self.path .. "/" .. name) end
    end
+   os.remove(self.judged_path)
    self.journal:begin()
    self.journal:write_summary(self.summary_path)
    core.base.write(self.candidates_path, "[]")
@@ -161,11 +162,13 @@ end
 --- Open the run directory of a setting, and hold it.
 ---@param setting espq.autoquant.Setting
 ---@param direction "maximize"|"minimize" the one in force
+---@param judges boolean? are candidates judged by another metric than the one that ranks?
 ---@return espq.autoquant.RunDir
-function run_dir.open(setting, direction)
+function run_dir.open(setting, direction, judges)
    local path = #setting.run_dir > 1 and setting.run_dir:gsub("/+$", "") or setting.run_dir
    local self = setmetatable({
-      path = path, summary_path = path .. "/summary.json", candidates_path = path .. "/candidates.json", filter = setting.candidate_filter,
+      path = path, summary_path = path .. "/summary.json", candidates_path = path .. "/candidates.json",
+      judged_path = path .. "/judged.json", judges = judges, filter = setting.candidate_filter,
       direction = direction, pool = candidates.pool(setting.num_of_candidates, setting.candidate_filter ~= nil, direction), done = {}, next_index = 0,
       failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
    }, RunDir)
@@ -281,7 +284,55 @@ function RunDir:candidates()
    return list
 end
 
-function RunDir:write_candidates() core.base.write(self.candidates_path, records.list(self:candidates())) end
+-- ---- judged again ----
+
+-- By hash: score and extras of the full metric. Scores of the summary stay those that ranked, or resuming would rank otherwise.
+local function load_judged(self)
+   if self.full then return end
+   if not self.judges then
+      self.full = {}
+      return
+   end
+   local done, found = pcall(json.decode, files.read(self.judged_path) or "{}")
+   self.full = done and type(found) == "table" and found or {}
+end
+
+--- What the full metric said of a trial, nil when it was not asked.
+function RunDir:judged(record)
+   load_judged(self)
+   return self.full[record.hash]
+end
+
+function RunDir:judge(record, score, extras)
+   load_judged(self)
+   self.full[record.hash] = { score = score, extras = extras }
+   core.base.write(self.judged_path, text.encode(self.full, 4))
+end
+
+-- A candidate as it is shown: where the full metric has judged, its score and extras, and the one that ranked as score_fast.
+local function shown(self, record)
+   local known = self:judged(record)
+   if not known then return record end
+   local copy = {}
+   for key, value in pairs(record) do copy[key] = value end
+   for key, value in pairs(known.extras) do copy[key] = value end
+   copy.score, copy.score_fast = known.score, record.score
+   return copy
+end
+
+--- The candidates as they are handed out: best first, those that were judged in full before the others.
+---@return table[]
+function RunDir:results()
+   local judged, others = {}, {}
+   for _, record in ipairs(self:candidates()) do
+      local list = self:judged(record) and judged or others
+      list[#list + 1] = shown(self, record)
+   end
+   table.sort(judged, candidates.by_score(self.direction))
+   return table.move(others, 1, #others, #judged + 1, judged)
+end
+
+function RunDir:write_candidates() core.base.write(self.candidates_path, records.list(self:results())) end
 
 --- Everything on disk, and the folder free for others.
 ---@param complete boolean is the search at its end? Else finished trials whose turn has not come stay for the next.

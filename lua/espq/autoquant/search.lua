@@ -83,12 +83,25 @@ local function run_all(state)
    return false
 end
 
+-- evaluate_fast has ranked: the candidates are judged in full, and stand in the order that this gives.
+local function judge_candidates(state, judge_again)
+   for _, record in ipairs(state.dir:candidates()) do
+      local known = state.dir:judged(record)
+      if not known then
+         local score, extras = state.runner:judge_again(record, judge_again)
+         state.dir:judge(record, score, extras)
+         state.progress:note(("trial %d: %.6g in full, %.6g by evaluate_fast"):format(record.index, score, record.score))
+      end
+   end
+   state.dir:write_candidates()
+end
+
 --- Search. Gives the candidates, best first.
----@param options table setting, space, direction, runner, workers, trial_timeout; gather: trials were run elsewhere, and "all": the others are run
---- here, "begin", "finished": none is
+---@param options table setting, space, direction, runner, workers, trial_timeout, judge_again; gather: trials were run elsewhere, and "all": the
+--- others are run here, "begin", "finished": none is
 ---@return table[]
 function search.run(options)
-   local dir = run_dir.open(options.setting, options.direction)
+   local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil)
    local state = {
       dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
       user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
@@ -107,7 +120,9 @@ function search.run(options)
          state.runner:prepare()
          state.workers = workers.new(options.workers, state.runner, dir, options.trial_timeout)
       end
-      return run_all(state)
+      local whole = run_all(state)
+      if options.judge_again and state.gather ~= "begin" then judge_candidates(state, options.judge_again) end
+      return whole
    end, function(err)
       if core.error.is_error(err) or type(err) ~= "string" or err:find("\nstack traceback:", 1, true) then return err end
       return debug.traceback(err, 2)
@@ -122,7 +137,7 @@ function search.run(options)
       error(ended, 0)
    end
    if not closed then error(close_error, 0) end
-   local candidates = dir:candidates()
+   local candidates = dir:results()
    local best = best_of(candidates)
    state.progress:finish(("%s: %d trials in %.1f s%s%s%s; %s"):format(
       ended and "search done" or state.gather == "begin" and "not done yet" or "budget used up", state.tried, core.system.clock() - state.begun,

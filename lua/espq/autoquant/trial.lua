@@ -3,6 +3,7 @@ local check = require "espq.check"
 local core = require "espq.core"
 local evaluate = require "espq.autoquant.evaluate"
 local files = require "espq.autoquant.files"
+local graph_tools = require "espq.graph"
 local inputs = require "espq.autoquant.inputs"
 local modules = require "espq.autoquant.modules"
 local quantize = require "espq.quantize"
@@ -119,11 +120,14 @@ end
 
 -- ---- files and score ----
 
+-- Beside the .espdl, as the reference has it: the graph, to go on with.
+local function native_of(path) return (path:gsub("%.espdl$", "")) .. ".native" end
+
 local function export(self, graph, setting, road, path)
    core.system.make_folder(path:match "^(.*)/" or ".")
    quantize.write("auto_quantize_onnx", { espdl_export_file = path, export_config = true, export_test_values = false, test_values = "simulated" },
                   graph, road, setting, {})
-   if self.native then graph:save_native((path:gsub("%.espdl$", "")) .. ".native") end
+   graph_tools.save_state(graph, native_of(path), self.base)
 end
 
 local function traced(err)
@@ -144,9 +148,9 @@ end
 function trial.is_interrupt(err) return core.error.is_error(err) and err.code == "interrupted" end
 
 -- Score and extras. A user's error becomes the trial's, with the user's traceback.
-local function judge(self, graph, path)
+local function judge(evaluate_fn, graph, path)
    local done, results = xpcall(function()
-      local returned = table.pack(self.evaluate_fn(graph, path))
+      local returned = table.pack(evaluate_fn(graph, path))
       return { count = returned.n, returned[1], returned[2] }
    end, traced)
    if not done then
@@ -176,7 +180,7 @@ local function run(self, given, workplace)
    local bytes = name and self.by_bytes and core.system.sha1(files.read(path))
    local result = bytes and self.by_bytes[bytes]
    if not result then
-      local score, extras = judge(self, graph, path)
+      local score, extras = judge(self.evaluate_fn, graph, path)
       result = { score = score, extras = extras }
       if bytes then self.by_bytes[bytes] = result end
    end
@@ -248,6 +252,24 @@ function Runner:branch(given)
    if not self.states then return nil end
    local done, setting, bits = pcall(self.setting_of, self, given)
    return done and states.branch(setting, bits) or nil
+end
+
+--- Judge a recorded trial by another metric than the one that ranked it.
+---@return number score, table extras
+function Runner:judge_again(record, evaluate_fn)
+   local path = record.folder .. "/" .. self.export_name
+   local done, result = quietly(function()
+      local read, graph = pcall(graph_tools.load_native, native_of(path))
+      if not read then                                  -- a folder of the reference, or one that somebody tidied
+         local setting, bits = self:setting_of(record)
+         local _, make = graph_of(self, setting, bits)
+         graph = make()
+      end
+      local score, extras = judge(evaluate_fn, graph, path)
+      return { score = score, extras = extras }
+   end)
+   if not done then error(result, 0) end
+   return result.score, result.extras
 end
 
 --- What workers inherit: the float graph, and the data as far as they are kept.
