@@ -223,6 +223,15 @@ end
 
 -- ---- the board kit ----
 
+local MADE = "// Made by `espq boardkit`"
+
+local function not_the_users(path)
+   local file = io.open(path, "rb")
+   local head = file and file:read(#MADE)
+   if file then file:close() end
+   if head and head ~= MADE then check.fail("a file of this name is there that `espq boardkit` did not make", path, "choose another folder, or move it") end
+end
+
 --- Writes espq_board.cpp, espq_vectors.h and vectors.npz into a folder: code that makes a board print what it computes, and what it should be.
 ---@param path string
 ---@param folder string
@@ -238,9 +247,16 @@ function inspect.boardkit(path, folder, options)
    for _, tensor in ipairs(kit.tensors) do arrays[tensor.name] = tensor.tensor end
    local files = { folder .. "/espq_board.cpp", folder .. "/espq_vectors.h", folder .. "/vectors.npz" }
    core.system.make_folder(folder)
-   core.base.write(files[1], kit.code)
-   core.base.write(files[2], kit.vectors)
-   require("espq").save_npz(files[3], arrays)
+   for i = 1, 2 do not_the_users(files[i]) end
+   local written, err = pcall(function()
+      require("espq").save_npz(files[3], arrays)
+      core.base.write(files[2], kit.vectors)
+      core.base.write(files[1], kit.code)
+   end)
+   if not written then
+      for _, name in ipairs(files) do os.remove(name) end                   -- a part of a kit would not build, or judge by other numbers
+      error(err, 0)
+   end
    files.target, files.pattern, files.tensors, files.note = target, kit.pattern, #kit.tensors, unsure
    return files
 end

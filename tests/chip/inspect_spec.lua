@@ -181,6 +181,18 @@ describe("the board kit", function()
       assert.matches("the board computes what espq computes", out, 1, true)
    end)
 
+   it("leaves a file of the same name alone that is the user's own", function()
+      lfs.mkdir(folder .. "/mine")
+      program.write(folder .. "/mine/espq_vectors.h", "mine")
+      local code, out, err = run("@ boardkit a.espdl mine")
+      assert.same({ 1, "" }, { code, out })
+      assert.is_truthy(err:find("mine/espq_vectors.h: a file of this name is there", 1, true), err)
+      assert.equal("mine", program.read(folder .. "/mine/espq_vectors.h"))
+      assert.is_nil(lfs.attributes(folder .. "/mine/espq_board.cpp"))
+      os.remove(folder .. "/mine/espq_vectors.h")
+      lfs.rmdir(folder .. "/mine")
+   end)
+
    it("names the first node that differs, with both values", function()
       program.write(folder .. "/log.txt", board_log(folder .. "/kit", "s"))
       local code, out = run "@ diff a.espdl --log log.txt"
@@ -261,6 +273,7 @@ describe("espq run", function()
          { 2, "--input x.npy --input x.npy -o out.npz", "twice" },
          { 2, "--input x.npy --outputs , -o out.npz", "--outputs" },
          { 2, "--input x.npy --target nope -o out.npz", "espq targets" },
+         { 1, "--input x.npy -o x.npy", "x.npy: the outputs would take the place of an input" },
          { 1, "--input x.npy --model b -o out.npz", "this file holds a.espdl" },
       } do
          local code, out, err = run("@ run a.espdl " .. row[2])

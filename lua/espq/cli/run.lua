@@ -132,8 +132,15 @@ local function open_npz(where, inputs)
    return sources
 end
 
+local function not_over_inputs(output, where)
+   if output and core.base.same_file(output, where) then fail("the outputs would take the place of an input", where, "choose another name for -o") end
+end
+
 local function open_all(given, inputs, path)
-   if #given.input == 1 and given.input[1]:lower():find "%.npz$" then return open_npz(given.input[1], inputs) end
+   if #given.input == 1 and given.input[1]:lower():find "%.npz$" then
+      not_over_inputs(given.output, given.input[1])
+      return open_npz(given.input[1], inputs)
+   end
    local by_name, sources = {}, {}
    for _, word in ipairs(given.input) do
       local name, where = word:match "^([^=]+)=(.+)$"
@@ -144,6 +151,7 @@ local function open_all(given, inputs, path)
       if by_name[name] then options.usage(("input '%s' is given twice"):format(name)) end
       by_name[name] = where
    end
+   for _, where in pairs(by_name) do not_over_inputs(given.output, where) end
    for i, input in ipairs(inputs) do
       if not by_name[input.name] then options.usage(("input '%s' is missing: --input %s=WHAT"):format(input.name, input.name)) end
       sources[i] = { open(by_name[input.name], input, given, path) }
