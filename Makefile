@@ -101,6 +101,7 @@ help:
 	@echo "make test       install what the tests need, build, run all tests"
 	@echo "make check      test, lint, rooms, kernels against their definitions"
 	@echo "make check-all  check, the sanitizers, a minute of each fuzz target"
+	@echo "make samples-data  fetch the published models and pictures of samples/02 and 03"
 	@echo "make bench      figures as text and in $(BUILD)/bench.json"
 	@echo "make install    to PREFIX (now $(PREFIX)); DESTDIR is respected"
 
@@ -113,7 +114,11 @@ demo:
 demo-run: all
 	@mkdir -p $(BUILD)/demo
 	@$(PROGRAM) samples/01_sin.lua $(BUILD)/demo
-	@$(PROGRAM) samples/02_digits.lua $(BUILD)/demo
+	@$(PROGRAM) samples/01_digits.lua $(BUILD)/demo
+
+# Published models and pictures for samples/02 and 03, into build/samples; WHAT=mobilenetv2 or WHAT=yolo11n fetches one of them.
+samples-data:
+	@scripts/samples-data $(BUILD)/samples $(WHAT)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -3,36 +3,21 @@
 --    espq samples/02_mobilenetv2.lua --model mobilenet_v2.onnx --calib FOLDER --eval FOLDER [--target esp32p4] [--budget small|SECONDS|Nt]
 --                                    [--out FOLDER] [--workers N] [--resume] [--json]
 --
--- The folders hold pictures, in sub-folders by class or beside a labels.tsv (file<TAB>class, classes from 0). Published by Espressif:
---    model     https://raw.githubusercontent.com/espressif/esp-dl/master/
---              examples/tutorial/how_to_quantize_model/quantize_mobilenetv2/models/torch/mobilenet_v2.onnx
---    pictures  https://dl.espressif.com/public/imagenet_calib.zip
+-- The folders hold pictures, in sub-folders by class or beside a labels.tsv (file<TAB>class, classes from 0). `make samples-data` fetches the model and
+-- the pictures that Espressif publishes. `espq report FOLDER` shows the search as a page.
 local espq = require "espq"
 
--- ---- options ----
+local here = arg[0]:match "^(.*/)" or ""
+local given = dofile(here .. "options.lua") {
+   model = "build/samples/mobilenet_v2.onnx", calib = "build/samples/imagenet/calib", out = "outputs/mobilenetv2",
+   where = [[
+`make samples-data` fetches what Espressif publishes into build/samples:
+   model, and pictures:
+   https://raw.githubusercontent.com/espressif/esp-dl/master/examples/tutorial/how_to_quantize_model/quantize_mobilenetv2/models/torch/mobilenet_v2.onnx
+   https://dl.espressif.com/public/imagenet_calib.zip]],
+}
 
-local given = { model = "mobilenet_v2.onnx", calib = "imagenet/calib", target = "esp32p4", out = "outputs/mobilenetv2", budget = "all" }
-local names, i = { "model", "calib", "eval", "target", "out", "budget", "workers", "resume", "json" }, 1
-while arg[i] do
-   local name = arg[i]:match "^%-%-(%w+)$"
-   local known = false
-   for _, other in ipairs(names) do known = known or other == name end
-   if not known then error(("unknown option '%s'; known are --%s"):format(arg[i], table.concat(names, " --")), 0) end
-   if name == "resume" or name == "json" then
-      given[name] = true
-   else
-      i = i + 1
-      given[name] = arg[i] or error("--" .. name .. " needs a value", 0)
-   end
-   i = i + 1
-end
-given.eval = given.eval or given.calib                     -- as the published sample does
-for _, path in ipairs { given.model, given.calib, given.eval } do
-   if not os.rename(path, path) then error(path .. " is not there; the head of this script says where to get model and pictures", 0) end
-end
-local small = given.budget == "small"
-
--- ---- data ----
+-- ---- data: short side 256, the middle 224 × 224, normalised as the model was trained ----
 
 local function pictures(dir, limit)
    local labels = io.open(dir .. "/labels.tsv") and dir .. "/labels.tsv" or nil
@@ -40,32 +25,26 @@ local function pictures(dir, limit)
                              mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 } }
 end
 
-local calibration = espq.data.loader { dataset = pictures(given.calib, small and 8 or 1024), batch_size = small and 8 or 32 }
-local judged = espq.data.cache(espq.data.loader { dataset = pictures(given.eval, small and 16 or nil), batch_size = 16 })
+local calibration = espq.data.loader { dataset = pictures(given.calib, given.small and 8 or 1024), batch_size = given.small and 8 or 32 }
+local judged = espq.data.cache(espq.data.loader { dataset = pictures(given.eval, given.small and 16 or nil), batch_size = 16 })
 
--- ---- metric ----
+-- ---- metric: top-1 is the score, top-5 goes along ----
 
--- Labels are class numbers, or names of sub-folders in their order.
-local classes = {}
-local function number_of(label)
-   if math.type(label) == "integer" then return label end
-   local position = tonumber(label)
-   if position then return math.tointeger(position) end
-   classes[label] = classes[label] or (function()
-      local count = 0
-      for _ in pairs(classes) do count = count + 1 end
-      return count
-   end)()
-   return classes[label]
+-- A label is a class, or the name of a sub-folder: those are numbered in their order, as torchvision's ImageFolder does.
+local numbers, count = {}, 0
+local function class_of(label)
+   if tonumber(label) then return math.tointeger(tonumber(label)) end
+   if not numbers[label] then numbers[label], count = count, count + 1 end
+   return numbers[label]
 end
 
 local function evaluate(graph)
    local run, metric = espq.executor(graph, { mode = "simulated" }), espq.metrics.topk { 1, 5 }
    for x, labels in judged() do
       if type(labels) == "table" then
-         local numbers = {}
-         for k, label in ipairs(labels) do numbers[k] = number_of(label) end
-         labels = numbers
+         local classes = {}
+         for k, label in ipairs(labels) do classes[k] = class_of(label) end
+         labels = classes
       end
       metric:add(run(x)[1], labels)
    end
@@ -73,20 +52,16 @@ local function evaluate(graph)
    return 100 * share[1], { top1 = 100 * share[1], top5 = 100 * share[5] }
 end
 
--- ---- search ----
+-- ---- search: everything that the default spaces have ----
 
-local setting = espq.autoquant_setting { search_mode = "exhaustive", num_of_candidates = 5, run_dir = given.out, resume = given.resume or false }
-if small then
+local setting = espq.autoquant_setting { search_mode = "exhaustive", num_of_candidates = 5, run_dir = given.out, resume = given.resume }
+setting.budget = given.limit
+if given.small then                                        -- three trials that train nothing
    for _, name in ipairs { "tqt", "blockwise_reconstruction", "bias_correction" } do setting.strategy_space[name] = { false } end
    setting.strategy_space.weight_equalization = { true }
    setting.param_space.weight_equalization = { iterations = { 2 }, value_threshold = { 0.5 } }
    setting.param_space.fusion_alignment = { elementwise_to = { "Align to Output" }, concat_to = { "Align to Output" },
                                             avgpooling_to = { "Align to Output" }, resize_to = { "Align to Output" } }
-   setting.budget = { trials = 3 }
-elseif given.budget:find "t$" then
-   setting.budget = { trials = math.tointeger(tonumber(given.budget:sub(1, -2))) }
-elseif given.budget ~= "all" then
-   setting.budget = { seconds = tonumber(given.budget) }
 end
 
 local top = espq.auto_quantize_onnx {
@@ -98,7 +73,7 @@ local top = espq.auto_quantize_onnx {
    evaluate_fn = evaluate,
    target = given.target,
    setting = setting,
-   workers = tonumber(given.workers),
+   workers = given.workers,
 }
 
 if not given.json then

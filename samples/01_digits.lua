@@ -1,9 +1,9 @@
 -- A classifier of handwritten digits (samples/data/digits.onnx): quantized on calibration pictures, judged on pictures it has not seen.
 --
---    espq samples/02_digits.lua [FOLDER]
+--    espq samples/01_digits.lua [FOLDER]
 local espq = require "espq"
 
-local here = (arg and arg[0] or "samples/02_digits.lua"):match "^(.*)/[^/]*$" or "."
+local here = (arg and arg[0] or "samples/01_digits.lua"):match "^(.*)/[^/]*$" or "."
 local folder = arg and arg[1] or "digits_demo"
 os.execute(("mkdir -p '%s'"):format(folder))
 local espdl_file = folder .. "/digits.espdl"
