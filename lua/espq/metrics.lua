@@ -216,17 +216,22 @@ function metrics.nms(options)
       if scores[a] ~= scores[b] then return scores[a] > scores[b] end
       return a < b
    end)
-   local threshold, limit = options.iou or 0.5, options.limit or 300
+   local threshold, limit, rivals = options.iou or 0.5, options.limit or 300, {}
    for _, i in ipairs(order) do
       if #kept >= limit then break end
-      local free = true
-      for _, k in ipairs(kept) do
-         if (not classes or classes[i] == classes[k]) and metrics.iou(boxes[i], boxes[k]) > threshold then
+      local class = classes and classes[i] or 0
+      local of_class, free = rivals[class], true
+      if not of_class then
+         of_class = {}
+         rivals[class] = of_class
+      end
+      for _, k in ipairs(of_class) do
+         if metrics.iou(boxes[i], boxes[k]) > threshold then
             free = false
             break
          end
       end
-      if free then kept[#kept + 1] = i end
+      if free then kept[#kept + 1], of_class[#of_class + 1] = i, i end
    end
    return kept
 end
