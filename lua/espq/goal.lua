@@ -8,6 +8,7 @@ local states = require "espq.autoquant.states"
 local goal = {}
 
 local MEMORY = 512e6
+local METHODS = { "kl", "mse", "percentile", "minmax" }
 local SINGLE_LAYERS = 24          -- that are tried one by one
 
 local function number(value) return ("%.6g"):format(value) end
@@ -80,8 +81,6 @@ local function can_run(switch)
    end
    return false
 end
-
-local METHODS = { "kl", "mse", "percentile", "minmax" }
 
 local function with_methods(best, add)
    for _, method in ipairs(METHODS) do
@@ -240,7 +239,7 @@ function goal.find(search)
                                   check = search.options.check }, search.setting)
    search.bits, search.memory, search.scores, search.tried = search.options.num_of_bits or 8, data.memory(), {}, {}
    search.states = states.new {
-      load = search.load, memory = MEMORY, walk = function(graph) return walk_of(search, graph) end,
+      load = search.load, memory = MEMORY, methods = search.max_drop and METHODS, walk = function(graph) return walk_of(search, graph) end,
    }
    search.float = score_of(search, search.load(search.road))
    core.base.note(("the metric: float gives %s"):format(number(search.float)))

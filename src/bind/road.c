@@ -11,7 +11,9 @@
 #include "road/native.h"
 #include "simplify/simplify.h"
 
-/* Fields setting, target, bits, hi_precision, check of the table at `table`. */
+#define OBSERVED_TYPE "espq.observed"
+
+/* Fields setting, target, bits, hi_precision, observed, check of the table at `table`. */
 static RoadOptions check_options(lua_State *L, int table)
 {
     luaL_checktype(L, table, LUA_TTABLE);
@@ -32,6 +34,9 @@ static RoadOptions check_options(lua_State *L, int table)
         raise_text(L, NULL, "num_of_bits is 8 or 16 (hi_precision: 16)", "target %s has no width of %d bits%s", options.target->name,
                    options.bits, options.hi_precision ? " with hi_precision" : "");
     options.check = field_boolean(L, table, "check", false);
+    if (lua_getfield(L, table, "observed") != LUA_TNIL)
+        options.observed = check_box(L, lua_gettop(L), OBSERVED_TYPE, "what a calibration observed");
+    lua_pop(L, 1); /* the table keeps it */
     return options;
 }
 
@@ -313,6 +318,31 @@ static int road_digest_lua(lua_State *L)
     return 1;
 }
 
+/* observed({method, …}): room for what one calibration sees for all of these methods. */
+static int observed_lua(lua_State *L)
+{
+    const char *methods[OBSERVED_METHODS];
+    int count = 0;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    for (int i = 1; lua_rawgeti(L, 1, i) != LUA_TNIL && count < OBSERVED_METHODS; i++) {
+        methods[count++] = check_text(L, -1, "a method's name");
+        lua_pop(L, 1); /* the table keeps it */
+    }
+    Error error;
+    error_begin(&error);
+    Box *box = push_box(L, OBSERVED_TYPE);
+    box->object = observed_new(methods, count, &error);
+    return box->object ? 1 : raise_error(L, &error);
+}
+
+static int observed_release(lua_State *L)
+{
+    Box *box = lua_touserdata(L, 1);
+    observed_free(box->object);
+    box->object = NULL;
+    return 0;
+}
+
 /* save_native(graph, path, about, notes) */
 static int save_native_lua(lua_State *L)
 {
@@ -408,11 +438,13 @@ void open_road(lua_State *L)
                                          {"apply", road_apply_lua},
                                          {"part", road_part_lua},
                                          {"digest", road_digest_lua},
+                                         {"observed", observed_lua},
                                          {"save_native", save_native_lua},
                                          {"load_native", load_native_lua},
                                          {"simplify", simplify_lua},
                                          {"platform", platform_lua},
                                          {"targets", targets_lua},
                                          {NULL, NULL}};
+    make_type(L, OBSERVED_TYPE, NULL, NULL, observed_release);
     luaL_newlib(L, functions);
 }

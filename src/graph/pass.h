@@ -13,8 +13,9 @@ typedef struct PassContext {
     const struct Target *target;
     int bits;
     bool hi_precision;
-    struct Batches *batches; /* calibration data; NULL where there are none */
-    void *lua;               /* a Lua pass's function, known to the binding */
+    struct Batches *batches;   /* calibration data; NULL where there are none */
+    struct Observed *observed; /* what an earlier calibration of this graph saw, or room for it; NULL: nobody asks (quant/observed.h) */
+    void *lua;                 /* a Lua pass's function, known to the binding */
 } PassContext;
 
 typedef struct Pass {

@@ -1,5 +1,6 @@
 /* The pass `calibrate` (QUANT §8.1): exponents of activations from what flows through the graph, in one walk over the data or two. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,7 @@
 #include "exec/feed.h"
 #include "exec/plan.h"
 #include "graph/operator.h"
+#include "quant/observed.h"
 #include "quant/parameters.h"
 
 enum { PLANS = 4 }; /* batches come in one size, and a smaller last one */
@@ -19,6 +21,7 @@ typedef struct Entry {
     const Value *value;
     const ObserverRow *row;
     Observer *observer; /* NULL for a parameter */
+    Observer **all;     /* while observing for several methods: one each, NULL elsewhere */
     int *exponents;     /* of this walk's end */
     int count;
     bool failed;
@@ -28,6 +31,7 @@ typedef struct Entry {
 typedef struct Calibration {
     Graph *graph;
     const Setting *setting;
+    Batches *data;
     Entry *entries;
     size_t count;
     Entry **by_slot; /* sorted by the slot's address, to find one */
@@ -40,7 +44,8 @@ typedef struct Calibration {
         Shape *shapes;
     } plans[PLANS];
     int plan_count;
-    bool any_order; /* no observer minds how the data are cut, nor in which order they come */
+    bool any_order;           /* no observer minds how the data are cut, nor in which order they come */
+    const Observed *together; /* observing for all of its methods; NULL: for the setting's */
 } Calibration;
 
 /* ---- who observes what ---- */
@@ -125,9 +130,14 @@ static bool watch(void *context, const Watched *watched, Error *error)
 {
     const Calibration *calibration = context;
     Entry *entry = entry_of(calibration, watched->slot);
-    if (!entry || !entry->observer || entry->row->walks <= calibration->walk) return true;
+    bool observed = true;
+    if (!entry || !entry->observer) return true;
     pthread_mutex_lock(&entry->lock);
-    bool observed = observer_observe(entry->observer, watched->raw, calibration->walk, error);
+    if (!calibration->together && entry->row->walks > calibration->walk)
+        observed = observer_observe(entry->observer, watched->raw, calibration->walk, error);
+    for (int m = 0; observed && calibration->together && m < calibration->together->method_count; m++)
+        if (entry->all[m]->row->walks > calibration->walk)
+            observed = observer_observe(entry->all[m], watched->raw, calibration->walk, error);
     pthread_mutex_unlock(&entry->lock);
     return observed;
 }
@@ -212,12 +222,12 @@ static bool run_chunk(Calibration *calibration, const Chunk *chunk, Error *error
     return false;
 }
 
-static bool walk_data(Calibration *calibration, Batches *batches, Error *error)
+static bool walk_data(Calibration *calibration, Error *error)
 {
     Feed feed = {0};
     const Chunk *chunk;
     bool failed =
-        !feed_begin(&feed, calibration->graph, batches, ESPQ_FEED_ALL, calibration->any_order ? FEED_JOINED : FEED_BATCHES, error);
+        !feed_begin(&feed, calibration->graph, calibration->data, ESPQ_FEED_ALL, calibration->any_order ? FEED_JOINED : FEED_BATCHES, error);
     while (!failed && (chunk = feed_next(&feed, &failed, error))) {
         failed = !cancel_check(error) || !run_chunk(calibration, chunk, error);
         progress_step(feed.walk.batch_count);
@@ -303,12 +313,12 @@ static void note_dead(const Calibration *calibration)
     text_free(&names);
 }
 
-static bool calibrate(Calibration *calibration, Batches *batches, Error *error)
+static bool calibrate(Calibration *calibration, Error *error)
 {
     bool more = true, changed;
     for (calibration->walk = 0; more; calibration->walk++) {
         progress_begin(calibration->walk == 0 ? "calibrate" : "calibrate, 2nd", 0);
-        bool ok = walk_data(calibration, batches, error) && render(calibration, &more, &changed, error);
+        bool ok = walk_data(calibration, error) && render(calibration, &more, &changed, error);
         progress_end();
         if (!ok) return false;
         for (int p = 0; more && changed && p < calibration->plan_count; p++) {
@@ -317,6 +327,145 @@ static bool calibrate(Calibration *calibration, Batches *batches, Error *error)
     }
     note_dead(calibration);
     return true;
+}
+
+/* ---- for several methods at once ---- */
+
+/* One entry's exponents by every method; what fails is a method's own affair, and found out again when it is asked for alone. */
+typedef struct Drawing {
+    const Calibration *calibration;
+    Observed *observed;
+    atomic_bool failed;
+} Drawing;
+
+static void draw_exponents(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    Drawing *drawing = context;
+    Observed *observed = drawing->observed;
+    for (int64_t i = begin; i < end; i++) {
+        const Entry *entry = &drawing->calibration->entries[i];
+        for (int m = 0; m < observed->method_count; m++) {
+            Error ignored = {0};
+            if (!observer_exponents(entry->all[m], &observed->exponents[(size_t)m * observed->count + (size_t)i], &ignored))
+                atomic_store(&drawing->failed, true);
+        }
+        observed->seen[2 * i] = entry->all[0]->seen_minimum;
+        observed->seen[2 * i + 1] = entry->all[0]->seen_maximum;
+    }
+}
+
+static bool begin_together(Calibration *calibration, Observed *observed, Error *error)
+{
+    size_t methods = (size_t)observed->method_count;
+    observed->exponents = memory_new_array(calibration->count * methods, sizeof *observed->exponents);
+    observed->seen = memory_new_array(calibration->count * 2, sizeof *observed->seen);
+    observed->count = calibration->count;
+    if (!observed->exponents || !observed->seen) return fail_memory(error, calibration->count * methods * sizeof(int));
+    for (size_t i = 0; i < calibration->count; i++) {
+        Entry *entry = &calibration->entries[i];
+        entry->all = memory_new_array(methods, sizeof(Observer *));
+        if (!entry->all) return fail_memory(error, methods * sizeof(Observer *));
+        for (size_t m = 0; m < methods; m++) {
+            entry->all[m] = observer_new(observed->rows[m], entry->slot, entry->value->name, 1, error);
+            if (!entry->all[m]) return false;
+            entry->all[m]->mse_fixed = calibration->setting->switches.mse_fixed;
+        }
+    }
+    return true;
+}
+
+static bool between_together(Calibration *calibration, Error *error)
+{
+    for (size_t i = 0; i < calibration->count; i++)
+        for (int m = 0; m < calibration->together->method_count; m++) {
+            Observer *observer = calibration->entries[i].all[m];
+            if (observer->row->walks > 1 && !observer_between(observer, error)) return false;
+        }
+    return true;
+}
+
+static bool walk_together(Calibration *calibration, Observed *observed, Error *error)
+{
+    int walks = 1;
+    for (int m = 0; m < observed->method_count; m++) {
+        calibration->any_order &= observed->rows[m]->any_order;
+        if (observed->rows[m]->walks > walks) walks = observed->rows[m]->walks;
+    }
+    for (calibration->walk = 0; calibration->walk < walks; calibration->walk++) {
+        progress_begin(calibration->walk == 0 ? "calibrate" : "calibrate, 2nd", 0);
+        bool ok = walk_data(calibration, error) && (calibration->walk || between_together(calibration, error));
+        progress_end();
+        if (!ok) return false;
+    }
+    Drawing drawing = {calibration, observed, false};
+    threads_for((int64_t)calibration->count, 1, draw_exponents, &drawing);
+    observed->batches = calibration->batches;
+    return !atomic_load(&drawing.failed) || fail(error, NULL, NULL, "a method found no exponent");
+}
+
+/* Nothing gets an exponent between the walks, so that all methods see the same in both: no parameter waits here, and no slot has a method of
+ * its own. */
+static bool can_go_together(const Calibration *calibration, const Observed *observed)
+{
+    for (size_t i = 0; i < calibration->count; i++) {
+        const Entry *entry = &calibration->entries[i];
+        if (!entry->observer || entry->row != calibration->entries[0].row) return false;
+    }
+    return calibration->count && observed->method_count > 1 && observed_method(observed, calibration->entries[0].row) >= 0;
+}
+
+static void free_together(Calibration *calibration, const Observed *observed)
+{
+    for (size_t i = 0; i < calibration->count; i++) {
+        Entry *entry = &calibration->entries[i];
+        for (int m = 0; entry->all && m < observed->method_count; m++)
+            observer_free(entry->all[m]);
+        memory_free(entry->all);
+        entry->all = NULL;
+    }
+}
+
+/* Walk for all methods. Where that cannot be, *observed stays without exponents and the setting's method walks alone, with words of its own. */
+static bool observe_together(Calibration *calibration, Observed *observed, Error *error)
+{
+    observed->tried = true;
+    bool any_order = calibration->any_order;
+    calibration->together = observed;
+    bool ok = begin_together(calibration, observed, error) && walk_together(calibration, observed, error);
+    calibration->together = NULL;
+    calibration->any_order = any_order;
+    calibration->walk = 0;
+    free_together(calibration, observed);
+    if (ok) return true;
+    memory_free(observed->exponents);
+    observed->exponents = NULL;
+    return error->code == ERROR_INPUT;
+}
+
+/* The exponents that were observed earlier, as if the data had been walked now. */
+static bool take_observed(Calibration *calibration, const Observed *observed, Error *error)
+{
+    const int *exponents = observed->exponents + (size_t)observed_method(observed, calibration->entries[0].row) * observed->count;
+    for (size_t i = 0; i < calibration->count; i++) {
+        Entry *entry = &calibration->entries[i];
+        entry->exponents[0] = exponents[i];
+        entry->observer->seen_minimum = observed->seen[2 * i];
+        entry->observer->seen_maximum = observed->seen[2 * i + 1];
+        settle_dead(calibration, entry);
+        if (!slot_set_exponents(calibration->graph, entry->slot, entry->exponents, 1)) return fail_memory(error, sizeof(int));
+        entry->slot->state = SLOT_ACTIVATED;
+    }
+    note_dead(calibration);
+    return true;
+}
+
+static bool calibrate_as_observed(Calibration *calibration, Observed *observed, Error *error)
+{
+    if (!observed || !can_go_together(calibration, observed)) return calibrate(calibration, error);
+    if (!observed->tried && !observe_together(calibration, observed, error)) return false;
+    bool fits = observed->exponents && observed->count == calibration->count;
+    return fits ? take_observed(calibration, observed, error) : calibrate(calibration, error);
 }
 
 static void calibration_free(Calibration *calibration)
@@ -336,12 +485,12 @@ static void calibration_free(Calibration *calibration)
 
 bool pass_calibrate(Graph *graph, PassContext *context, Error *error)
 {
-    Calibration calibration = {.graph = graph, .setting = context->setting, .any_order = true};
+    Calibration calibration = {.graph = graph, .setting = context->setting, .data = context->batches, .any_order = true};
     for (int i = 0; i < 2; i++)
         calibration.watchers[i] = (Watcher){.context = &calibration, .wants = wants, .watch = watch, .by_piece = i == 1};
     bool ok = collect_entries(&calibration, error);
     if (ok && calibration.count && !context->batches) ok = fail(error, graph->source, "give calib_dataloader", "calibration needs data");
-    ok = ok && (calibration.count == 0 || calibrate(&calibration, context->batches, error));
+    ok = ok && (calibration.count == 0 || calibrate_as_observed(&calibration, context->observed, error));
     calibration_free(&calibration);
     return ok;
 }

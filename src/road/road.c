@@ -23,6 +23,7 @@ static PassContext pass_context(const RoadOptions *options)
                          .target = options->target,
                          .bits = options->bits,
                          .batches = options->batches,
+                         .observed = options->observed,
                          .hi_precision = options->hi_precision};
 }
 

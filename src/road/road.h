@@ -6,6 +6,7 @@
 #include "graph/pass.h"
 #include "lower/device.h"
 #include "onnx/onnx.h"
+#include "quant/observed.h"
 #include "quant/quantize.h"
 
 /* All passes in order: load simplify dispatch weight_split channel_split equalization convtranspose slots ssd_equalization fuse join
@@ -22,8 +23,9 @@ typedef struct RoadOptions {
     const Target *target;
     int bits;
     bool hi_precision;
-    Batches *batches; /* NULL: passes that need data are refused */
-    bool check;       /* graph_check after every pass */
+    Batches *batches;   /* NULL: passes that need data are refused */
+    Observed *observed; /* of calibration, shared by settings that differ in the method only; NULL: not shared */
+    bool check;         /* graph_check after every pass */
     /* After each pass; stop the road by setting *stop (dump --after). NULL: nothing. */
     bool (*after)(void *context, const Pass *pass, Graph *graph, bool *stop, Error *error);
     void *after_context;

@@ -91,3 +91,62 @@ describe("a part of the road", function()
       assert.is_true(made >= 2)
    end)
 end)
+
+describe("what calibration sees", function()
+   local methods = { "kl", "mse", "percentile", "minmax", "isotone" }
+
+   -- Digests by method, and how often the data were begun.
+   local function digests(shared, width)
+      local begun, names = 0, {}
+      local data = {}
+      for i = 1, 3 do data[i] = espq.randn({ 2, 3, 6, width }, { seed = 4 + i }) end
+      data[4] = espq.zeros { 1, 3, 6, width }
+      local function new()
+         return require("espq.autoquant.states").new {
+            load = function(road)
+               local graph = espq.graph {
+                  name = "net", inputs = { x = { 1, 3, 6, width } }, outputs = { "y" },
+                  nodes = {
+                     { type = "Conv", name = "one", inputs = { "x", espq.randn({ 4, 3, 1, 1 }, { seed = 1 }), espq.zeros { 4 } }, outputs = { "a" } },
+                     { type = "LeakyRelu", name = "leaky", inputs = { "a" }, outputs = { "b" }, attributes = { alpha = 0.25 } },
+                     { type = "Mul", name = "nothing", inputs = { "b", espq.zeros { 1 } }, outputs = { "z" } },
+                     { type = "Add", name = "sum", inputs = { "b", "z" }, outputs = { "y" } },
+                  },
+               }
+               core.road.simplify(graph, road)
+               return graph
+            end,
+            walk = function(graph)
+               local walk = espq.data.walk("test", data, graph)
+               return function()
+                  begun = begun + 1
+                  return walk()
+               end
+            end,
+            methods = shared and methods,
+         }
+      end
+      local states = new()
+      for i, method in ipairs(methods) do
+         local setting = espq.setting.espdl()
+         setting.quantize_activation_setting.calib_algorithm = method
+         local road = require("espq.quantize").road_options({ target = "esp32p4" }, setting)
+         names[i] = select(2, pcall(function() return (states:walk_setting(setting, 8, road)) end))
+         if not shared then states = new() end
+      end
+      for i, name in ipairs(names) do names[i] = tostring(name) end
+      return names, begun
+   end
+
+   it("serves every method: the data are walked once, and the graphs are those of methods that walk alone", function()
+      local together, walks = digests(true, 6)
+      assert.equal(2, walks)
+      assert.same((digests(false, 6)), together)
+   end)
+
+   it("leaves a method that cannot be used to fail by itself", function()
+      local together = digests(true, 1)                       -- isotone wants two numbers in the last axis
+      assert.matches("isotone", together[5], 1, true)
+      assert.same((digests(false, 1)), together)
+   end)
+end)

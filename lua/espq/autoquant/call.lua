@@ -124,6 +124,16 @@ local function set_devices(setting, device)
    for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.param_space[name].collecting_device = { device } end
 end
 
+-- The methods of calibration that trials will ask for.
+local function methods_of(setting)
+   local on = setting.strategy_space.calib_algorithm
+   local list = {}
+   for _, value in ipairs(on) do
+      if value then list = setting.param_space.calib_algorithm.method end
+   end
+   return table.move(list, 1, #list, 1, {})
+end
+
 --- Search for the best quantization setting of a model. The reference's espdl_auto_quantize_onnx.
 ---@param options espq.autoquant.Call
 ---@return table[] candidates records, best first
@@ -173,7 +183,7 @@ function call.run(options)
          path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
          walk = walk(options.calib_steps), error_walk = error_walk, base = base, share = setting.share, evaluate_fn = evaluate_fn,
          evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
-         memory = STATES_MEMORY / count,
+         memory = STATES_MEMORY / count, methods = methods_of(setting),
       }
       return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout,
                            judge_again = judge_again }

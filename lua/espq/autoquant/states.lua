@@ -17,7 +17,7 @@ local PARTS = {
    { first = "weight_split", last = "equalization", reads = { "weight_split", "channel_split" }, switches = { "weight_split", "channel_split" } },
    { first = "equalization", last = "convtranspose", reads = { "equalization" }, switches = { "equalization" }, changes_weights = true },
    { first = "convtranspose", last = "calibrate" },
-   { first = "calibrate", last = "align", reads = { "quantize_activation_setting" } },
+   { first = "calibrate", last = "align", reads = { "quantize_activation_setting" }, observes = true },
    { first = "align", last = "bias_correct", reads = { "fusion_setting.align_", "fusion_setting.force_alignment_overlap" } },
    { first = "bias_correct", last = "lsq", reads = { "bias_correct" }, switches = { "bias_correct" } },
    { first = "lsq", last = "tqt", reads = { "lsq_optimization" }, switches = { "lsq_optimization" }, changes_weights = true },
@@ -73,10 +73,10 @@ local function settings_text(setting)
 end
 
 --- Where trials share what they have in common.
----@param options table load = function(road) giving the float graph, walk, memory = bytes
+---@param options table load = function(road) giving the float graph, walk, memory = bytes, methods = those of calibration that will be asked for
 function states.new(options)
    return setmetatable({ load = options.load, walk = options.walk, limit = options.memory or MEMORY, bytes = 0,
-                         known = {}, graphs = {}, clock = 0 }, States)
+                         methods = options.methods or {}, observed = {}, known = {}, graphs = {}, clock = 0 }, States)
 end
 
 local function weight_bytes(graph)
@@ -126,6 +126,14 @@ local function path_of(setting, bits)
    return path, common
 end
 
+-- What calibration sees of a graph serves all methods: where a search asks for several, the data are walked once for all of them.
+function States:observed_at(digest, common)
+   if #self.methods < 2 then return nil end
+   local key = core.system.sha1(digest .. "\n" .. common)
+   self.observed[key] = self.observed[key] or core.road.observed(self.methods)
+   return self.observed[key]
+end
+
 -- The graph behind step i of a path, from memory or made (again) from the step before.
 local function graph_at(self, path, digests, common, road, i)
    local entry = digests[i] and self.graphs[digests[i]]
@@ -141,8 +149,9 @@ local function graph_at(self, path, digests, common, road, i)
    else
       graph = graph_at(self, path, digests, common, road, i - 1):copy()
       local part = path[i].part
-      road.walk = self.walk(graph)
+      road.walk, road.observed = self.walk(graph), part.observes and self:observed_at(digests[i - 1], common)
       core.road.part(graph, part.first, part.last, road)
+      road.observed = nil
    end
    digests[i] = core.road.digest(graph)
    if not (i > 0 and path[i].part.final) then keep(self, digests[i], graph, i > 0 and path[i].part or nil) end

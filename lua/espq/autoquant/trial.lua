@@ -312,7 +312,7 @@ function trial.runner(options)
    }, Runner)
    self.load = function(road) return core.road.load(options.path, options.shapes, road) end
    if options.share then
-      self.states = states.new { load = self.load, walk = options.walk, memory = options.memory }
+      self.states = states.new { load = self.load, walk = options.walk, memory = options.memory, methods = options.methods }
       self.by_bytes = options.evaluates_bytes and {} or nil
    end
    return self
