@@ -83,6 +83,31 @@ describe("the report of a search", function()
       assert.matches("run/0003/out.espdl", page, 1, true)
    end)
 
+   -- Equalization scales the channels between two layers: the same function, but the first layer's output is up to four times what float has, an
+   -- error of the size of the signal if the scales were not undone.
+   it("undoes what equalization did to the channels before it compares the layers", function()
+      local function chain(scales)
+         local first, second = espq.randn({ 4, 3, 1, 1 }, { seed = 1 }), espq.randn({ 4, 4, 1, 1 }, { seed = 3 })
+         return espq.graph {
+            name = "chain", inputs = { x = { 1, 3, 6, 6 } }, outputs = { "y" },
+            nodes = {
+               { type = "Conv", name = "one", inputs = { "x", first * scales:view(4, 1, 1, 1) }, outputs = { "a" } },
+               { type = "Relu", name = "relu", inputs = { "a" }, outputs = { "r" } },
+               { type = "Conv", name = "two", inputs = { "r", second / scales:view(1, 4, 1, 1) }, outputs = { "y" } },
+            },
+         }
+      end
+      chain(espq.ones { 4 }):save_onnx(folder .. "/chain.onnx")
+      espq.quantize_graph { graph = chain(espq.tensor { 0.5, 1.0, 2.0, 4.0 }), calib_dataloader = small.loader(), calib_steps = 4, target = "esp32s3",
+                            error_report = false, espdl_export_file = folder .. "/scaled.espdl" }
+      espq.save_npz(folder .. "/inputs.npz", { x = espq.randn({ 8, 3, 6, 6 }, { seed = 5 }) })
+      local lists = assert(require("espq.report.layers").errors({ onnx_import_file = folder .. "/chain.onnx", input_shape = { 3, 6, 6 }, target = "esp32s3" },
+         { folder .. "/scaled.espdl" }, folder .. "/inputs.npz", 8))
+      assert.same({ "one", true, "two", false }, { lists[1][1].name, lists[1][1].rescaled, lists[1][2].name, lists[1][2].rescaled })
+      assert.is_true(lists[1][1].snr < 0.01)
+      assert.is_true(lists[1][2].snr < 0.01)
+   end)
+
    -- 1 → 3 and 2 → 4 with tqt on, equalization alike: mean 2, spread 0; equalization 1 → 2 and 3 → 4: mean 1.
    it("compares trials that are equal in all else", function()
       local effects = require "espq.report.effects"

@@ -92,7 +92,8 @@ function html.spread(value) return value and ("± %.2g"):format(value) or "–" 
 --- A frame that scrolls by itself when the page is narrow.
 function html.frame(label, ...) return tag("div", { class = "scroll", tabindex = "0", role = "region", ["aria-label"] = label }, ...) end
 
---- A table in a frame of its own that scrolls when the page is narrow. columns: { title =, number = true for numbers }; rows: lists of children.
+--- A table in a frame of its own that scrolls when the page is narrow. columns: { title =, and one of number = true, wide = true (sentences), chart = true
+--- }; rows: lists of children.
 ---@param caption string what it shows, also for those who do not see it
 ---@param columns table[]
 ---@param rows table[]
@@ -102,7 +103,7 @@ function html.table(caption, columns, rows)
    for r, row in ipairs(rows) do
       local cells = {}
       for i, column in ipairs(columns) do
-         local class = column.number and "n" or column.chart and "c" or nil
+         local class = column.number and "n" or column.chart and "c" or column.wide and "w" or nil
          cells[i] = i == 1 and tag("th", { scope = "row", class = class }, row[i]) or tag("td", { class = class }, row[i])
       end
       body[r] = tag("tr", nil, cells)

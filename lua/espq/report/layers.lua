@@ -4,6 +4,9 @@ local json = require "espq.json"
 
 local layers = {}
 
+local RESCALED = 4               -- a layer whose error falls by this factor when each channel may have its scale is one that was equalized
+local FEWEST = 4                 -- numbers a channel that such a scale is taken from
+
 -- Files store pictures and signals channels-last. Gives the ways in which a tensor of the float model can lie in the file.
 local function arrangements(tensor, shape)
    local wanted, list = table.concat(shape, ","), {}
@@ -17,15 +20,49 @@ local function arrangements(tensor, shape)
    return list
 end
 
-local function error_of(seen, float)
-   local least
-   for _, wanted in ipairs(arrangements(float, seen.shape)) do
-      local noise = ((seen - wanted) ^ 2):sum():item()
-      local power = (wanted ^ 2):sum():item()
-      local ratio = noise / (power + 1e-7)
-      if not least or ratio < least then least = ratio end      -- a shape that fits both ways: the wrong one is far off
+-- Products of what was seen and what float has, summed for each channel, for each way of arranging the float tensor.
+local function add_products(sums, seen, float)
+   for i, wanted in ipairs(arrangements(float, seen.shape)) do
+      local channels = seen.ndim > 1 and seen.shape[seen.ndim] or 1
+      local a, b = seen:to("float64"):view(-1, channels), wanted:to("float64"):reshape { -1, channels }
+      local found = { (a * a):sum(0), (a * b):sum(0), (b * b):sum(0) }
+      local way = sums[i]
+      if way then
+         for k = 1, 3 do way[k] = way[k] + found[k] end
+         way.count = way.count + #a
+      else
+         found.count = #a
+         sums[i] = found
+      end
    end
-   return least
+end
+
+-- Noise over signal. Equalization gives each channel between two layers a scale of its own, which the next layer undoes: with `rescaled` the best
+-- scale of each channel is undone first. In sums: |a - b|² = aa - 2 ab + bb; with a / s for a, and s = ab / bb: bb (aa bb / ab² - 1).
+local function ratio_of(way, rescaled)
+   local aa, ab, bb = way[1]:tolist(), way[2]:tolist(), way[3]:tolist()
+   local noise, power = 0.0, 1e-7
+   for c = 1, #aa do
+      if rescaled and ab[c] > 0 then
+         noise = noise + math.max(0, bb[c] * (aa[c] * bb[c] / ab[c] ^ 2 - 1))
+      else
+         noise = noise + math.max(0, aa[c] - 2 * ab[c] + bb[c])
+      end
+      power = power + bb[c]
+   end
+   return noise / power
+end
+
+-- A shape that fits in two ways: the wrong one is far off.
+local function error_of(sums)
+   local least, rescaled
+   for _, way in ipairs(sums) do
+      local plain, scaled = ratio_of(way, false), ratio_of(way, true)
+      local undone = way.count >= FEWEST and plain > RESCALED * scaled
+      local ratio = undone and scaled or plain
+      if not least or ratio < least then least, rescaled = ratio, undone end
+   end
+   return least, rescaled
 end
 
 -- The tensors of the float model by name, for one input.
@@ -63,12 +100,11 @@ local function measure(path, target, floats, inputs)
    for _, node in ipairs(facts.nodes) do
       local name = node.outputs[1]
       if exponent_of[name] and floats[1][name] and not sums[name] then
-         sums[name] = { sum = 0.0, count = 0 }
+         sums[name] = {}
          rows[#rows + 1] = { name = node.name, type = node.type, tensor = name }
          model:watch(name, function(seen, _, undefined)
             if undefined or not floats[at][name] then return end
-            local ratio = error_of(seen:to "float32" * 2.0 ^ exponent_of[name], floats[at][name])
-            if ratio then sums[name].sum, sums[name].count = sums[name].sum + ratio, sums[name].count + 1 end
+            add_products(sums[name], seen:to "float32" * 2.0 ^ exponent_of[name], floats[at][name])
          end)
       end
    end
@@ -78,11 +114,8 @@ local function measure(path, target, floats, inputs)
    end
    local list = {}
    for _, row in ipairs(rows) do
-      local sum = sums[row.tensor]
-      if sum.count > 0 then
-         row.snr = sum.sum / sum.count
-         list[#list + 1] = row
-      end
+      row.snr, row.rescaled = error_of(sums[row.tensor])
+      if row.snr then list[#list + 1] = row end
    end
    return list
 end
@@ -111,11 +144,11 @@ local function with_batch(shape)
    return table.move(shape, 1, #shape, 2, { 1 })
 end
 
---- Errors of the layers (noise power over signal power, mean over the inputs) of some files of one model.
+--- Errors of the layers (noise power over signal power) of some files of one model.
 ---@param runtime table what the search was called with
 ---@param models string[] paths
 ---@param inputs_path string
----@return table[][]? rows of each: name, type, tensor, snr
+---@return table[][]? rows of each: name, type, tensor, snr, rescaled (by equalization, which was undone)
 ---@return string|integer why_not_or_count
 function layers.errors(runtime, models, inputs_path, most)
    local onnx = runtime.onnx_import_file

@@ -24,8 +24,8 @@ local function ends_section(facts)
    for i, input in ipairs(facts.inputs) do code[i] = input.code end
    return html.section("ends", "Inputs and outputs",
       html.table("As the file stores them", {
-         { title = "name" }, { title = "" }, { title = "type" }, { title = "shape" }, { title = "exponent", number = true }, { title = "range", number = true },
-         { title = "order" } }, rows),
+         { title = "name" }, { title = "end" }, { title = "type" }, { title = "shape", number = true }, { title = "exponent", number = true },
+         { title = "range", number = true }, { title = "order" } }, rows),
       html.folded("C++ that fills the inputs", html.code(table.concat(code, "\n"))))
 end
 

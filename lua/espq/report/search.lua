@@ -182,8 +182,8 @@ local function candidates_section(self)
    local fixed = #columns
    columns[fixed + 1] = { title = "ms", number = true }
    columns[fixed + 2] = { title = "file", number = true }
-   columns[fixed + 3] = { title = "what is on" }
-   columns[fixed + 4] = { title = "files" }
+   columns[fixed + 3] = { title = "what is on", wide = true }
+   columns[fixed + 4] = { title = "files", wide = true }
    for i, record in ipairs(self.candidates) do
       local row = { tostring(record.index), i == 1 and tag("span", { class = "best" }, number(record.score)) or number(record.score) }
       for k = 3, fixed do row[k] = shown(record[columns[k].title]) end
@@ -213,7 +213,7 @@ local function trial_table(self, records)
    local rows, extras = {}, extras_of(self.done)
    local columns = { { title = "trial", number = true }, { title = "score", number = true }, { title = "seconds", number = true } }
    for _, name in ipairs(extras) do columns[#columns + 1] = { title = name, number = true } end
-   columns[#columns + 1] = { title = "what is on" }
+   columns[#columns + 1] = { title = "what is on", wide = true }
    for i = 1, math.min(#records, MOST_ROWS) do
       local record = records[i]
       local row = { tostring(record.index), shown(record.score), shown(tonumber(record.seconds)) }
@@ -350,7 +350,7 @@ local function pareto_section(self)
       chart.points { caption = ("Score over %s."):format(what), x = what, y = "score", points = points, stair = stair, to_end = true,
                      key = { { "pale", "a trial" }, { "other", "the front: nothing cheaper is better" } } },
       html.table("The Pareto front, cheapest first", { { title = "trial", number = true }, { title = "score", number = true }, { title = "ms", number = true },
-                                                       { title = "file", number = true }, { title = "what is on" } }, rows),
+                                                       { title = "file", number = true }, { title = "what is on", wide = true } }, rows),
       self.costs_cut and tag("p", { class = "soft" }, ("The time of %d different files was estimated; further trials are left out."):format(MOST_COSTS)))
 end
 
@@ -363,16 +363,21 @@ local function layers_text(self)
    local both = base_path and best ~= baseline
    local lists, count = layers.errors(self.runtime, both and { best_path, base_path } or { best_path }, inputs, SAMPLES)
    if not lists then return nil, count end
-   local of_base, rows, most = {}, {}, 0
+   local of_base, rows, most, rescaled = {}, {}, 0, false
    for _, row in ipairs(lists[2] or {}) do of_base[row.tensor] = row.snr end
    for _, list in ipairs(lists) do
-      for _, row in ipairs(list) do most = math.max(most, row.snr) end
+      for _, row in ipairs(list) do
+         most = math.max(most, row.snr)
+         rescaled = rescaled or row.rescaled
+      end
    end
    for i, row in ipairs(lists[1]) do
       local base = of_base[row.tensor]
       local shares = { row.snr / (most > 0 and most or 1) }
       if both then shares[2] = (base or 0) / (most > 0 and most or 1) end
-      rows[i] = { row.name, row.type, number(row.snr), both and (base and number(base) or "–") or chart.bars(shares), both and chart.bars(shares) or nil }
+      rows[i] = { row.name, row.type, { number(row.snr), row.rescaled and " *" } }
+      if both then rows[i][4] = base and number(base) or "–" end
+      table.insert(rows[i], chart.bars(shares))
    end
    local columns = { { title = "layer" }, { title = "type" }, { title = ("trial %d"):format(best.index), number = true } }
    if both then columns[4] = { title = ("trial %d (plain)"):format(baseline.index), number = true } end
@@ -381,7 +386,8 @@ local function layers_text(self)
       tag("p", nil, ("Noise over signal of each layer's output against the float model, on %d inputs, with the chip's integers. "):format(count),
           both and tag("span", { class = "soft" }, tag("span", { class = "key" }), ("the best, trial %d"):format(best.index),
                        tag("span", { class = "key other" }), ("the plain one, trial %d"):format(baseline.index))),
-      html.table("Layers in the order of execution", columns, rows) }
+      html.table("Layers in the order of execution", columns, rows),
+      rescaled and tag("p", { class = "soft" }, "* equalization gave this layer's channels other scales, which were undone before comparing.") }
 end
 
 local function layers_section(self)
@@ -401,7 +407,7 @@ local function failed_section(self)
    end
    return html.section("failed", "Trials that failed",
       html.table(#self.failed > MOST_ROWS and ("The first %d of %d"):format(MOST_ROWS, #self.failed) or "With their reasons",
-                 { { title = "trial", number = true }, { title = "reason" }, { title = "what was on" } }, rows))
+                 { { title = "trial", number = true }, { title = "reason", wide = true }, { title = "what was on", wide = true } }, rows))
 end
 
 -- ---- how the winner gets onto the chip ----
@@ -415,6 +421,9 @@ end
 local function lua_of(self, record)
    local lines = { "local setting = espq.autoquant_setting {}" }
    for _, module in ipairs(self.modules) do
+      if not require("espq.autoquant.modules").find(module) then
+         lines[#lines + 1] = ("-- '%s' is a module of the script's own: its espq.strategy has to stand before this"):format(module)
+      end
       local on = record.strategy[module] == true
       lines[#lines + 1] = ("setting.strategy_space.%s = { %s }"):format(module, tostring(on))
       local knobs = on and record.params and record.params[module]
@@ -430,6 +439,17 @@ local function lua_of(self, record)
       end
    end
    return table.concat(lines, "\n")
+end
+
+-- The functions that fill the inputs, and their calls.
+local function input_code(path, target)
+   local model, functions, calls = core.espdl.load(path), {}, {}
+   target = target or core.chip.target(model)
+   for i in ipairs(core.espdl.table(model).inputs) do
+      functions[i] = (core.espdl.input_code(model, i, target))
+      calls[i] = ("espq_fill_%d(model, input_%d);"):format(i - 1, i - 1)
+   end
+   return table.concat(functions, "\n"), table.concat(calls, "\n")
 end
 
 local function deploy_section(self)
@@ -448,12 +468,7 @@ local function deploy_section(self)
 idf_component_get_property(espdl_dir espressif__esp-dl COMPONENT_DIR)
 include(${espdl_dir}/fbs_loader/cmake/utilities.cmake)
 target_add_aligned_binary_data(${COMPONENT_LIB} models/%s BINARY)]]):format(name))
-      local done, code = pcall(function()
-         local model, list = core.espdl.load(path), {}
-         local target = self.runtime.target or core.chip.target(model)
-         for i in ipairs(core.espdl.table(model).inputs) do list[i] = (core.espdl.input_code(model, i, target)) end
-         return table.concat(list, "\n")
-      end)
+      local done, code, calls = pcall(input_code, path, self.runtime.target)
       parts[#parts + 1] = tag("p", nil, "In the firmware:")
       parts[#parts + 1] = html.code(([[
 #include "dl_model_base.hpp"
@@ -462,10 +477,10 @@ target_add_aligned_binary_data(${COMPONENT_LIB} models/%s BINARY)]]):format(name
 extern const uint8_t model_data[] asm("_binary_%s_start");
 
 %s
-// x: the input as floats, preprocessed as for calibration
+// the inputs as floats, preprocessed as for calibration
 dl::Model *model = new dl::Model((const char *)model_data, fbs::MODEL_LOCATION_IN_FLASH_RODATA);
-espq_fill_0(model, x);
-model->run();]]):format(symbol, done and code or "// the file could not be read: " .. tostring(code)))
+%s
+model->run();]]):format(symbol, done and code or "// the file could not be read: " .. tostring(code), done and calls or ""))
    else
       parts[#parts + 1] = tag("p", nil, ("The files of trial %d are not here; the search left them in %s."):format(best.index, tostring(best.folder)))
    end

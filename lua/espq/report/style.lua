@@ -41,6 +41,7 @@ th,td {
 thead th { color:var(--soft); font-weight:600; vertical-align:bottom }
 tbody th { font-weight:500 }
 .n { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap }
+td.w { min-width:15rem }
 td.c { min-width:9rem; width:40% }
 pre {
   background:var(--card); border-radius:.5rem; padding:.8rem; margin:0;
@@ -109,6 +110,7 @@ footer {
   figure,tr,.tiles div { break-inside:avoid }
   h2,h3 { break-after:avoid }
   a { color:inherit }
+  td.w { min-width:0 }
   td.c { min-width:5rem }
 }
 ]]
