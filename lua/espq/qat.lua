@@ -205,8 +205,7 @@ end
 ---@param options table fields of quantize_onnx and of trainer, and: train_dataloader (gives batch, labels; called with the number of the epoch),
 --- epochs, steps_per_epoch, distill = true (the float model teaches, no labels are needed; teach = { names } adds tensors on the way), evaluate_fn (a
 --- graph's score, and a table of further figures; without it the loss on the first calib_steps batches decides), score_direction, checkpoint_dir
---- (last.ckpt and best.ckpt, written
---- after each epoch), resume
+--- (last.ckpt and best.ckpt, written after each epoch), resume
 ---@return userdata graph, table report the best graph; report.epochs, report.best, report.quantize
 function qat.run(options)
    local what = "qat"

@@ -326,7 +326,8 @@ function Trainer:step(batch, labels)
    if sum.value ~= sum.value or sum.value == math.huge or sum.value == -math.huge then
       self.diverged = true
       local about = core.train.about(self.engine)
-      check.fail(("%s: training diverges: the loss is %s in step %d at rate %g"):format(what, tostring(sum.value), about.steps + 1, about.rate), nil,
+      local value = sum.value ~= sum.value and "nan" or tostring(sum.value)
+      check.fail(("%s: training diverges: the loss is %s in step %d at rate %g"):format(what, value, about.steps + 1, about.rate), nil,
                  "take a lower lr")
    end
    local gradients = {}

@@ -116,6 +116,17 @@ describe("data.loader", function()
       assert.equal(1, #batches { batch_size = 2, limit = 2 })
    end)
 
+   it("shuffles anew for each epoch that asks, and the same way whenever it asks again", function()
+      local loader = espq.data.loader { dataset = espq.arange(20), batch_size = 20, shuffle = true, seed = 3 }
+      local function order(epoch) return loader(epoch)():tolist() end
+      assert.same(order(), order(0))
+      assert.same(order(2), order(2))
+      assert.not_same(order(1), order(2))
+      local sorted = order(2)
+      table.sort(sorted)
+      assert.same(espq.arange(20):tolist(), sorted)
+   end)
+
    it("shuffles the same way on every walk", function()
       assert.same(batches { shuffle = true, seed = 5 }, batches { shuffle = true, seed = 5 })
    end)
