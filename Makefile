@@ -8,7 +8,7 @@ PREFIX ?= /usr/local
 
 # What the sources are written against; never -ffast-math, never -march=native (numbers are defined: src/README.md).
 # What two compilers see as a fault and is none: text cut on purpose, rows that leave their last columns empty.
-WARN := -Wall -Wextra -Wpedantic -Werror $(if $(findstring clang,$(shell $(CC) --version)),-Wno-missing-field-initializers,-Wno-format-truncation)
+WARN := -Wall -Wextra -Wpedantic -Werror $(if $(findstring clang,$(shell $(CC) --version 2>/dev/null)),-Wno-missing-field-initializers,-Wno-format-truncation)
 STD = -std=c17 -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fvisibility=hidden -fPIC -pthread
 LUA_CFLAGS := $(shell $(PKG_CONFIG) --cflags lua5.4 2>/dev/null || $(PKG_CONFIG) --cflags lua-5.4 2>/dev/null || $(PKG_CONFIG) --cflags lua 2>/dev/null)
 LIB_CFLAGS := $(shell $(PKG_CONFIG) --cflags libprotobuf-c libcjson libpng libjpeg zlib 2>/dev/null)
@@ -23,12 +23,12 @@ ENGINE_OBJECTS := $(ENGINE:src/%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/gen/onnx.pb-c.
 GENERATED = $(BUILD)/gen/onnx.pb-c.h
 
 # The program carries Lua and LuaFileSystem whenever their archives can be found, and shows all of Lua's symbols to C rocks.
-archive = $(firstword $(foreach name,$(1),$(filter /%,$(shell $(CC) -print-file-name=$(name)))))
+archive = $(firstword $(foreach name,$(1),$(filter /%,$(shell $(CC) -print-file-name=$(name) 2>/dev/null))))
 LUA_ARCHIVE := $(call archive,liblua5.4.a liblua54.a liblua-5.4.a liblua.a)
 LFS_ARCHIVE := $(call archive,liblua5.4-filesystem.a liblua54-filesystem.a)
 comma := ,
 LUA_LIBS := $(if $(LUA_ARCHIVE),-Wl$(comma)--whole-archive $(LUA_ARCHIVE) -Wl$(comma)--no-whole-archive,\
-	$(shell $(PKG_CONFIG) --libs lua5.4 2>/dev/null || $(PKG_CONFIG) --libs lua-5.4 2>/dev/null || $(PKG_CONFIG) --libs lua))
+	$(shell $(PKG_CONFIG) --libs lua5.4 2>/dev/null || $(PKG_CONFIG) --libs lua-5.4 2>/dev/null || $(PKG_CONFIG) --libs lua 2>/dev/null))
 LUA_FILES := $(sort $(wildcard lua/espq/*.lua lua/espq/*/*.lua))
 BIND_OBJECTS := $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/bind/*.c))
 PROGRAM := $(BUILD)/espq
