@@ -288,10 +288,12 @@ end
 -- ---- the report of a quantization ----
 
 local REPORT_SAMPLES, REPORT_BATCHES, MANY_UNDECIDED, SOME_DIFFER = 1, 4, 0.5, 0.01
+local MUCH_LOST, MANY_OTHER_FLOATS = 0.05, 0.1
 
 -- More than what floats and 16 bits always do: a step now and then, where a float32 rounded a sum.
 local function is_remarkable(row)
-   if (row.alone or 0) == 0 or row.step == 0 then return false end
+   if (row.alone or 0) == 0 then return false end
+   if row.step == 0 then return row.alone >= MANY_OTHER_FLOATS or row.alone_largest == math.huge end
    return row.bits == 8 or row.alone >= SOME_DIFFER or row.alone_largest > 1
 end
 
@@ -305,13 +307,15 @@ local function comparison_line(rows)
    end
    if not first then return nil end
    local function about(row) return ("%s %s (%s)"):format(row.type, row.node, row.cause or "rounding") end
-   return ("the chip computes %d of %d tensors otherwise than the simulation, first %s%s: %s of the elements, by up to %s steps; "
+   return ("the chip computes %d of %d tensors otherwise than the simulation, first %s%s: %s of the elements, by up to %s; "
       .. "analyse.compare shows all"):format(parting, #rows, about(first), most == first and "" or ", most " .. about(most), percent(most.alone),
-                                             steps(most.alone_largest))
+                                             most.alone_largest == math.huge and "no number at all" or steps(most.alone_largest)
+                                                .. (most.step > 0 and " steps" or ""))
 end
 
 local function resolution_line(row)
-   if row.clipped > SOME_DIFFER then
+   if row.step == 0 then return nil end
+   if row.clipped > MUCH_LOST then
       return ("output '%s': %s of the values are clipped; %s"):format(row.output, percent(row.clipped), row.cure)
    end
    if (row.undecided or 0) >= MANY_UNDECIDED then

@@ -353,7 +353,8 @@ static bool to_depth_prepare(ChipNode *node, Error *error)
     int64_t row = d[2] * d[3];
     int64_t dims[] = {d[0], d[1] / block, d[2] / block, d[3], block, block};
     int64_t strides[] = {d[1] * row, block * row, block * d[3], 1, row, d[3]}; /* a channel's block together, C17 */
-    if (!chip_has(node->chip, TRAIT_DEPTH_ORDER)) {                            /* ONNX: a pixel's channels together */
+    bool meant = strcmp(node_string(node->node, "mode", "DCR"), "CRD") == 0;   /* espq writes so where it counts on that order */
+    if (!meant && !chip_has(node->chip, TRAIT_DEPTH_ORDER)) {                  /* ONNX: a pixel's channels together */
         dims[3] = dims[4] = block;
         dims[5] = d[3];
         strides[3] = row;

@@ -271,11 +271,34 @@ static void check_reduce(Verifier *verifier, const TypeRow *row, const Ends *end
               (long long)known_exponent(data));
 }
 
+static void check_softmax(Verifier *verifier, const TypeRow *row, const Ends *ends)
+{
+    const Known *data = input(ends, 0);
+    if (data && strcmp(ends->quant_type, "S8") == 0 && known_exponent(data) >= 0)
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name,
+              "Softmax: input exponent %lld: exponentials without the maximum off overflow from 0 on; 16 bits do not (CHIP C11)",
+              (long long)known_exponent(data));
+}
+
+static void check_div(Verifier *verifier, const TypeRow *row, const Ends *ends)
+{
+    for (int i = 0; i < 2 && strcmp(ends->quant_type, "S8") == 0; i++) {
+        const Known *factor = input(ends, i);
+        if (!factor || factor->constant || factor->shape.rank < 0 || shape_count(&factor->shape) != 1) continue;
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name,
+              "Div: input %d has one element and is no constant: the table made of it at the first run is kept (CHIP C13)", i);
+    }
+}
+
 static void check_prelu(Verifier *verifier, const TypeRow *row, const Ends *ends)
 {
     const EspdlTensor *slope = constant(ends, 1);
     const Known *data = input(ends, 0);
     if (text(ends, "lut") || is_float(ends) || !slope) return;
+    if (data && data->shape.rank > 0 && slope->rank > 0 && slope->dims[0] != data->shape.dims[data->shape.rank - 1])
+        found(verifier, FINDING_WARNING, row->rule, ends->node->name,
+              "PRelu: the chip takes the last axis for channels: %lld slopes, the axis has %lld entries (CHIP C36)",
+              (long long)slope->dims[0], (long long)data->shape.dims[data->shape.rank - 1]);
     if (slope->rank != 3 || (data && data->shape.rank != 4))
         fault(verifier, row, ends, "without a table the slope must be [C, 1, 1] and the data of rank 4");
 }
@@ -309,6 +332,7 @@ static void check_normalization(Verifier *verifier, const TypeRow *row, const En
 /* clang-format off */
 #define UNARY(type_, flags_) {type_, "17.4 " type_, ALL, 1, 1, 1, 1, (flags_) | OWN_TYPES, NULL, NULL}
 #define BINARY(type_, flags_) {type_, "17.4 " type_, ALL, 2, 2, 1, 1, (flags_) | BROADCASTS, NULL, NULL}
+#define DIVISION {"Div", "17.4 Div", ALL, 2, 2, 1, 1, BROADCASTS, NULL, check_div}
 #define COMPARISON(type_) {type_, "17.4 " type_, INTEGER, 2, 2, 1, 1, COMPARES | BROADCASTS, NULL, NULL}
 #define REDUCE(type_, flags_) {type_, "17.4 " type_, ALL, 1, 2, 1, 1, flags_, NULL, check_reduce}
 #define MOVES(type_, least, most, attributes_, check_) {type_, "17.4 " type_, ALL, least, most, 1, 1, ONE_EXPONENT, attributes_, check_}
@@ -324,7 +348,7 @@ static const TypeRow rows[] = {
     BINARY("Add", ALL_EXPONENTS),
     BINARY("Sub", ALL_EXPONENTS),
     BINARY("Mul", SHIFTS),
-    BINARY("Div", 0),
+    DIVISION,
     BINARY("Pow", 0),
     {"Mod", "17.4 Mod", ALL, 2, 2, 1, 1, BROADCASTS, "fmod:i", NULL},
     COMPARISON("Equal"),
@@ -349,7 +373,7 @@ static const TypeRow rows[] = {
     {"SpaceToDepth", "17.4 SpaceToDepth", ALL, 1, 1, 1, 1, IMAGE | ONE_EXPONENT, "blocksize:i", NULL},
     {"InsertZeros", "17.4 InsertZeros", ALL, 1, 1, 1, 1, IMAGE | ONE_EXPONENT, "stride:I output_padding:I", NULL},
     MOVES("StreamingCache", 1, 1, "window_size:i frame_axis:i", NULL),
-    {"Softmax", "17.4 Softmax", ALL, 1, 1, 1, 1, FLOAT_OUTPUT, NULL, NULL},
+    {"Softmax", "17.4 Softmax", ALL, 1, 1, 1, 1, FLOAT_OUTPUT, NULL, check_softmax},
     {"LogSoftmax", "17.4 LogSoftmax", ALL, 1, 1, 1, 1, FLOAT_OUTPUT, NULL, NULL},
     REDUCE("ReduceMax", ONE_EXPONENT),
     REDUCE("ReduceMin", ONE_EXPONENT),

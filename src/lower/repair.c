@@ -1,4 +1,5 @@
 /* What the reference leaves for the chip to stumble over, put right where a switch of the setting says so (EXPORT §15). */
+#include <float.h>
 #include <string.h>
 
 #include "lower/lower.h"
@@ -73,6 +74,16 @@ static bool count_from_start(Lowering *lowering, Node *node, Error *error)
     return true;
 }
 
+/* The chip's float Clip starts at the smallest positive number where the lower bound is left out (CHIP C24). */
+static bool bound_clip(Lowering *lowering, Node *node, Error *error)
+{
+    if (!node_is(node, "Clip") || (node->input_count > 1 && node->inputs[1]) || node_attribute(node, "min")) return true;
+    Value *bound = lower_add_constant(lowering, tensor_scalar(DTYPE_FLOAT32, -FLT_MAX, error), error);
+    if (!bound) return false;
+    if (node->input_count > 1) return node_set_input(lowering->graph, node, 1, bound, error);
+    return node_add_input(lowering->graph, node, bound, error);
+}
+
 /* MaxPool that rounds sizes up: the chip rounds down, but counts padding, which never wins a maximum (E23). */
 static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
 {
@@ -136,7 +147,8 @@ bool lower_repair(Lowering *lowering, Error *error)
     for (int i = 0; i < graph->node_count; i++) {
         Node *node = graph->nodes[i];
         if (lower_setting(lowering)->switches.write_defaults &&
-            (!fill_defaults(lowering, node, error) || !count_from_start(lowering, node, error) || !add_states(lowering, node, error)))
+            (!fill_defaults(lowering, node, error) || !bound_clip(lowering, node, error) || !count_from_start(lowering, node, error) ||
+             !add_states(lowering, node, error)))
             return false;
         if (lower_setting(lowering)->switches.ceil_mode_pads && !pad_ceil(lowering, node, error)) return false;
     }

@@ -71,7 +71,8 @@ static bool to_space_prepare(Prepare *prepare, Error *error)
 
 static bool to_depth_prepare(Prepare *prepare, Error *error)
 {
-    return shuffle_prepare(prepare, &prepare->input_shapes[0], false, follows_chip(prepare), error);
+    return shuffle_prepare(prepare, &prepare->input_shapes[0], false,
+                           follows_chip(prepare) || strcmp(node_string(prepare->node, "mode", "DCR"), "CRD") == 0, error);
 }
 
 typedef struct ShuffleTask {
@@ -134,7 +135,9 @@ const Operator op_space_to_depth = {
     .help = "Squares of pixels become channels; the chip's order of them is not ONNX's.",
     .inputs = {1, 1},
     .outputs = {1, 1},
-    .attributes = {{.name = "blocksize", .kind = ATTRIBUTE_INT, .required = true}},
+    /* mode is espq's own (simplify, depth_order): CRD is the chip's order. */
+    .attributes = {{.name = "blocksize", .kind = ATTRIBUTE_INT, .required = true},
+                   {.name = "mode", .kind = ATTRIBUTE_STRING, .text = "DCR", .words = "DCR|CRD"}},
     .infer = to_depth_infer,
     .prepare = to_depth_prepare,
     .run = shuffle_run,

@@ -356,6 +356,7 @@ bool passive_follow(Graph *graph, const Setting *setting, Error *error)
 
 bool pass_passive(Graph *graph, PassContext *context, Error *error)
 {
+    if (context->setting->switches.no_negative_shifts && !raise_fine_outputs(graph, error)) return false;
     if (!passive_follow(graph, context->setting, error)) return false;
     for (int i = 0; i < graph->node_count; i++) {
         const Node *node = graph->nodes[i];

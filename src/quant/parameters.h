@@ -12,4 +12,7 @@ bool parameter_exponents(const ObserverRow *row, Slot *slot, const Value *value,
 /* The row of a slot's method; an unknown one fails with the nearest name. */
 const ObserverRow *find_observer(const char *name, const Node *node, Error *error);
 
+/* Outputs of products whose exponent is below the sum of their factors' exponents take that sum, in order of execution (CHIP C4). */
+bool raise_fine_outputs(Graph *graph, Error *error);
+
 #endif

@@ -16,9 +16,9 @@ typedef bool RewriteFunction(Graph *graph, const SimplifyOptions *options, int *
 RewriteFunction rewrite_constants, rewrite_names, rewrite_no_ops, rewrite_softmax_axes, rewrite_gemm_factors, rewrite_split_parameters,
     rewrite_bias_add, rewrite_batch_norm, rewrite_isolated_batch_norm, rewrite_swish, rewrite_rms_norm, rewrite_lp_norm, rewrite_slice,
     rewrite_clip, rewrite_pad, rewrite_resize, rewrite_split_sizes, rewrite_identity;
-RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_global_pool,
-    rewrite_matmul_add, rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups, rewrite_bias_sum,
-    rewrite_spelling, rewrite_einsum, rewrite_given_scales, rewrite_quantize_pairs, rewrite_sums;
+RewriteFunction rewrite_layer_norm, rewrite_gelu, rewrite_any_swish, rewrite_bounds, rewrite_pixel_shuffle, rewrite_depth_order,
+    rewrite_global_pool, rewrite_matmul_add, rewrite_gemm_transpose, rewrite_gemm_bias, rewrite_flatten, rewrite_transposes, rewrite_groups,
+    rewrite_bias_sum, rewrite_spelling, rewrite_einsum, rewrite_given_scales, rewrite_quantize_pairs, rewrite_sums;
 
 /* ---- helpers ---- */
 

@@ -18,6 +18,7 @@ const Rewrite rewrites[] = {
     {"layer_norm",          "LayerNormalization written in nine nodes becomes one",                             true,  rewrite_layer_norm},
     {"gelu",                "Gelu written with Erf or Tanh becomes one",                                        true,  rewrite_gelu},
     {"pixel_shuffle",       "DepthToSpace written with 6-D Reshape and Transpose becomes one",                  true,  rewrite_pixel_shuffle},
+    {"depth_order",         "DepthToSpace and SpaceToDepth in an order of channels that the chip has",          true,  rewrite_depth_order},
     {"transposes",          "Transposes between NHWC and NCHW meet and vanish",                                 true,  rewrite_transposes},
     {"global_pool",         "ReduceMean over rows and columns becomes GlobalAveragePool",                       true,  rewrite_global_pool},
     {"flatten",             "Flatten and Reshape have one spelling; those that change nothing go",              true,  rewrite_flatten},
