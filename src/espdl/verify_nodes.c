@@ -313,6 +313,7 @@ static void check_recurrent(Verifier *verifier, const TypeRow *row, const Ends *
     if (text(ends, "direction") && !one_of(text(ends, "direction"), "forward|bidirectional"))
         fault(verifier, row, ends, "direction must be forward or bidirectional");
     if (is_float(ends)) return;
+    if (!verifier_attribute(ends->node, "gate_exponent", ATTRIBUTE_INT)) fault(verifier, row, ends, "attribute gate_exponent is missing");
     if (bias && (bias->data_type != dtype_rows[DTYPE_INT16].espdl || !bias->exponent_count || bias->exponents[0] != gate))
         fault(verifier, row, ends, "the bias must be int16 at gate_exponent");
     if (lstm && ends->outputs[2] && known_exponent(ends->outputs[2]) != gate)
@@ -404,8 +405,8 @@ static const TypeRow rows[] = {
     UNARY("Neg", ONE_EXPONENT),
     {"Gelu", "17.4 Gelu", INTEGER, 1, 1, 1, 1, TABLE | TABLE16 | NEEDS_TABLE | OWN_TYPES, NULL, NULL},
     {"LUT", "17.4 LUT", INTEGER, 1, 1, 1, 1, TABLE | TABLE16 | NEEDS_TABLE | OWN_TYPES, NULL, NULL},
-    {"GRU", "17.4 GRU", ALL, 3, 6, 2, 2, OWN_TYPES, "gate_exponent:i hidden_size:i", check_recurrent},
-    {"LSTM", "17.4 LSTM", ALL, 3, 8, 3, 3, OWN_TYPES, "gate_exponent:i hidden_size:i", check_recurrent},
+    {"GRU", "17.4 GRU", ALL, 3, 6, 2, 2, OWN_TYPES, "hidden_size:i", check_recurrent},
+    {"LSTM", "17.4 LSTM", ALL, 3, 8, 3, 3, OWN_TYPES, "hidden_size:i", check_recurrent},
     {"QuantizeLinear", "17.4 QuantizeLinear", ALL, 1, 3, 1, 1, CONVERTS, NULL, NULL},
     {"DequantizeLinear", "17.4 DequantizeLinear", ALL, 1, 3, 1, 1, CONVERTS, NULL, NULL},
     {"RequantizeLinear", "17.4 RequantizeLinear", ALL, 1, 3, 1, 1, CONVERTS, NULL, NULL},

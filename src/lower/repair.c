@@ -127,7 +127,11 @@ static bool add_states(Lowering *lowering, Node *node, Error *error)
     int before = node->output_count, wanted = node_is(node, "LSTM") ? 3 : 2, like = 0, added = 0;
     while (like < before && !node->outputs[like])
         like++;
-    if (like == before || like > 1) return true; /* only the cell state is read: nothing says in which steps the others are */
+    if (like == before) return true;
+    char where[256];
+    if (like > 1)
+        return fail(error, node_where(node, where), "let the graph read or return the sequence or the last state too",
+                    "only the cell state is read: nothing says in which steps the chip keeps the others");
     for (int i = 0; i < wanted; i++) {
         if (i < before && node->outputs[i]) continue;
         Value *state = lower_add_value(lowering, DTYPE_FLOAT32, &node->outputs[like]->shape, error);
