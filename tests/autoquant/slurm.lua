@@ -90,7 +90,7 @@ function M.start()
    program.write(self.folder .. "/node.sh", filled(self, "PATH=$PATH:/usr/sbin:/sbin\nslurmd -D -N $1 >@/$1.out 2>&1 &\necho $! >@/$1.pid\n"))
    program.write(self.folder .. "/start.sh", filled(self, START))
    os.execute(("setsid sh '%s/start.sh' >/dev/null 2>&1 </dev/null &"):format(self.folder))
-   if self:wait_until(function() return self:idle() == 2 end, 10) then return self end
+   if self:wait_until(function() return self:idle() == 2 end, 30) then return self end
    local why = output(("tail -n 2 '%s/slurmctld.out' '%s/munge.out'"):format(self.folder, self.folder))
    self:stop()
    return nil, "Slurm does not start here: " .. why:gsub("%s+", " ")

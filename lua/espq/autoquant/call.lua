@@ -5,6 +5,7 @@ local data = require "espq.data"
 local evaluate = require "espq.autoquant.evaluate"
 local graph_tools = require "espq.graph"
 local json = require "espq.json"
+local prune = require "espq.autoquant.prune"
 local quantize = require "espq.quantize"
 local search = require "espq.autoquant.search"
 local setting_tools = require "espq.autoquant.setting"
@@ -183,7 +184,8 @@ function call.run(options)
          path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
          walk = walk(options.calib_steps), error_walk = error_walk, base = base, share = setting.share, evaluate_fn = evaluate_fn,
          evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
-         memory = STATES_MEMORY / count, methods = methods_of(setting),
+         memory = STATES_MEMORY / count, methods = methods_of(setting), costs = setting.search_mode == "pareto",
+         prune_walk = setting.prune and walk(prune.BATCHES) or nil,
       }
       return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout,
                            judge_again = judge_again }

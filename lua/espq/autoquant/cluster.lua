@@ -102,6 +102,11 @@ end
 
 -- The trials that are known before any is run: all of an exhaustive search, stage one of a fast one.
 local function trials_known(given)
+   local mode = given.setting.search_mode
+   if mode ~= "exhaustive" and mode ~= "fast" then
+      check.fail(("search_mode '%s' decides each trial from those before: it runs on one machine"):format(mode), nil,
+                 "leave --slurm out, or take search_mode = \"fast\" or \"exhaustive\"")
+   end
    if given.setting.search_mode == "exhaustive" then
       return { count = given.space.total, at = function(i) return given.space:trial(i - 1) end }
    end
@@ -189,7 +194,7 @@ function roles.submit(self, given)
    slurm.check_shared({ ["the script"] = self.script, ["the model"] = absolute(given.runner.runtime.onnx_import_file), run_dir = self.path,
                         espq = self.program }, hosts)
    if self.options.resume then given.setting.resume = true end
-   local held = run_dir.open(given.setting, given.direction)
+   local held = run_dir.open(given.setting, given.direction, given.judge_again ~= nil)
    local done, err = pcall(function()
       files.remove(self.folder)
       for _, name in ipairs { "claims", "chunks", "work" } do core.system.make_folder(self.folder .. "/" .. name) end

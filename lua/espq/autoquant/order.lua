@@ -171,7 +171,14 @@ function order.new(space, setting, direction, from)
       return setmetatable({ space = space, at = from or 0 }, Exhaustive)
    end
    if from and from ~= 0 then
-      check.fail("enumerate: 'from' is for the exhaustive search: the order of a fast one depends on the scores before", nil, "leave it out")
+      check.fail("enumerate: 'from' is for the exhaustive search: the order of the others depends on the scores before", nil, "leave it out")
+   end
+   if setting.search_mode ~= "fast" then
+      local by_time = setting.pareto_cost == "latency"
+      return require("espq.autoquant.tpe").new(space, direction or setting.score_direction, {
+         seed = setting.seed,
+         cost = setting.search_mode == "pareto" and function(record) return by_time and record.estimated_ms or record.bytes end or nil,
+      })
    end
    local self = setmetatable({
       space = space, structural = setting.structural_knobs, top = setting.top_strategy, patience = setting.early_stop_patience,

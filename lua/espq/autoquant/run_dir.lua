@@ -70,6 +70,7 @@ end
 
 local function see(self, entry)
    self.done[entry.hash] = entry.score or false
+   self.position[entry.hash] = entry.position
    self.next_index = math.max(self.next_index, entry.index + 1)
    self.pool:add(entry)
    if entry.status == "failed" then self.failed = self.failed + 1 end
@@ -78,13 +79,13 @@ end
 -- A record that the journal does not know: from a folder of the reference, or added by hand.
 local function adopt(self, record)
    if type(record.hash) ~= "string" or not record.hash:find "^%x+$" or self.done[record.hash] ~= nil then return end
-   local failed = record.status == "failed"
+   local failed = record.status == "failed" or record.status == "pruned"
    local score = type(record.score) == "number" and record.score + 0.0 or nil
    if not failed and not score then
       check.fail(("trial %s stands in summary.json without a score"):format(record.hash:sub(1, 8)), self.summary_path, CURE)
    end
    local entry = {
-      hash = record.hash, index = math.tointeger(record.index) or self.next_index, status = failed and "failed" or "done", score = score,
+      hash = record.hash, index = math.tointeger(record.index) or self.next_index, status = failed and record.status or "done", score = score,
       accepted = score ~= nil and accepted(self, record),
    }
    self.journal:add(entry, records.text(record))
@@ -101,7 +102,7 @@ end
 
 -- The filter is another one: its verdict is asked for each record again.
 local function reload_with_filter(self)
-   self.done, self.next_index, self.failed = {}, 0, 0
+   self.done, self.position, self.next_index, self.failed = {}, {}, 0, 0
    self.pool = candidates.pool(self.pool.count, self.filter ~= nil, self.direction)
    local old = self.journal
    self.journal = journal.new(self.path, old.filter)
@@ -157,6 +158,7 @@ local function begin_anew(self)
    self.journal:begin()
    self.journal:write_summary(self.summary_path)
    core.base.write(self.candidates_path, "[]")
+   os.remove(self.path .. "/pareto.json")
 end
 
 --- Open the run directory of a setting, and hold it.
@@ -169,8 +171,8 @@ function run_dir.open(setting, direction, judges)
    local self = setmetatable({
       path = path, summary_path = path .. "/summary.json", candidates_path = path .. "/candidates.json",
       judged_path = path .. "/judged.json", judges = judges, filter = setting.candidate_filter,
-      direction = direction, pool = candidates.pool(setting.num_of_candidates, setting.candidate_filter ~= nil, direction), done = {}, next_index = 0,
-      failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
+      direction = direction, pool = candidates.pool(setting.num_of_candidates, setting.candidate_filter ~= nil, direction), done = {}, position = {},
+      next_index = 0, failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
    }, RunDir)
    if setting.resume and not self.journal:exists() then check_reference_files(self) end        -- before anything is touched
    core.system.make_folder(path)
@@ -263,6 +265,11 @@ function RunDir:keep(record, workplace)
    if summary_is_due(self) then self.journal:write_summary(self.summary_path) end
    return record
 end
+
+--- The record of a trial that was tried.
+---@param hash string
+---@return table
+function RunDir:record(hash) return json.decode(self.journal:record(self.position[hash])) end
 
 function RunDir:is_candidate(entry)
    for _, side in ipairs { self.pool.accepted, self.pool.others } do

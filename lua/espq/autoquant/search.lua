@@ -1,7 +1,9 @@
 --- The loop of a search: the order gives trials, the runner runs them, the run directory keeps them, the scores go back to the order.
 local core = require "espq.core"
 local order = require "espq.autoquant.order"
+local pareto = require "espq.autoquant.pareto"
 local progress = require "espq.autoquant.progress"
+local records = require "espq.autoquant.records"
 local run_dir = require "espq.autoquant.run_dir"
 local trial_tools = require "espq.autoquant.trial"
 local workers = require "espq.autoquant.workers"
@@ -30,6 +32,7 @@ local function keep(state, record, result, workplace)
    state.runner:learn(record, result)
    if state.workers then state.workers:learn(record, result) end
    state.tried = state.tried + 1
+   if record.status == "pruned" then state.pruned = state.pruned + 1 end
    if record.status == "failed" then
       state.failures = state.failures + 1
       state.progress:note(("trial %d failed: %s"):format(record.index, first_line(record.error)))
@@ -65,7 +68,7 @@ local function run_all(state)
       local known = state.dir.done[trial.hash]
       if known ~= nil then
          state.skipped = state.skipped + 1
-         state.trials:tell(known or nil)
+         state.trials:tell(known or nil, state.trials.two_aims and state.dir:record(trial.hash) or nil)
       elseif state.gather and not gather(state, trial) then
          return false
       elseif not state.gather then
@@ -77,7 +80,7 @@ local function run_all(state)
             record, result = state.runner:run(trial, workplace)
          end
          keep(state, record, result, workplace)
-         state.trials:tell(record.score)
+         state.trials:tell(record.score, record)
       end
    end
    return false
@@ -96,6 +99,16 @@ local function judge_candidates(state, judge_again)
    state.dir:write_candidates()
 end
 
+-- With two aims: the trials that none beats in both, cheapest first.
+local function write_front(state)
+   local list = {}
+   for i, entry in ipairs(pareto.front(state.trials.observed, state.trials.direction)) do list[i] = state.dir:record(entry.trial.hash) end
+   core.base.write(state.dir.path .. "/pareto.json", records.list(list))
+   local share = pareto.hypervolume(state.trials.observed, state.trials.direction)
+   state.progress:note(share and ("Pareto front: %d trials, hypervolume %.3f of the box between the best and the worst; %s/pareto.json"):format(#list, share,
+      state.dir.path) or "Pareto front: no trial has both a score and a cost")
+end
+
 --- Search. Gives the candidates, best first.
 ---@param options table setting, space, direction, runner, workers, trial_timeout, judge_again; gather: trials were run elsewhere, and "all": the
 --- others are run here, "begin", "finished": none is
@@ -104,7 +117,7 @@ function search.run(options)
    local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil)
    local state = {
       dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
-      user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
+      pruned = 0, user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
    }
    if options.gather and options.gather ~= "all" then
       state.gather, state.waiting = options.gather, dir:waiting()
@@ -137,12 +150,13 @@ function search.run(options)
       error(ended, 0)
    end
    if not closed then error(close_error, 0) end
+   if state.trials.two_aims then write_front(state) end
    local candidates = dir:results()
    local best = best_of(candidates)
-   state.progress:finish(("%s: %d trials in %.1f s%s%s%s; %s"):format(
+   state.progress:finish(("%s: %d trials in %.1f s%s%s%s%s; %s"):format(
       ended and "search done" or state.gather == "begin" and "not done yet" or "budget used up", state.tried, core.system.clock() - state.begun,
       state.skipped > 0 and (", %d known before"):format(state.skipped) or "", state.failures > 0 and (", %d failed"):format(state.failures) or "",
-      best and (", best %.6g (trial %d)"):format(best.score, best.index) or "", dir.path),
+      state.pruned > 0 and (", %d pruned"):format(state.pruned) or "", best and (", best %.6g (trial %d)"):format(best.score, best.index) or "", dir.path),
       { tried = state.tried, known = state.skipped, failed = state.failures, best = best and best.score, complete = ended, run_dir = dir.path })
    return candidates
 end

@@ -203,7 +203,7 @@ end
 
 -- ---- the whole ----
 
-local MODES, DIRECTIONS = { "exhaustive", "fast" }, { "maximize", "minimize" }
+local MODES, DIRECTIONS, COSTS = { "exhaustive", "fast", "tpe", "pareto" }, { "maximize", "minimize" }, { "latency", "bytes" }
 
 --- True when neither mixed_precision nor horizontal_layer_split is on: such models run fastest.
 ---@param record table
@@ -277,10 +277,8 @@ local fields = {
       check.fail(("autoquant_setting: seed has to be a whole number, this is %s"):format(shown(value)))
    end },
    share = { true, typed("share", "boolean") },
-   prune = { false, function(value)
-      if value == true then check.fail("autoquant_setting: 'prune' comes in a later version of espq", nil, "leave it off") end
-      return typed("prune", "boolean")(value)
-   end },
+   prune = { false, typed("prune", "boolean") },
+   pareto_cost = { "latency", one_of("pareto_cost", COSTS) },
    budget = { nil, budget, optional = true },
    base = { nil, quantization_setting, optional = true },
 }
@@ -330,7 +328,7 @@ end
 
 ---@class espq.autoquant.Setting
 ---@field num_of_candidates integer
----@field search_mode "exhaustive"|"fast"
+---@field search_mode "exhaustive"|"fast"|"tpe"|"pareto" tpe: what was good leads to what is tried; pareto: the same for score and cost together
 ---@field candidate_filter (fun(record: table): boolean)?
 ---@field score_direction "maximize"|"minimize"
 ---@field run_dir string
@@ -342,6 +340,8 @@ end
 ---@field param_space table<string, table<string, any[]>>
 ---@field seed integer
 ---@field share boolean
+---@field prune boolean leave out the evaluation of trials whose graphwise error is hopeless
+---@field pareto_cost "latency"|"bytes" the second aim of search_mode "pareto"
 ---@field budget { trials: integer?, seconds: number? }?
 ---@field base table?
 

@@ -1,11 +1,13 @@
 --- One trial: its quantization setting, its graph, its files, its score.
 local check = require "espq.check"
 local core = require "espq.core"
+local cost = require "espq.cost"
 local evaluate = require "espq.autoquant.evaluate"
 local files = require "espq.autoquant.files"
 local graph_tools = require "espq.graph"
 local inputs = require "espq.autoquant.inputs"
 local modules = require "espq.autoquant.modules"
+local prune = require "espq.autoquant.prune"
 local quantize = require "espq.quantize"
 local records = require "espq.autoquant.records"
 local setting_tree = require "espq.setting"
@@ -168,6 +170,21 @@ local function reuse_files(self, folder, workplace)
    return self
 end
 
+-- What the file costs on the chip, where the search has it for its second aim. What evaluate_fn says itself (measured on a board) counts more.
+local function add_cost(self, path, extras)
+   local done, found = pcall(cost.estimate, { path = path, target = self.target })
+   if extras.bytes == nil then extras.bytes = files.size(path) end
+   if extras.estimated_ms == nil and done then extras.estimated_ms = found.ms end
+end
+
+-- The graph of the setting that all trials begin with.
+local function plain_graph(self)
+   return function()
+      local _, make = graph_of(self, self.base:copy(), 8)
+      return make()
+   end
+end
+
 local function run(self, given, workplace)
    local setting, bits = self:setting_of(given)
    local name, make, road = graph_of(self, setting, bits)
@@ -175,12 +192,15 @@ local function run(self, given, workplace)
    -- The folder gets its number when its turn comes, on a cluster at any moment: then the files are made again.
    if same and files.is_folder(same.folder) and pcall(reuse_files, self, same.folder, workplace) then return same end
    local graph = make()
+   local hopeless = self.pruner and self.pruner:verdict(graph, plain_graph(self))
+   if hopeless then return { pruned = hopeless } end
    local path = workplace .. "/" .. self.export_name
    export(self, graph, setting, road, path)
    local bytes = name and self.by_bytes and core.system.sha1(files.read(path))
    local result = bytes and self.by_bytes[bytes]
    if not result then
       local score, extras = judge(self.evaluate_fn, graph, path)
+      if self.costs then add_cost(self, path, extras) end
       result = { score = score, extras = extras }
       if bytes then self.by_bytes[bytes] = result end
    end
@@ -220,7 +240,10 @@ function Runner:run(given, workplace)
    if not done and core.error.is_error(result) and result.code == "file" and tostring(result.where):find(workplace, 1, true) then
       result.fatal = true                                -- a full disk is no fault of the trial
    end
-   if done then
+   local pruned = done and result.pruned
+   if pruned then
+      record.status, record.error = "pruned", pruned
+   elseif done then
       record.score = result.score
       for key, value in pairs(result.extras) do record[key] = value end
    else
@@ -234,7 +257,7 @@ function Runner:run(given, workplace)
    end
    if record.seconds == nil then record.seconds = tonumber(("%.3f"):format(core.system.clock() - begun)) + 0.0 end
    core.base.write(workplace .. "/config.json", records.config(given, self.runtime))
-   return record, done and result or nil
+   return record, done and not pruned and result or nil
 end
 
 --- The record of a trial that could not say itself why it failed: its worker died, or took too long.
@@ -303,12 +326,14 @@ function Runner:learn(record, result)
 end
 
 --- What all trials of a search have in common.
----@param options table path, shapes, target, walk, error_walk, base, share, memory, evaluate_fn, evaluates_bytes, runtime, export_name, seed
+---@param options table path, shapes, target, walk, error_walk, base, share, memory, evaluate_fn, evaluates_bytes, runtime, export_name, seed; costs:
+--- estimate what each trial costs; prune_walk: the few batches by which hopeless trials are left out, nil: none is
 ---@return espq.autoquant.Runner
 function trial.runner(options)
    local self = setmetatable({
       target = options.target, base = options.base, walk = options.walk, error_walk = options.error_walk, evaluate_fn = options.evaluate_fn,
       runtime = options.runtime, export_name = options.export_name, seed = options.seed, layers = {}, consumers = {}, results = {},
+      costs = options.costs, pruner = options.prune_walk and prune.new(options.prune_walk, options.share) or nil,
    }, Runner)
    self.load = function(road) return core.road.load(options.path, options.shapes, road) end
    if options.share then
