@@ -14,8 +14,8 @@ TEST(passes_stand_in_their_order)
                                         "fuse",          "join",          "parameters",
                                         "calibrate",     "modify",        "align",
                                         "passive",       "bias_correct",  "lsq",
-                                        "tqt",           "blockwise",     "baking",
-                                        "lower",         "export"};
+                                        "tqt",           "blockwise",     "recover",
+                                        "baking",        "lower",         "export"};
     int count = sizeof names / sizeof names[0];
     for (int i = 0; i < count; i++) {
         const Pass *pass = road_pass_at(i);
