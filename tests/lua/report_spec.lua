@@ -133,6 +133,23 @@ describe("the report of a search", function()
       assert.matches("best score</dt><dd><strong>3<", page, 1, true)
    end)
 
+   it("takes the best trials where candidates.json is cut, and says so", function()
+      reference_folder { record(0, 3.0, { tqt = true }), record(1, 1.0, {}) }
+      program.write(folder .. "/old/candidates.json", "[{")
+      local page = report "old -o old.html"
+      assert.matches("candidates.json is cut or damaged", page, 1, true)
+      assert.matches("best score</dt><dd><strong>3<", page, 1, true)
+   end)
+
+   it("shows knobs that are tables or look like HTML as text", function()
+      reference_folder { record(0, 3.0, { tqt = true }, { steps = { 1, 2 }, ["<i>"] = "<b>" }),
+                         record(1, 1.0, { tqt = true }, { steps = { 3 }, ["<i>"] = "</b>" }) }
+      local page = report "old -o old.html"
+      assert.matches("tqt.steps = [1,2]", page, 1, true)
+      assert.matches("tqt.&lt;i&gt; = &lt;b&gt;", page, 1, true)
+      assert.is_nil(page:find("<b>", 1, true))
+   end)
+
    for _, name in ipairs { "cnn_fast_top1", "sin_exhaustive_default_score" } do
       it("reads the reference's search " .. name, function()
          if not lfs.attributes(shared) then pending("needs " .. shared) end

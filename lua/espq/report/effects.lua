@@ -5,6 +5,7 @@ local json = require "espq.json"
 local effects = {}
 
 local function value_text(value)
+   if type(value) == "table" then return json.encode(value) end
    if math.type(value) == "float" then return ("%.10g"):format(value) end
    return tostring(value)
 end

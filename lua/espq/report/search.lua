@@ -413,6 +413,7 @@ end
 -- ---- how the winner gets onto the chip ----
 
 local function lua_value(value)
+   if type(value) == "table" then return ("espq.json.decode(%q)"):format(json.encode(value)) end
    if type(value) == "string" then return ("%q"):format(value) end
    return type(value) == "number" and math.type(value) == "float" and core.base.number(value) or tostring(value)
 end
