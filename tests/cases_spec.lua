@@ -61,6 +61,8 @@ describe("case", function()
                if made.path then
                   local rows, fine = espq.verify(made.path, { target = width[1] })
                   assert.is_true(fine, tostring(rows))
+                  local integers, shapes = support.integers(made.path, width[1])
+                  for i, tensor in ipairs(integers) do assert.equal(shapes[i], table.concat(tensor.shape, ","), width[1]) end
                else
                   local err = made.error
                   assert.is_true(case.expect ~= "ok", tostring(err))

@@ -138,6 +138,18 @@ function support.meaning(path)
    return table.concat(lines, "\n")
 end
 
+--- The integers that a chip makes of random inputs, from the file alone; and the shapes that the file records for them.
+function support.integers(path, target)
+   local model = espq.load_espdl(path, { target = target })
+   local batch, shapes = {}, {}
+   for i, value in ipairs(model.inputs) do
+      local whole = value.dtype == "int8" or value.dtype == "int16" or value.dtype == "float32"
+      batch[i] = whole and espq.randn(value.shape, { seed = 40 + i }) or espq.zeros(value.shape, { dtype = value.dtype })
+   end
+   for i, value in ipairs(model.outputs) do shapes[i] = table.concat(value.shape, ",") end
+   return model(batch), shapes
+end
+
 --- How often each operator stands in a file.
 function support.types(info)
    local count = setmetatable({}, { __index = function() return 0 end })
