@@ -56,9 +56,17 @@ function analyse.parameters(options)
                             { key = "mean_abs", format = "%.4f" } })
 end
 
+--- What each layer, quantized alone, costs at the outputs, the dearest first; the dearest are marked, with the setting that would mend them.
+---@param options table
+function analyse.sensitivity(options)
+   local walk, judge = judged("analyse.sensitivity", options)
+   if judge.method == "cosine" then check.fail("analyse.sensitivity: method has to be snr or mse", nil, "leave method out") end
+   return require("espq.analyse_sensitivity").run(options.graph, walk, judge)
+end
+
 -- ---- where simulation and chip part: analyse_chip.lua ----
 
 local chip = require "espq.analyse_chip"
 analyse.compare, analyse.headroom, analyse.device, analyse.resolution = chip.compare, chip.headroom, chip.device, chip.resolution
 
-return check.module("analyse", analyse, { "sensitivity" })
+return check.module("analyse", analyse)

@@ -197,6 +197,8 @@ typedef struct Step {
 
 static const Step steps[] = {
     {"roads", recover_choose_road},
+    {"rounding", recover_rounding},
+    {"exponents", recover_exponents},
     {"training", recover_training},
 };
 

@@ -62,11 +62,11 @@ bool recover_widen(Recovery *recovery, double share, Error *error);
 
 /* recover_rounding.c: weights rounded so that the errors of a sum cancel (§17.1). */
 bool recover_rounding(Recovery *recovery, Error *error);
-/* One row after the other of `rows` x `columns` weights, quantized at 2^exponents (one a row, or one for all) between minimum and maximum;
- * moments: sum of x x' over what the weights are multiplied with, columns x columns, made use of as memory. false: no factor exists
- * (numbers that are not finite), nothing was written. */
-bool round_by_moments(double *moments, int64_t columns, int64_t rows, float *weights, const int *exponents, int exponent_count,
-                      int64_t minimum, int64_t maximum, Error *error);
+/* One row after the other of `rows` x `columns` weights, quantized at 2^exponents (one a row, or one for all) between minimum and maximum.
+ * moments: sum of x x' over the columns' numbers x, columns x columns, of which the upper half counts; used up. damping: added to its
+ * diagonal, in means of it. Weights stay as they are where there is no such factor (numbers that are not finite). */
+bool round_by_moments(double *moments, int64_t columns, int64_t rows, double damping, float *weights, const int *exponents,
+                      int exponent_count, int64_t minimum, int64_t maximum, Error *error);
 
 /* recover_exponents.c: single exponents judged at the output (§17.3). */
 bool recover_exponents(Recovery *recovery, Error *error);

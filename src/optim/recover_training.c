@@ -19,11 +19,11 @@
 #define BATCH 4   /* units a step */
 #define RATE 3e-4 /* of a parameter's root mean square */
 #define LEAST_STEPS 16
-#define MOST_STEPS 600
-#define SHARE 0.75       /* of the budget that is left */
-#define CHECKS 4         /* judged so often on what is held back */
-#define INNER_VALUES 12  /* values inside that are compared, too */
-#define INNER_WEIGHT 1.0 /* of all of them together; the outputs count 1 */
+#define MOST_STEPS 240
+#define SHARE 0.75        /* of the budget that is left */
+#define CHECKS 4          /* judged so often on what is held back */
+#define INNER_VALUES 24   /* values inside that are compared, too */
+#define INNER_WEIGHT 25.0 /* of all of them together; the outputs count 1: without, few samples are learned by heart */
 #define MOST_BYTES ((size_t)1200 << 20)
 #define LEAST_POWER 1e-12
 
@@ -381,7 +381,7 @@ static Graph *trained_graph(const Training *training, Error *error)
 static double step_seconds(const Training *training)
 {
     double layers = training->graph->node_count;
-    return (double)training->batch * (training->recovery->macs * 6e-11 + layers * 1e-5) + 2e-3;
+    return (double)training->batch * (training->recovery->macs * 1.3e-10 + layers * 1e-5) + 2e-3;
 }
 
 static bool run_steps(Training *training, int64_t *made, Error *error)
