@@ -155,7 +155,7 @@ static const char *cause_of(const Compare *compare, const Block *block)
     if (sums && wide) return "16 bits: the simulation's float32 rounds sums that the chip keeps whole (C33)";
     if (node_attribute(node, "lut")) return wide ? "a table of 16 bits: the chip takes the nearest entry (C12)" : "a table";
     if (strcmp(type, "PRelu") == 0 && (chip_has(chip, TRAIT_PRELU_FLOOR) || chip_has(chip, TRAIT_PRELU_POSITIVE_RAW)))
-        return "PRelu's kernels do not round everywhere (C23)";
+        return "PRelu's kernels do not round everywhere, and take the last stored axis for channels (C23, C36)";
     if (strcmp(type, "AveragePool") == 0 && chip_has(chip, TRAIT_POOL_COUNTS_PADDING)) return "the chip divides by the whole window (C19)";
     if (strcmp(type, "Mul") == 0 && wide) return "16 bits: products do not fit a float32 (C25)";
     if (strcmp(width, "F32") == 0) return "computed in floats on the chip, in its order";
