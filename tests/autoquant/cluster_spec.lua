@@ -158,6 +158,22 @@ describe("a search as jobs", function()
       end)
    end
 
+   it("with a budget of seconds keeps all that was finished in them", function()
+      write_script()
+      program.write(folder .. "/s.lua", (program.read(folder .. "/s.lua"):gsub("num_of_candidates", "budget = { seconds = 0.5 }, %0")))
+      local line = command("", "exhaustive", "run", 0.1)
+      local code, _, err = program.run(folder, pretend_cluster() .. command("--slurm --array 2", "exhaustive", "run", 0.1))
+      assert.equal(0, code, err)
+      program.run(folder, ("%s & %s; wait"):format(job("trials", 0) .. line, job("trials", 1) .. line))
+      local finished = 0
+      for _, name in ipairs(program.names(folder .. "/run")) do
+         if name:find "^%.ahead" then finished = finished + 1 end
+      end
+      assert.equal(0, (program.run(folder, job "finish" .. line)))
+      assert.is_true(finished > 1)
+      assert.equal(finished, #small.list(folder .. "/run/summary.json"))
+   end)
+
    it("records trials that kill each of their jobs as failed", function()
       write_script()
       local text = program.read(folder .. "/s.lua"):gsub("bias_correction = { true, false }",

@@ -94,9 +94,11 @@ done
 export ESPQ_SEARCH_JOB=%s
 %s &
 work=$!
-# The time of the job is nearly over: it goes on from where it is in the next one.
-trap 'kill "$work"; scontrol requeue "%s"' USR1
-wait "$work"
+# A minute before the time of the job is over it begins anew, and goes on from where it is. One that is not much longer would begin for ever.
+begun=$(date +%%s)
+trap '[ $(($(date +%%s) - begun)) -lt 60 ] || { kill "$work"; scontrol requeue "%s"; }' USR1
+while wait "$work"; code=$?; kill -0 "$work" 2>/dev/null; do :; done
+exit $code
 ]]
 
 --- A job file.
