@@ -150,3 +150,68 @@ describe("what calibration sees", function()
       assert.same((digests(false, 1)), together)
    end)
 end)
+
+describe("states that had to leave memory", function()
+   local spill = require "espq.autoquant.spill"
+   local program = require "lua.program"
+   local folder
+   before_each(function() folder = program.folder() end)
+   after_each(function() program.remove(folder) end)
+
+   it("come back from disk, and are made again when the file there is damaged", function()
+      local begun, data = 0, { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }
+      local states = require("espq.autoquant.states").new {
+         load = function(road)
+            local graph = make()
+            core.road.simplify(graph, road)
+            return graph
+         end,
+         walk = function(graph)
+            local walk = espq.data.walk("test", data, graph)
+            return function()
+               begun = begun + 1
+               return walk()
+            end
+         end,
+         memory = 0, disk = spill.new(folder, { seconds = 0 }),
+      }
+      local function name_of(threshold)
+         local setting = espq.setting.espdl()
+         setting.equalization, setting.equalization_setting.value_threshold = true, threshold
+         return (states:walk_setting(setting, 8, require("espq.quantize").road_options({ target = "esp32s3" }, setting)))
+      end
+      local function graph_of(threshold)
+         local setting = espq.setting.espdl()
+         setting.equalization, setting.equalization_setting.value_threshold = true, threshold
+         local _, graph = states:walk_setting(setting, 8, require("espq.quantize").road_options({ target = "esp32s3" }, setting))
+         return core.road.digest(graph())
+      end
+      local first = graph_of(0.5)
+      name_of(2)
+      local walks = begun
+      assert.equal(first, graph_of(0.5))
+      assert.equal(walks, begun)
+      for _, process in ipairs(program.names(folder)) do
+         for _, name in ipairs(program.names(folder .. "/" .. process)) do program.write(folder .. "/" .. process .. "/" .. name, "damaged") end
+      end
+      name_of(2)
+      assert.equal(first, graph_of(0.5))
+   end)
+
+   it("take no more room than they may, the least recently used out", function()
+      local graph = quantized()
+      core.road.save_native(graph, folder .. "/size", "", true)
+      local size = #program.read(folder .. "/size")
+      local disk, names = spill.new(folder, { seconds = 0, room = 2.5 * size }), {}
+      for i = 1, 3 do
+         local copy = graph:copy()
+         copy:node("one").output_config[1].exponent = i
+         names[i] = core.road.digest(copy)
+         disk:put(names[i], copy, 1)
+         if i == 2 then assert.truthy(disk:get(names[1])) end
+      end
+      assert.truthy(disk:get(names[1]))
+      assert.is_nil(disk:get(names[2]))
+      assert.truthy(disk:get(names[3]))
+   end)
+end)

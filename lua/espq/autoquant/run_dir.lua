@@ -146,7 +146,8 @@ local function tidy(self, keep_ahead)
    for _, name in ipairs(files.names(self.path)) do
       local path = self.path .. "/" .. name
       local whole = name:find "^%.ahead%-" and core.base.exists(path .. RECORD)
-      if name:find "^%.trial%-" or name:find "%.tmp%-%d+$" or (name:find "^%.ahead%-" and not (whole and keep_ahead)) then files.remove(path) end
+      if name:find "^%.trial%-" or name:find "^%.states%-"
+         or name:find "%.tmp%-%d+$" or (name:find "^%.ahead%-" and not (whole and keep_ahead)) then files.remove(path) end
    end
 end
 

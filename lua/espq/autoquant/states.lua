@@ -4,6 +4,7 @@
 -- shared as well.
 local core = require "espq.core"
 local setting_tree = require "espq.setting"
+local spill = require "espq.autoquant.spill"
 
 local states = {}
 
@@ -73,10 +74,11 @@ local function settings_text(setting)
 end
 
 --- Where trials share what they have in common.
----@param options table load = function(road) giving the float graph, walk, memory = bytes, methods = those of calibration that will be asked for
+---@param options table load = function(road) giving the float graph, walk, memory = bytes, methods = those of calibration that will be asked for,
+--- disk = where states go that had to leave memory
 function states.new(options)
    return setmetatable({ load = options.load, walk = options.walk, limit = options.memory or MEMORY, bytes = 0,
-                         methods = options.methods or {}, observed = {}, known = {}, graphs = {}, clock = 0 }, States)
+                         methods = options.methods or {}, observed = {}, disk = options.disk or spill.new(), known = {}, graphs = {}, clock = 0 }, States)
 end
 
 local function weight_bytes(graph)
@@ -91,12 +93,12 @@ local function weight_bytes(graph)
    return bytes
 end
 
--- The graphs last used stay, as far as memory goes.
-local function keep(self, digest, graph, part)
+-- The graphs last used stay, as far as memory goes; then on disk, where making them took long.
+local function keep(self, digest, graph, part, seconds)
    if self.graphs[digest] then return end
    local bytes = 200000 + ((not part or part.changes_weights) and self.weights or 0)
    self.clock = self.clock + 1
-   self.graphs[digest] = { graph = graph, bytes = bytes, used = self.clock }
+   self.graphs[digest] = { graph = graph, bytes = bytes, used = self.clock, seconds = seconds }
    self.bytes = self.bytes + bytes
    while self.bytes > self.limit do
       local oldest
@@ -104,6 +106,7 @@ local function keep(self, digest, graph, part)
          if name ~= digest and (not oldest or entry.used < self.graphs[oldest].used) then oldest = name end
       end
       if not oldest then return end
+      self.disk:put(oldest, self.graphs[oldest].graph, self.graphs[oldest].seconds)
       self.bytes = self.bytes - self.graphs[oldest].bytes
       self.graphs[oldest] = nil
    end
@@ -142,19 +145,25 @@ local function graph_at(self, path, digests, common, road, i)
       entry.used = self.clock
       return entry.graph
    end
-   local graph
+   local begun, part = core.system.clock(), i > 0 and path[i].part or nil
+   local graph, took = nil, nil
+   if digests[i] then graph, took = self.disk:get(digests[i]) end
+   if graph then
+      keep(self, digests[i], graph, part, took)
+      return graph
+   end
    if i == 0 then
       graph = self.load(road)
       self.weights = weight_bytes(graph)
    else
       graph = graph_at(self, path, digests, common, road, i - 1):copy()
-      local part = path[i].part
+      begun = core.system.clock()
       road.walk, road.observed = self.walk(graph), part.observes and self:observed_at(digests[i - 1], common)
       core.road.part(graph, part.first, part.last, road)
       road.observed = nil
    end
    digests[i] = core.road.digest(graph)
-   if not (i > 0 and path[i].part.final) then keep(self, digests[i], graph, i > 0 and path[i].part or nil) end
+   if not (part and part.final) then keep(self, digests[i], graph, part, core.system.clock() - begun) end
    return graph
 end
 
@@ -168,6 +177,9 @@ local function root_digest(self, common, road)
    end
    return self.known[key]
 end
+
+--- Let states that memory has no room for go to this folder.
+function States:use_folder(folder) self.disk = spill.new(folder) end
 
 --- The float graph.
 function States:root(setting, bits, road)

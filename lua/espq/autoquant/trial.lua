@@ -305,6 +305,7 @@ end
 --- Keep a few of the inputs beside the trials.
 ---@param folder string
 function Runner:keep_inputs(folder)
+   if self.states then self.states:use_folder(folder) end
    local road = self:road(self.base, 8)
    local graph = self.states and self.states:root(self.base, 8, road) or self.load(road)
    inputs.keep(folder, graph, self.walk(graph)()())
