@@ -150,6 +150,15 @@ describe("the report of a search", function()
       assert.is_nil(page:find("<b>", 1, true))
    end)
 
+   it("tells pruned trials from failed ones", function()
+      local pruned, failed = record(1, nil, { tqt = true }), record(2, nil, {})
+      pruned.status, pruned.error, failed.status, failed.error = "pruned", "hopeless", "failed", "broken"
+      reference_folder { record(0, 3.0, { tqt = true }), pruned, failed }
+      local page = report "old -o old.html"
+      assert.matches("1 failed, 1 pruned", page, 1, true)
+      for _, text in ipairs { "Failed.*broken", "Pruned.*hopeless" } do assert.matches(text, page) end
+   end)
+
    for _, name in ipairs { "cnn_fast_top1", "sin_exhaustive_default_score" } do
       it("reads the reference's search " .. name, function()
          if not lfs.attributes(shared) then pending("needs " .. shared) end

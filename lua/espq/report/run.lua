@@ -12,6 +12,7 @@ local run = {}
 ---@field records table[] in the order of completion
 ---@field done table[] those with a score
 ---@field failed table[]
+---@field pruned table[] given up early, since a cheap measure said that they would not be good
 ---@field candidates table[] best first
 ---@field runtime table what the search was called with, as far as it is known
 ---@field direction "maximize"|"minimize"
@@ -129,10 +130,10 @@ function run.read(path)
    if not core.base.exists(path .. "/summary.json") and not core.base.exists(path .. "/journal.index") then
       check.fail("this is no run directory: it has no summary.json", path, "give the run_dir of a search, or an .espdl file")
    end
-   local self = { path = path, notes = {}, done = {}, failed = {} }
+   local self = { path = path, notes = {}, done = {}, failed = {}, pruned = {} }
    self.records = read_records(self)
    for _, record in ipairs(self.records) do
-      local list = record.status ~= "failed" and record.score and self.done or self.failed
+      local list = record.status == "pruned" and self.pruned or record.status ~= "failed" and record.score and self.done or self.failed
       list[#list + 1] = record
    end
    self.runtime = read_runtime(self)

@@ -163,7 +163,8 @@ local function head_tiles(self)
       tiles[#tiles + 1] = { "plain trial", number(self.baseline.score), ("trial %d; the best is %s off it"):format(self.baseline.index,
          html.signed(best.score - self.baseline.score)) }
    end
-   tiles[#tiles + 1] = { "trials", ("%d"):format(#self.records), #self.failed > 0 and ("%d failed"):format(#self.failed) or "none failed" }
+   tiles[#tiles + 1] = { "trials", ("%d"):format(#self.records), ("%s failed%s"):format(#self.failed > 0 and #self.failed or "none",
+      #self.pruned > 0 and (", %d pruned"):format(#self.pruned) or "") }
    local seconds = 0
    for _, record in ipairs(self.records) do seconds = seconds + (tonumber(record.seconds) or 0) end
    if seconds > 0 then
@@ -177,7 +178,7 @@ local function candidates_section(self)
    local extras, rows = extras_of(self.candidates), {}
    local columns = { { title = "trial", number = true }, { title = "score", number = true } }
    for _, name in ipairs(extras) do
-      if name ~= "latency_ms" and name ~= "estimated_ms" then columns[#columns + 1] = { title = name, number = true } end
+      if name ~= "latency_ms" and name ~= "estimated_ms" and name ~= "bytes" then columns[#columns + 1] = { title = name, number = true } end
    end
    local fixed = #columns
    columns[fixed + 1] = { title = "ms", number = true }
@@ -218,7 +219,7 @@ local function trial_table(self, records)
       local record = records[i]
       local row = { tostring(record.index), shown(record.score), shown(tonumber(record.seconds)) }
       for _, name in ipairs(extras) do row[#row + 1] = shown(record[name]) end
-      row[#row + 1] = record.status == "failed" and tag("span", { class = "bad" }, "failed") or describe(self, record)
+      row[#row + 1] = record.score and describe(self, record) or tag("span", { class = "bad" }, record.status or "failed")
       rows[i] = row
    end
    return html.table(#records > MOST_ROWS and ("The first %d of %d trials; summary.json has all"):format(MOST_ROWS, #records) or "All trials, as they ended",
@@ -395,19 +396,23 @@ local function layers_section(self)
    return html.section("layers", "Errors of the layers", content or tag("p", nil, "Not measured: ", why, "."))
 end
 
-local function failed_section(self)
-   if #self.failed == 0 then return nil end
+local function reasons(self, caption, list)
    local rows = {}
-   for i = 1, math.min(#self.failed, MOST_ROWS) do
-      local record = self.failed[i]
+   for i = 1, math.min(#list, MOST_ROWS) do
+      local record = list[i]
       local message = type(record.error) == "string" and record.error or "no reason was recorded"
       local first = message:match "^[^\n]*"
       rows[i] = { tostring(record.index), { tag("span", { class = "bad" }, first), #message > #first and html.folded("all of it", html.code(message)) },
                   describe(self, record) }
    end
-   return html.section("failed", "Trials that failed",
-      html.table(#self.failed > MOST_ROWS and ("The first %d of %d"):format(MOST_ROWS, #self.failed) or "With their reasons",
-                 { { title = "trial", number = true }, { title = "reason", wide = true }, { title = "what was on", wide = true } }, rows))
+   return html.table(#list > MOST_ROWS and ("%s: the first %d of %d"):format(caption, MOST_ROWS, #list) or caption,
+                     { { title = "trial", number = true }, { title = "reason", wide = true }, { title = "what was on", wide = true } }, rows)
+end
+
+local function failed_section(self)
+   if #self.failed + #self.pruned == 0 then return nil end
+   return html.section("failed", "Trials without a score", #self.failed > 0 and reasons(self, "Failed", self.failed),
+                       #self.pruned > 0 and reasons(self, "Pruned", self.pruned))
 end
 
 -- ---- how the winner gets onto the chip ----
