@@ -205,10 +205,26 @@ Dataset.__call = function(self) return data.loader { dataset = self, batch_size 
 
 local function dataset(count, get) return setmetatable({ count = count, get = function(_, i) return get(i) end }, Dataset) end
 
+-- Files and folders that data were taken from, in the order of their first use.
+local sources = {}
+
+local function came_from(path)
+   if path == nil then return end
+   for _, known in ipairs(sources) do
+      if known == path then return end
+   end
+   sources[#sources + 1] = path
+end
+
+--- Where the data of this process come from: jobs on other machines have to see it, too.
+---@return string[]
+function data.sources() return table.move(sources, 1, #sources, 1, {}) end
+
 --- Samples along the first axis of an .npy file or of a tensor.
 ---@param source string|userdata
 function data.npy(source)
    local t = is_tensor(source) and source or T.from_npy(source)
+   if not is_tensor(source) then came_from(source) end
    if t.ndim == 0 then check.fail("the array is a single number, not samples along a first axis", tostring(source)) end
    return dataset(#t, function(i) return t[i - 1] end)
 end
@@ -224,6 +240,7 @@ function data.npz(options)
    if type(options) == "string" then options = { path = options } end
    check.fields("data.npz", options, { path = "string!", inputs = "string|table", labels = "string" })
    local arrays, names = T.from_npz(options.path)
+   came_from(options.path)
    local function array(name)
       if not arrays[name] then check.fail(("there is no array '%s'%s"):format(name, check.hint(name, names)), options.path) end
       return arrays[name]
@@ -301,6 +318,7 @@ function data.folder(options)
    local pattern = options.pattern or "*"
    local list = files_below(options.dir, function(name) return core.base.matches(pattern, name) end, {}, "")
    if #list == 0 then check.fail(("no file '%s' in this folder"):format(pattern), options.dir) end
+   came_from(options.dir)
    return dataset(#list, function(i) return options.read(list[i].path) end)
 end
 
@@ -402,6 +420,8 @@ function data.images(options)
    end
    local list = files_below(options.dir, fits, {}, "")
    if #list == 0 then check.fail("no .jpg, .jpeg or .png file in this folder", options.dir) end
+   came_from(options.dir)
+   came_from(options.labels)
    local labels = options.labels and read_labels(options.labels)
    if labels then
       local kept = {}
@@ -438,6 +458,8 @@ function data.coco(options)
    check.fields("data.coco", options, spec)
    if options.crop then check.fail "data.coco: boxes do not follow a crop; use size with letterbox" end
    local json = read_json(options.annotations)
+   came_from(options.annotations)
+   came_from(options.images)
    if type(json) ~= "table" or not json.images or not json.annotations or not json.categories then
       check.fail("images, annotations and categories are wanted", options.annotations)
    end
@@ -469,6 +491,7 @@ function data.wav(options)
    check.fields("data.wav", options, { dir = "string!", length = "integer", transform = "function" })
    local list = files_below(options.dir, function(name) return name:lower():match "%.wav$" ~= nil end, {}, "")
    if #list == 0 then check.fail("no .wav file in this folder", options.dir) end
+   came_from(options.dir)
    return dataset(#list, function(i)
       local x = data.read_wav(list[i].path)
       if options.length then

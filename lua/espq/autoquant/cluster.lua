@@ -142,16 +142,26 @@ local function refuse_while_running(folder, path)
               "wait for them, or stop them: espq search SCRIPT --slurm --cancel")
 end
 
+-- What all machines have to see: what it is → where it lies.
+local function needed(self, given)
+   local paths = { ["the script"] = self.script, ["the model"] = absolute(given.runner.runtime.onnx_import_file), espq = self.program }
+   for _, source in ipairs(require("espq.data").sources()) do paths[("the data '%s'"):format(source)] = absolute(source) end
+   return paths
+end
+
 -- The files of the jobs, in their order.
 local function job_files(self, given, plan)
    local fast = given.setting.search_mode == "fast"
    local words = { slurm.word(self.program), "search", slurm.word(self.script) }
    if #self.arguments > 0 then words[#words + 1] = "--" end
    for _, word in ipairs(self.arguments) do words[#words + 1] = slurm.word(word) end
+   local needs = { self.folder .. "/plan.json" }
+   for _, path in pairs(needed(self, given)) do needs[#needs + 1] = path end
+   table.sort(needs)
    local function job(name, array)
       return { name = name, text = slurm.file {
          name = name, array = array, log = ("%s/%s"):format(self.folder, name), folder = require("lfs").currentdir(), command = table.concat(words, " "),
-         needs = { self.program, self.script, absolute(given.runner.runtime.onnx_import_file), self.folder .. "/plan.json" }, options = self.options,
+         needs = needs, options = self.options,
       } }
    end
    local list = { job("trials", plan.elements) }
@@ -191,8 +201,9 @@ function roles.submit(self, given)
    slurm.require()
    refuse_while_running(self.folder, self.path)
    local hosts, nodes = slurm.hosts(self.options.partition)
-   slurm.check_shared({ ["the script"] = self.script, ["the model"] = absolute(given.runner.runtime.onnx_import_file), run_dir = self.path,
-                        espq = self.program }, hosts)
+   local paths = needed(self, given)
+   paths.run_dir = self.path
+   slurm.check_shared(paths, hosts)
    if self.options.resume then given.setting.resume = true end
    local held = run_dir.open(given.setting, given.direction, given.judge_again ~= nil)
    local done, err = pcall(function()
