@@ -68,25 +68,33 @@ end
 
 -- ---- top-1 ----
 
-local function judge(target, mode)
+local function judge(name, target, mode)
    local wall, processor = core.system.clock(), os.clock()
    local pictures = espq.data.images { dir = shared .. "/data/imagenet/eval", labels = shared .. "/data/imagenet/eval/labels.tsv", crop = 224,
                                        mean = models[1].pictures.mean, std = models[1].pictures.std }
-   local run, right, seen = espq.executor(graphs.mobilenetv2[target], { mode = mode }), 0, 0
+   local run, right, seen = espq.executor(graphs[name][target], { mode = mode }), 0, 0
    for batch, labels in espq.data.loader { dataset = pictures, batch_size = 32 }() do
       local best = run(batch)[1]:argmax { axis = 1 }
       right, seen = right + best:eq(labels):to("float32"):sum():item(), seen + #batch
    end
-   return { target = target, mode = mode, top1 = 100 * right / seen, pictures = seen, seconds = core.system.clock() - wall,
+   return { model = name, target = target, mode = mode, top1 = 100 * right / seen, pictures = seen, seconds = core.system.clock() - wall,
             processor_seconds = os.clock() - processor }
 end
 
+-- The weights of mobilenetv2 were rebuilt from integers and fit them again, which flatters; those of mobilenetv2_float are off that grid.
 print "\ntop-1 of MobileNetV2, decoding included"
-for _, case in ipairs { { "esp32p4", "float" }, { "esp32p4", "simulated" }, { "esp32p4", "integer" }, { "esp32s3", "simulated" }, { "esp32s3", "integer" } } do
-   local row = judge(case[1], case[2])
-   figures.top1[#figures.top1 + 1] = row
-   print(("%-8s  %-9s  %.2f %% of %d  %5.2f s  (%.2f s of processor time)"):format(row.target, row.mode, row.top1, row.pictures, row.seconds,
-                                                                           row.processor_seconds))
+local cases = { { "esp32p4", "float" }, { "esp32p4", "simulated" }, { "esp32p4", "integer" }, { "esp32s3", "simulated" }, { "esp32s3", "integer" } }
+for _, name in ipairs { "mobilenetv2", "mobilenetv2_float" } do
+   if not graphs[name] then
+      local model = setmetatable({ file = name .. ".onnx" }, { __index = models[1] })
+      graphs[name] = { esp32p4 = quantized(model, "esp32p4"), esp32s3 = quantized(model, "esp32s3") }
+   end
+   for _, case in ipairs(cases) do
+      local row = judge(name, table.unpack(case))
+      figures.top1[#figures.top1 + 1] = row
+      print(("%-17s  %-8s  %-9s  %.2f %% of %d  %5.2f s  (%.2f s of processor time)"):format(name, row.target, row.mode, row.top1, row.pictures, row.seconds,
+                                                                                       row.processor_seconds))
+   end
 end
 
 -- ---- models of others ----
