@@ -196,10 +196,8 @@ typedef struct Step {
 } Step;
 
 static const Step steps[] = {
-    {"roads", recover_choose_road},
-    {"rounding", recover_rounding},
-    {"exponents", recover_exponents},
-    {"training", recover_training},
+    {"roads", recover_choose_road},   {"16 bits", recover_width},     {"rounding", recover_rounding},
+    {"exponents", recover_exponents}, {"training", recover_training},
 };
 
 static bool run_steps(Recovery *recovery, Error *error)
@@ -256,6 +254,9 @@ bool pass_recover(Graph *graph, PassContext *context, Error *error)
     double budget = setting->recover_setting.budget;
     if (!context->batches) return fail(error, graph->source, "give a dataloader", "recovery needs data");
     if (!(budget >= 0) || isinf(budget)) return fail(error, "recover_setting.budget", "give seconds, 0 or more", "%g is no budget", budget);
+    if (!(setting->recover_setting.bits16_budget >= 0 && setting->recover_setting.bits16_budget <= 1))
+        return fail(error, "recover_setting.bits16_budget", "give a share of the products from 0 to 1", "%g is no share",
+                    setting->recover_setting.bits16_budget);
     if (budget == 0) {
         graph_note(graph, "recover: nothing was done, the budget is 0");
         return true;

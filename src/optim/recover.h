@@ -56,9 +56,13 @@ typedef struct SampleTurn {
 } SampleTurn;
 Batches samples_batches(SampleTurn *turn); /* the turn lives as long as the batches */
 
-/* recover_roads.c: the quantization passes walked again on copies, otherwise scaled and calibrated, some nodes at 16 bits. */
+/* recover_roads.c: the quantization passes walked again on copies, otherwise scaled and calibrated. */
 bool recover_choose_road(Recovery *recovery, Error *error);
-bool recover_widen(Recovery *recovery, double share, Error *error);
+/* All of a copy of the graph quantized anew: its weights as float runs read them, its nodes for the platforms they have. */
+bool recover_walk_again(const Recovery *recovery, Graph *graph, const Setting *setting, Error *error);
+
+/* recover_width.c: a share of the products at 16 bits. */
+bool recover_width(Recovery *recovery, Error *error);
 
 /* recover_rounding.c: weights rounded so that the errors of a sum cancel (§17.1). */
 bool recover_rounding(Recovery *recovery, Error *error);

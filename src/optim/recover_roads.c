@@ -4,12 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "analyse/analyse.h"
 #include "base/cancel.h"
 #include "base/math.h"
 #include "base/memory.h"
 #include "base/progress.h"
-#include "graph/operator.h"
 #include "optim/pairs.h"
 #include "optim/recover.h"
 #include "quant/quantize.h"
@@ -86,6 +84,12 @@ static bool quantize_again(const Recovery *recovery, Graph *graph, const Setting
     }
     progress_level = level;
     return ok;
+}
+
+bool recover_walk_again(const Recovery *recovery, Graph *graph, const Setting *setting, Error *error)
+{
+    strip(graph);
+    return quantize_again(recovery, graph, setting, error);
 }
 
 /* ---- activations ---- */

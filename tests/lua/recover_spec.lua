@@ -98,8 +98,23 @@ describe("recovery", function()
       assert.equal(bytes((quantized(false))), bytes(graph))
    end)
 
+   -- 9 * 27 * 36 = 8748 products in `one`, 5 * 81 * 16 = 6480 in `two`, 20 in `last`: 0.7 of them is enough for one of the first two.
+   it("moves no more than the share asked for to 16 bits, and the file takes it", function()
+      local plain = held_noise((quantized { budget = 20 }))
+      local graph, report = quantized { budget = 20, bits16_budget = 0.7 }
+      local note = note_with(report, "layers at 16 bits")
+      assert.is_true(tonumber(note:match "([%d.]+) %% of the products") <= 70)
+      local wide = 0
+      for node in graph:nodes() do
+         if node.quantized and node.output_config[1].bits == 16 then wide = wide + 1 end
+      end
+      assert.is_true(wide > 0 and held_noise(graph) < plain)
+      assert.is_true(#bytes(graph) > 0)
+   end)
+
    it("refuses a budget that is none", function()
       assert.error_matches(function() quantized { budget = -1 } end, "no budget")
+      assert.error_matches(function() quantized { bits16_budget = 2 } end, "no share")
       assert.error_matches(function() quantized { budjet = 1 } end, "budget")
    end)
 end)
