@@ -56,9 +56,11 @@ end
 
 local setting = espq.autoquant_setting { search_mode = "exhaustive", num_of_candidates = 5, run_dir = given.out, resume = given.resume }
 setting.budget = given.limit
-if given.small then                                        -- three trials that train nothing
-   for _, name in ipairs { "tqt", "blockwise_reconstruction", "bias_correction" } do setting.strategy_space[name] = { false } end
-   setting.strategy_space.weight_equalization = { true }
+if given.quick then                                        -- nothing that trains
+   for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.strategy_space[name] = { false } end
+end
+if given.small then                                        -- three trials, which differ in their calibration
+   setting.strategy_space.bias_correction, setting.strategy_space.weight_equalization = { false }, { true }
    setting.param_space.weight_equalization = { iterations = { 2 }, value_threshold = { 0.5 } }
    setting.param_space.fusion_alignment = { elementwise_to = { "Align to Output" }, concat_to = { "Align to Output" },
                                             avgpooling_to = { "Align to Output" }, resize_to = { "Align to Output" } }

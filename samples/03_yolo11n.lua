@@ -90,10 +90,11 @@ local setting = espq.autoquant_setting { search_mode = "fast", num_of_candidates
 setting.top_strategy, setting.early_stop_patience = 10, 5
 setting.strategy_space.mixed_precision = { true, false }
 setting.budget = given.limit
-if given.small then                                        -- trials that train nothing
-   for _, name in ipairs { "tqt", "blockwise_reconstruction", "bias_correction", "mixed_precision", "weight_equalization" } do
-      setting.strategy_space[name] = { false }
-   end
+if given.quick then                                        -- nothing that trains
+   for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.strategy_space[name] = { false } end
+end
+if given.small then                                        -- three trials, which differ in their calibration
+   for _, name in ipairs { "bias_correction", "mixed_precision", "weight_equalization" } do setting.strategy_space[name] = { false } end
 end
 
 local top = espq.auto_quantize_onnx {

@@ -65,8 +65,8 @@ local setting = espq.autoquant_setting { search_mode = "fast", num_of_candidates
                                          resume = given.resume }
 setting.strategy_space.mixed_precision = { true, false }
 setting.budget = given.limit
-if given.small then                                        -- trials that train nothing
-   for _, name in ipairs { "tqt", "blockwise_reconstruction", "bias_correction" } do setting.strategy_space[name] = { false } end
+if given.quick then                                        -- nothing that trains
+   for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.strategy_space[name] = { false } end
 end
 
 local shape = float.inputs[1].shape

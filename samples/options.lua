@@ -4,8 +4,9 @@
 --    --budget small | SECONDS | Nt | all                                     a few trials (about ten seconds); so many seconds; so many trials; no end
 --    --workers N  --resume  --json                                           processes; go on with the search in FOLDER; events for programs
 --
--- The result of dofile is a function: it takes the defaults, and gives the options with `small` (was that the budget?) and `limit` (the budget as
--- settings take it). Fields of the defaults: the options, `also` (a list of further options), `where` (where to get what is missing).
+-- The result of dofile is a function: it takes the defaults, and gives the options with `limit` (the budget as settings take it), `small` (was that
+-- the budget?) and `quick`: is it less than an hour? A trial that trains takes minutes, so that is better spent on those that do not.
+-- Fields of the defaults: the options, `also` (a list of further options), `where` (where to get what is missing).
 local known = { "model", "calib", "eval", "target", "budget", "out", "workers", "resume", "json" }
 
 local function budget(text)
@@ -47,5 +48,6 @@ return function(defaults)
    end
    given.workers = given.workers and (math.tointeger(tonumber(given.workers)) or error("--workers needs a whole number", 0))
    given.small, given.limit = given.budget == "small", budget(given.budget)
+   given.quick = given.small or given.limit ~= nil and given.limit.seconds ~= nil and given.limit.seconds < 3600
    return given
 end
