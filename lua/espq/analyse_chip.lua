@@ -103,7 +103,12 @@ function chip.headroom(options)
                                           { mode = "integer", version = options.version, mended = options.mended, traits = options.traits })
    run:headroom()
    local walk = data.walk("analyse.headroom", options.dataloader, options.graph, { collate_fn = options.collate_fn, limit = options.steps or 8 })
-   for batch in walk() do run(batch) end
+   local any = false
+   for batch in walk() do
+      run(batch)
+      any = true
+   end
+   if not any then check.fail("analyse.headroom: the loader gives no batch") end
    local rows = {}
    for i, row in ipairs(run:headroom()) do
       rows[i] = { node = row.node, type = row.type, largest = row.largest, limit = row.limit, count = row.count,
