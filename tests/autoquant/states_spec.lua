@@ -45,9 +45,28 @@ describe("the name of a graph's contents", function()
 end)
 
 describe("a part of the road", function()
+   it("stands for every pass, and is left out only when none of its passes is switched on", function()
+      local parts, at, inside = require("espq.autoquant.states").parts, 0, false
+      for _, pass in ipairs(core.road.passes()) do
+         if pass.name == "lower" then break end
+         if at == 0 and inside then at = 1 end
+         local following = parts[at + 1]
+         if following and following.first == pass.name then
+            assert.equal(pass.name, parts[at].last)
+            at = at + 1
+         end
+         local known = at == 0 or parts[at].switches == nil
+         for _, switch in ipairs(parts[at] and parts[at].switches or {}) do known = known or pass.when == switch end
+         assert.is_true(known, pass.name)
+         inside = inside or pass.name == "simplify"
+      end
+      assert.equal(#parts, at)
+   end)
+
    it("after part gives the whole road's graph", function()
       local setting = espq.setting.espdl()
-      setting.equalization, setting.bias_correct = true, true
+      setting.equalization, setting.bias_correct, setting.recover = true, true, true
+      setting.recover_setting.budget = 1
       local data = { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }
       local whole = espq.quantize_graph { graph = make(), calib_dataloader = data, calib_steps = 1, target = "esp32s3", setting = setting,
                                           error_report = false }

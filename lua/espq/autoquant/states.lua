@@ -23,9 +23,12 @@ local PARTS = {
    { first = "bias_correct", last = "lsq", reads = { "bias_correct" }, switches = { "bias_correct" } },
    { first = "lsq", last = "tqt", reads = { "lsq_optimization" }, switches = { "lsq_optimization" }, changes_weights = true },
    { first = "tqt", last = "blockwise", reads = { "tqt_optimization" }, switches = { "tqt_optimization" }, changes_weights = true },
-   { first = "blockwise", last = "baking", reads = { "blockwise_reconstruction" }, switches = { "blockwise_reconstruction" }, changes_weights = true },
+   { first = "blockwise", last = "recover", reads = { "blockwise_reconstruction" }, switches = { "blockwise_reconstruction" }, changes_weights = true },
+   { first = "recover", last = "baking", reads = { "recover" }, switches = { "recover" }, changes_weights = true },
    { first = "baking", last = "lower", final = true },
 }
+
+states.parts = PARTS
 
 local MEMORY = 512e6
 
