@@ -2,6 +2,7 @@
 #include "optim/recover.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <time.h>
 
 #include "base/memory.h"
@@ -41,26 +42,34 @@ void recovery_set_constant(Value *value, Tensor *constant)
 
 /* ---- the test ---- */
 
-static double over_all(const RecoverySamples *samples, const Noise *noise)
+double noise_over_all(const RecoverySamples *samples, const Noise *noise)
 {
     double held = (double)(samples->units - samples->learned);
     return noise->learned * (double)samples->learned + (samples->parted ? noise->held * held : 0);
 }
 
+static bool is_better(const Recovery *recovery, const Noise *noise)
+{
+    const Noise *best = &recovery->noise;
+    bool nearer = noise->held < best->held || noise->typical_held < best->typical_held;
+    return nearer && noise->held < recovery->plain.held &&
+           noise_over_all(&recovery->samples, noise) < noise_over_all(&recovery->samples, best);
+}
+
 bool recovery_offer(Recovery *recovery, Graph *candidate, const char *step, bool *kept, Error *error)
 {
     Noise noise;
+    char line[320];
     *kept = false;
     if (!samples_judge(&recovery->samples, candidate, recovery->exact, &noise, error)) {
         graph_free(candidate);
         return false;
     }
-    *kept = noise.held < recovery->noise.held && over_all(&recovery->samples, &noise) < over_all(&recovery->samples, &recovery->noise);
-    text_format(&recovery->story, "%s: noise %.5f -> %.5f on samples held back%s\n", step, recovery->noise.held, noise.held,
-                *kept ? "" : ": not taken");
-    if (progress_level >= 1)
-        progress_note("recover: %s: noise %.5f -> %.5f on samples held back%s", step, recovery->noise.held, noise.held,
-                      *kept ? "" : ": not taken");
+    *kept = is_better(recovery, &noise);
+    snprintf(line, sizeof line, "%s: noise on samples held back %.5f -> %.5f, of the typical one %.5f -> %.5f%s", step,
+             recovery->noise.held, noise.held, recovery->noise.typical_held, noise.typical_held, *kept ? "" : ": not taken");
+    text_format(&recovery->story, "%s\n", line);
+    if (progress_level >= 1) progress_note("recover: %s", line);
     if (*kept) {
         graph_free(recovery->best);
         recovery->best = candidate;

@@ -25,6 +25,8 @@ typedef struct RecoverySamples {
 
 typedef struct Noise {
     double learned, held; /* noise : signal of the outputs, mean over units and outputs */
+    /* The same as geometric means: of the typical sample. A single sample of little signal can make a mean of few what it likes. */
+    double typical_learned, typical_held;
 } Noise;
 
 typedef struct Recovery {
@@ -78,8 +80,10 @@ bool recover_exponents(Recovery *recovery, Error *error);
 /* recover_training.c: weights and biases trained towards the float network's answers (§17.7). */
 bool recover_training(Recovery *recovery, Error *error);
 
-/* recover.c. The candidate becomes the best when it is nearer on the samples held back; else it is freed. It is taken in any case. */
+/* recover.c. The candidate becomes the best when the samples held back are nearer to the float network, in the mean or the typical one,
+ * the mean of all is so, too, and the mean over those held back is below the plain road's; else it is freed. It is taken in any case. */
 bool recovery_offer(Recovery *recovery, Graph *candidate, const char *step, bool *kept, Error *error);
+double noise_over_all(const RecoverySamples *samples, const Noise *noise); /* sum over units; for comparing */
 /* Until the clock ends the work: a plan that was too hopeful. What came out then depends on the machine, and the story says so. */
 double recovery_seconds_left(const Recovery *recovery);
 /* Was it a fault that only means "not this step"? Interrupts, memory and the user's own faults are none. */

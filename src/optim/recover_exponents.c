@@ -68,10 +68,10 @@ static bool try_exponent(Search *search, Slot *slot, int step, bool *better, Err
     if (count_fine_outputs(search->graph) <= search->fine_outputs) {
         search->tried++;
         if (!samples_judge(&search->few, search->graph, search->recovery->exact, &noise, error)) return false;
-        *better = noise.learned < search->noise * LEAST_GAIN;
+        *better = noise.typical_learned < search->noise * LEAST_GAIN;
     }
     if (!*better) return set_exponent(search, slot, before, error);
-    search->noise = noise.learned;
+    search->noise = noise.typical_learned;
     search->moved++;
     return true;
 }
@@ -119,7 +119,7 @@ bool recover_exponents(Recovery *recovery, Error *error)
     search.fine_outputs = count_fine_outputs(search.graph);
     search.most = (int)(recovery->budget * SHARE / TRIAL_SECONDS(recovery->macs, search.graph->node_count));
     bool ok = graph_sort(search.graph, &order, error) && samples_judge(&search.few, search.graph, recovery->exact, &noise, error);
-    search.noise = ok ? noise.learned : 0;
+    search.noise = ok ? noise.typical_learned : 0;
     progress_begin("recover: exponents", search.graph->node_count);
     for (int i = search.graph->node_count - 1; ok && i >= 0; i--) {
         ok = try_node(&search, order[i], error);

@@ -40,10 +40,13 @@ typedef struct Roads {
     Recovery *recovery;
     float **activations; /* one a pair: rms over samples of the largest |value| of each channel */
     int pair_count;
-    Graph *nearest; /* of all trials */
-    Noise noise;
+    Graph *nearest; /* of the trials that are not worse than the plain road on what is held back */
+    double score;
     const char *method;
     const Balance *balance;
+    double leading; /* of all trials: where the search goes on */
+    const char *leading_method;
+    const Balance *leading_balance;
     int trials;
 } Roads;
 
@@ -315,10 +318,17 @@ static bool try_road(Roads *roads, const char *method, const Balance *balance, E
     if (ok && progress_level >= 2)
         progress_note("recover: %s, %s: noise %.5f, held back %.5f", balance ? balance->name : "channels as they are", method,
                       noise.learned, noise.held);
-    if (ok && (!roads->nearest || noise.learned < roads->noise.learned)) {
+    double score = noise_over_all(&roads->recovery->samples, &noise);
+    if (ok && (!roads->leading_method || score < roads->leading)) {
+        roads->leading = score;
+        roads->leading_method = method;
+        roads->leading_balance = balance;
+    }
+    bool passes = ok && noise.held < roads->recovery->plain.held;
+    if (passes && (!roads->nearest || score < roads->score)) {
         graph_free(roads->nearest);
         roads->nearest = graph;
-        roads->noise = noise;
+        roads->score = score;
         roads->method = method;
         roads->balance = balance;
     } else {
@@ -332,10 +342,10 @@ static bool try_roads(Roads *roads, Error *error)
     bool ok = true;
     for (int m = 0; ok && m < METHODS; m++)
         ok = try_road(roads, methods[m], NULL, error);
-    const char *method = roads->method;
+    const char *method = roads->leading_method;
     for (int b = 0; ok && roads->pair_count && b < BALANCES && recovery_seconds_left(roads->recovery) > 0; b++)
         ok = try_road(roads, method, &balances[b], error);
-    const Balance *balance = roads->balance;
+    const Balance *balance = roads->leading_balance;
     for (int m = 0; ok && balance && m < METHODS; m++)
         if (strcmp(methods[m], method) != 0) ok = try_road(roads, methods[m], balance, error);
     return ok;
@@ -349,7 +359,9 @@ bool recover_choose_road(Recovery *recovery, Error *error)
     }
     Roads roads = {.recovery = recovery};
     bool kept = false, ok = collect_activations(&roads, error) && try_roads(&roads, error);
-    if (ok) {
+    if (ok && !roads.nearest) {
+        text_format(&recovery->story, "calibration and channels: none of %d others is better\n", roads.trials);
+    } else if (ok) {
         char step[160];
         snprintf(step, sizeof step, "calibration %s, channels %s (best of %d)", roads.method,
                  roads.balance ? roads.balance->name : "as they are", roads.trials);

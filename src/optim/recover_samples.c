@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/cancel.h"
+#include "base/math.h"
 #include "base/memory.h"
 #include "kernel/quantize.h"
 #include "optim/recover.h"
@@ -214,42 +215,52 @@ void samples_free(RecoverySamples *samples)
 
 /* ---- judging ---- */
 
-/* Sum over units of noise : signal of one output. */
-static double noise_of(const Tensor *seen, const Tensor *exact, int64_t units)
+typedef struct Sums {
+    double noise, logarithm;
+} Sums;
+
+/* Adds noise : signal of one output, unit by unit. */
+static void add_noise(Sums *sums, const Tensor *seen, const Tensor *exact, int64_t units)
 {
     int64_t count = tensor_count(exact) / units;
-    double sum = 0;
     for (int64_t u = 0; u < units; u++) {
         double noise, power;
         noise_power_f32(tensor_floats(seen) + u * count, tensor_floats(exact) + u * count, count, &noise, &power);
-        sum += noise / (power > LEAST_POWER ? power : LEAST_POWER);
+        double share = noise / (power > LEAST_POWER ? power : LEAST_POWER);
+        sums->noise += share;
+        sums->logarithm += espq_log(share > LEAST_POWER ? share : LEAST_POWER); /* not finite: comes out as such in noise */
     }
-    return sum;
 }
 
 bool samples_judge(const RecoverySamples *samples, Graph *graph, bool exact, Noise *noise, Error *error)
 {
     Value **wanted;
+    Sums learned = {0}, held = {0};
     Tensor **outputs = memory_new_array((size_t)samples->output_count + 1, sizeof *outputs);
     if (!outputs) return fail_memory(error, (size_t)samples->output_count * sizeof *outputs);
     bool ok = wanted_values(samples, graph, &wanted, error);
-    Runner runner = {.graph = graph,
-                     .options = {.mode = EXEC_SIMULATED, .exact = exact, .wanted = wanted, .wanted_count = samples->output_count}};
-    double learned = 0, held = 0;
+    PlanOptions options = {.mode = EXEC_SIMULATED, .exact = exact, .wanted = wanted, .wanted_count = samples->output_count};
+    Runner runner = {.graph = graph, .options = options};
     for (int64_t c = 0; ok && c < samples->chunks; c++) {
         int64_t first, count;
         chunk_range(samples, c, &first, &count);
         ok = run_chunk(samples, &runner, c, outputs, error);
         for (int i = 0; ok && i < samples->output_count; i++) {
-            *(first < samples->learned ? &learned : &held) += noise_of(outputs[i], samples->answers[c * samples->output_count + i], count);
+            add_noise(first < samples->learned ? &learned : &held, outputs[i], samples->answers[c * samples->output_count + i], count);
             tensor_release(outputs[i]);
         }
     }
     runner_end(&runner);
     memory_free(wanted);
     memory_free(outputs);
-    noise->learned = learned / (double)(samples->learned * samples->output_count);
-    noise->held = samples->parted ? held / (double)((samples->units - samples->learned) * samples->output_count) : noise->learned;
+    double learned_count = (double)(samples->learned * samples->output_count);
+    double held_count = (double)((samples->units - samples->learned) * samples->output_count);
+    if (!samples->parted) {
+        held = learned;
+        held_count = learned_count;
+    }
+    *noise = (Noise){learned.noise / learned_count, held.noise / held_count, espq_exp(learned.logarithm / learned_count),
+                     espq_exp(held.logarithm / held_count)};
     return ok;
 }
 
