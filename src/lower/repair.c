@@ -106,13 +106,13 @@ static bool pad_ceil(Lowering *lowering, Node *node, Error *error)
            fail_memory(error, 64);
 }
 
-/* The slot of a last state that was not there when slots were made: as the passes would have left it. */
-static bool give_state_slot(Lowering *lowering, Node *node, int index, int like, Error *error)
+/* The slot of an end of GRU or LSTM that was not there when slots were made: as the passes would have left it. */
+static bool give_slot(Lowering *lowering, const Node *node, Slot *slot, const Slot *like, Error *error)
 {
     static const int exponent = ESPQ_RECURRENT_EXPONENT;
-    Slot *slot = node->output_slots[index];
-    if (index < 2) {
-        lower_copy_slot(slot, node->output_slots[like]);
+    if (!node->quantized) return true;
+    if (like) {
+        lower_copy_slot(slot, like);
         return true;
     }
     slot_set_width(slot, ESPQ_RECURRENT_BITS);
@@ -120,11 +120,24 @@ static bool give_state_slot(Lowering *lowering, Node *node, int index, int like,
     return slot_set_exponents(lowering->graph, slot, &exponent, 1) || fail_memory(error, sizeof exponent);
 }
 
-/* GRU and LSTM write all of their outputs on the chip, whoever reads them; ONNX may leave out any. */
+/* Zeros for an input that is left out; `like` NULL: in the steps of the gates. */
+static bool add_zeros(Lowering *lowering, Node *node, int index, const Shape *shape, const Slot *like, Error *error)
+{
+    if (index < node->input_count && node->inputs[index]) return true;
+    while (node->input_count < index)
+        if (!node_add_input(lowering->graph, node, NULL, error)) return false;
+    Value *zeros = lower_add_constant(lowering, tensor_new(DTYPE_FLOAT32, shape, error), error);
+    return zeros &&
+           (index < node->input_count ? node_set_input(lowering->graph, node, index, zeros, error)
+                                      : node_add_input(lowering->graph, node, zeros, error)) &&
+           give_slot(lowering, node, node->input_slots ? node->input_slots[index] : NULL, like, error);
+}
+
+/* GRU and LSTM write all of their outputs on the chip, whoever reads them, and start from bias and states in the file; ONNX may leave out any. */
 static bool add_states(Lowering *lowering, Node *node, Error *error)
 {
     if (!node->op || node->op->align != ALIGN_RECURRENT) return true;
-    int before = node->output_count, wanted = node_is(node, "LSTM") ? 3 : 2, like = 0, added = 0;
+    int before = node->output_count, wanted = node_is(node, "LSTM") ? 3 : 2, like = 0;
     while (like < before && !node->outputs[like])
         like++;
     if (like == before) return true;
@@ -132,6 +145,7 @@ static bool add_states(Lowering *lowering, Node *node, Error *error)
     if (like > 1)
         return fail(error, node_where(node, where), "let the graph read or return the sequence or the last state too",
                     "only the cell state is read: nothing says in which steps the chip keeps the others");
+    const Slot *steps = node->quantized ? node->output_slots[like] : NULL;
     for (int i = 0; i < wanted; i++) {
         if (i < before && node->outputs[i]) continue;
         Value *state = lower_add_value(lowering, DTYPE_FLOAT32, &node->outputs[like]->shape, error);
@@ -139,10 +153,13 @@ static bool add_states(Lowering *lowering, Node *node, Error *error)
         if (!(i < node->output_count ? node_set_output(lowering->graph, node, i, state, error)
                                      : node_add_output(lowering->graph, node, state, error)))
             return false;
-        if (node->quantized && !give_state_slot(lowering, node, i, like, error)) return false;
-        added++;
+        if (!give_slot(lowering, node, node->output_slots ? node->output_slots[i] : NULL, i < 2 ? steps : NULL, error)) return false;
     }
-    return !added || node->op->infer(lowering->graph, node, error);
+    if (!node->op->infer(lowering->graph, node, error)) return false; /* shapes of the states */
+    const Shape *w = &node->inputs[1]->shape, *state = &node->outputs[1]->shape;
+    Shape bias = {.rank = 2, .dims = {w->dims[0], 2 * w->dims[1]}};
+    return add_zeros(lowering, node, 3, &bias, NULL, error) && add_zeros(lowering, node, 5, state, steps, error) &&
+           (wanted == 2 || add_zeros(lowering, node, 6, state, NULL, error));
 }
 
 bool lower_repair(Lowering *lowering, Error *error)

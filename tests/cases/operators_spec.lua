@@ -192,6 +192,10 @@ describe("cases of operators", function()
             for _, node in ipairs(made.info.nodes) do
                local wanted = ({ LSTM = 3, GRU = 2 })[node.type] or 1
                assert.equal(wanted, #node.outputs)
+               if wanted > 1 then
+                  assert.equal(wanted + 4, #node.inputs)
+                  for i, input in ipairs(node.inputs) do assert.equal(i == 5, input == "") end
+               end
                for i, output in ipairs(node.outputs) do
                   local value = support.named(made.info.values, output)
                   assert.is_truthy(value, "output " .. i)
