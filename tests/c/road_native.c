@@ -13,6 +13,7 @@
 #include "lower_graphs.h"
 #include "road/native.h"
 #include "road/road.h"
+#include "sweep.h"
 #include "text_graph.h"
 
 static Graph *small(void)
@@ -175,4 +176,36 @@ TEST(native_files_appear_whole_or_not_at_all)
     }
     remove(path);
     graph_free(graph);
+}
+
+typedef struct RoundTrip {
+    Graph *graph, *read;
+    Text bytes, about;
+} RoundTrip;
+
+static bool go_round(void *fixture, Error *error)
+{
+    RoundTrip *trip = fixture;
+    if (!native_bytes(trip->graph, "about it", true, &trip->bytes, error)) return false;
+    trip->read = native_parse(trip->bytes.data, trip->bytes.length, "file", &trip->about, error);
+    return trip->read != NULL;
+}
+
+static uint64_t settle_round(void *fixture, bool ok)
+{
+    RoundTrip *trip = fixture;
+    uint64_t digest = ok ? digest_graph("what was read", trip->read) : 0;
+    graph_free(trip->read);
+    trip->read = NULL;
+    text_free(&trip->about);
+    return digest_text(digest, &trip->bytes);
+}
+
+/* Promise: whatever allocation fails while a .native file is made or read, nothing leaks and nothing half-made is handed out. */
+TEST(native_files_survive_memory_that_ends)
+{
+    RoundTrip trip = {.graph = small()};
+    REQUIRE(trip.graph, "no graph");
+    sweep_memory(&(Sweep){"a .native file", go_round, settle_round, &trip});
+    graph_free(trip.graph);
 }
