@@ -108,6 +108,22 @@ describe("the report of a search", function()
       assert.is_true(lists[1][2].snr < 0.01)
    end)
 
+   it("looks at every layer of a model that has more than an executor watches at once", function()
+      local weight, nodes = espq.tensor { { { { 1.0 } } } }, {}
+      for i = 1, 260 do
+         nodes[i] = { type = "Conv", name = "c" .. i, inputs = { i == 1 and "x" or "t" .. i - 1, weight }, outputs = { i == 260 and "y" or "t" .. i } }
+      end
+      local function deep() return espq.graph { name = "deep", inputs = { x = { 1, 1, 2, 2 } }, outputs = { "y" }, nodes = nodes } end
+      deep():save_onnx(folder .. "/deep.onnx")
+      local data = espq.randn({ 2, 1, 2, 2 }, { seed = 5 })
+      espq.quantize_graph { graph = deep(), calib_dataloader = { data }, calib_steps = 1, target = "esp32s3", error_report = false,
+                            espdl_export_file = folder .. "/deep.espdl" }
+      espq.save_npz(folder .. "/inputs.npz", { x = data })
+      local lists = assert(require("espq.report.layers").errors({ onnx_import_file = folder .. "/deep.onnx", input_shape = { 1, 2, 2 }, target = "esp32s3" },
+         { folder .. "/deep.espdl" }, folder .. "/inputs.npz", 8))
+      assert.equal(260, #lists[1])
+   end)
+
    -- 1 → 3 and 2 → 4 with tqt on, equalization alike: mean 2, spread 0; equalization 1 → 2 and 3 → 4: mean 1.
    it("compares trials that are equal in all else", function()
       local effects = require "espq.report.effects"

@@ -5,6 +5,7 @@ local json = require "espq.json"
 local layers = {}
 
 local RESCALED = 4               -- a layer whose error falls by this factor when each channel may have its scale is one that was equalized
+local WATCHED = 200
 local FEWEST = 4                 -- numbers a channel that such a scale is taken from
 
 -- Files store pictures and signals channels-last. Gives the ways in which a tensor of the float model can lie in the file.
@@ -65,59 +66,75 @@ local function error_of(sums)
    return least, rescaled
 end
 
--- The tensors of the float model by name, for one input.
-local function float_values(graph, executor, names, inputs)
-   local values = {}
-   if not executor.watched then
-      for _, name in ipairs(names) do
-         executor.run:watch(name, function(seen) executor.values[name] = seen end)
-      end
-      executor.watched = true
-   end
-   executor.values = values
-   local outputs = executor.run(inputs)
-   for i, value in ipairs(graph.outputs) do values[value.name] = outputs[i] end
-   return values
-end
-
 local function sample_of(inputs, i)
    local sample = {}
    for name, tensor in pairs(inputs) do sample[name] = tensor:slice { axis = 0, start = i, stop = i + 1 } end
    return sample
 end
 
-local function measure(path, target, floats, inputs)
-   local model = require("espq.chip").load(path, { target = target })
+-- A file whose layers are looked at: `see` runs it on one sample, beside the values that float has for it.
+local function judge_of(path, target)
+   local model, judge = require("espq.chip").load(path, { target = target }), { rows = {}, names = {} }
    model.told = true                                     -- that inputs are turned is no news here
    local facts = core.espdl.table(core.espdl.load(path))
-   local exponent_of, sums, rows = {}, {}, {}
-   for _, value in ipairs(facts.values) do
-      local exponents = value.exponents
-      if exponents and #exponents == 1 and value.dtype:find "^INT" then exponent_of[value.name] = exponents[1] end
+   local exponent_of, sums, float = {}, {}, nil
+   for _, list in ipairs { facts.values, facts.outputs } do
+      for _, value in ipairs(list) do
+         local exponents = value.exponents
+         if exponents and #exponents == 1 and value.dtype:find "^INT" then exponent_of[value.name] = exponents[1] end
+      end
    end
-   for _, value in ipairs(facts.outputs) do exponent_of[value.name] = value.exponents and value.exponents[1] end
-   local at
    for _, node in ipairs(facts.nodes) do
       local name = node.outputs[1]
-      if exponent_of[name] and floats[1][name] and not sums[name] then
+      if exponent_of[name] and not sums[name] then
          sums[name] = {}
-         rows[#rows + 1] = { name = node.name, type = node.type, tensor = name }
+         judge.names[#judge.names + 1] = name
+         judge.rows[#judge.rows + 1] = { name = node.name, type = node.type, tensor = name }
          model:watch(name, function(seen, _, undefined)
-            if undefined or not floats[at][name] then return end
-            add_products(sums[name], seen:to "float32" * 2.0 ^ exponent_of[name], floats[at][name])
+            if undefined or not float[name] then return end
+            add_products(sums[name], seen:to "float32" * 2.0 ^ exponent_of[name], float[name])
          end)
       end
    end
-   for i = 1, #floats do
-      at = i
-      model(sample_of(inputs, i - 1))
+   function judge.see(sample, values)
+      float = values
+      model(sample)
    end
-   local list = {}
-   for _, row in ipairs(rows) do
-      row.snr, row.rescaled = error_of(sums[row.tensor])
-      if row.snr then list[#list + 1] = row end
+   function judge.errors()
+      local list = {}
+      for _, row in ipairs(judge.rows) do
+         row.snr, row.rescaled = error_of(sums[row.tensor])
+         if row.snr then list[#list + 1] = row end
+      end
+      return list
    end
-   return list
+   return judge
+end
+
+-- A function that gives the tensors of the float model by name, for one sample: those that the judges ask for. An executor watches 256 at most, so
+-- there are as many as it takes.
+local function float_model(graph, judges)
+   local known, wanted, values, runs = {}, {}, nil, {}
+   for node in graph:nodes() do
+      for _, output in ipairs(node.outputs) do
+         if output then known[output.name] = true end
+      end
+   end
+   for _, judge in ipairs(judges) do
+      for _, name in ipairs(judge.names) do
+         if known[name] then wanted[#wanted + 1] = name end
+         known[name] = nil
+      end
+   end
+   for i, name in ipairs(wanted) do
+      if (i - 1) % WATCHED == 0 then runs[#runs + 1] = require("espq.executor").make(graph, { mode = "float" }) end
+      runs[#runs]:watch(name, function(seen) values[name] = seen end)
+   end
+   return function(sample)
+      values = {}
+      for _, run in ipairs(runs) do run(sample) end
+      return values
+   end
 end
 
 -- The inputs that the search kept, or a file of the user's: .npz with the names of the inputs, or .npy for the one input.
@@ -158,18 +175,17 @@ function layers.errors(runtime, models, inputs_path, most)
       local graph = require("espq.graph").load_onnx(onnx, { input_shape = with_batch(runtime.input_shape) })
       local inputs, why = read_inputs(inputs_path, graph, most)
       if not inputs then return nil, why end
-      local names = {}
-      for node in graph:nodes() do
-         for _, output in ipairs(node.outputs) do
-            if output then names[#names + 1] = output.name end
-         end
+      local judges = {}
+      for i, path in ipairs(models) do judges[i] = judge_of(path, runtime.target) end
+      local float, _, first = float_model(graph, judges), next(inputs)
+      for i = 1, first.shape[1] do                       -- sample by sample: the values of all would not fit into memory
+         local sample = sample_of(inputs, i - 1)
+         local values = float(sample)
+         for _, judge in ipairs(judges) do judge.see(sample, values) end
       end
-      local executor, floats = { run = require("espq.executor").make(graph, { mode = "float" }) }, {}
-      local _, first = next(inputs)
-      for i = 1, first.shape[1] do floats[i] = float_values(graph, executor, names, sample_of(inputs, i - 1)) end
       local lists = {}
-      for i, path in ipairs(models) do lists[i] = measure(path, runtime.target, floats, inputs) end
-      return lists, #floats
+      for i, judge in ipairs(judges) do lists[i] = judge.errors() end
+      return lists, first.shape[1]
    end)
    if not done then
       if core.error.is_error(result) and result.code == "interrupted" then error(result, 0) end
