@@ -21,15 +21,20 @@
 typedef struct Balance {
     const char *name;
     double activations, weights;
+    int rounds; /* over all pairs: what one does to a layer between two changes the other */
 } Balance;
 
 static const Balance balances[] = {
-    {"activations 0.3", 0.3, 0},
-    {"activations 0.5", 0.5, 0},
-    {"activations 0.15", 0.15, 0},
-    {"activations 0.3, weights 0.4", 0.3, 0.4},
-    {"activations 0.15, weights 0.7", 0.15, 0.7},
-    {"weights", 0, 1},
+    {"activations 0.3", 0.3, 0, 1},
+    {"activations 0.5", 0.5, 0, 1},
+    {"activations 0.15", 0.15, 0, 1},
+    {"activations 0.3, weights 0.4", 0.3, 0.4, 1},
+    {"activations 0.15, weights 0.7", 0.15, 0.7, 1},
+    {"weights", 0, 1, 1},
+    {"activations 0.3, weights 0.4, 4 rounds", 0.3, 0.4, 4},
+    {"activations 0.4, weights 0.3, 4 rounds", 0.4, 0.3, 4},
+    {"activations 0.2, weights 0.5, 4 rounds", 0.2, 0.5, 4},
+    {"weights, 4 rounds", 0, 1, 4},
 };
 #define BALANCES ((int)(sizeof balances / sizeof balances[0]))
 
@@ -267,25 +272,40 @@ static void balance_scales(const Pairs *pairs, const Pair *pair, const Balance *
     }
 }
 
+/* One pair; what its activations reach is scaled along. */
+static bool balance_pair(Pairs *pairs, const Pair *pair, const Balance *balance, float *activation, Error *error)
+{
+    float *keys = memory_new_array((size_t)pair->channels * 3, sizeof *keys);
+    if (!keys) return fail_memory(error, (size_t)pair->channels * 3 * sizeof *keys);
+    float *scales = keys + 2 * pair->channels;
+    balance_scales(pairs, pair, balance, activation, keys, scales);
+    for (int64_t c = 0; c < pair->channels; c++)
+        activation[c] *= scales[c];
+    for (int i = 0; i < pair->up_count; i++)
+        layer_scale(&pairs->layers[pair->up[i]], true, scales);
+    for (int i = 0; i < pair->down_count; i++)
+        layer_scale(&pairs->layers[pair->down[i]], false, scales);
+    memory_free(keys);
+    return true;
+}
+
 static bool balance_graph(const Roads *roads, Graph *graph, const Balance *balance, Error *error)
 {
     Pairs pairs = {0};
     bool ok = find_pairs(&pairs, graph, error);
-    for (int p = 0; ok && p < pairs.count && p < roads->pair_count; p++) {
-        const Pair *pair = &pairs.items[p];
-        float *keys = memory_new_array((size_t)pair->channels * 3, sizeof *keys);
-        if (!keys) {
-            ok = fail_memory(error, (size_t)pair->channels * 3 * sizeof *keys);
-            break;
-        }
-        float *scales = keys + 2 * pair->channels;
-        balance_scales(&pairs, pair, balance, roads->activations[p], keys, scales);
-        for (int i = 0; i < pair->up_count; i++)
-            layer_scale(&pairs.layers[pair->up[i]], true, scales);
-        for (int i = 0; i < pair->down_count; i++)
-            layer_scale(&pairs.layers[pair->down[i]], false, scales);
-        memory_free(keys);
+    float **activations = memory_new_array((size_t)roads->pair_count + 1, sizeof *activations);
+    if (ok && !activations) ok = fail_memory(error, sizeof *activations);
+    for (int p = 0; ok && p < roads->pair_count; p++) {
+        size_t bytes = (size_t)pairs.items[p].channels * sizeof(float);
+        if (!(activations[p] = memory_new(bytes))) ok = fail_memory(error, bytes);
+        if (ok) memcpy(activations[p], roads->activations[p], bytes);
     }
+    for (int round = 0; round < balance->rounds; round++)
+        for (int p = 0; ok && p < roads->pair_count; p++)
+            ok = balance_pair(&pairs, &pairs.items[p], balance, activations[p], error);
+    for (int p = 0; activations && p < roads->pair_count; p++)
+        memory_free(activations[p]);
+    memory_free(activations);
     pairs_free(&pairs);
     return ok;
 }
