@@ -155,7 +155,7 @@ end
 
 -- ---- resolution of outputs ----
 
-local MOST_KEPT = 65536           -- values of an output that are kept of a batch
+local MOST_KEPT = 4096            -- values of an output that are kept of a batch
 local FEW_LEVELS, MUCH_CLIPPED = 16, 0.001
 
 local resolution_fields = { graph = "any!", dataloader = "any!", steps = "integer", bands = "table", units = "table", collate_fn = "function" }
@@ -292,7 +292,7 @@ end
 
 -- ---- the report of a quantization ----
 
-local REPORT_SAMPLES, REPORT_BATCHES, MANY_UNDECIDED, SOME_DIFFER = 1, 4, 0.5, 0.01
+local REPORT_SAMPLES, REPORT_BATCHES, MANY_UNDECIDED, SOME_DIFFER = 1, 2, 0.5, 0.01
 local MUCH_LOST, MANY_OTHER_FLOATS = 0.05, 0.1
 
 -- More than what floats and 16 bits always do: a step now and then, where a float32 rounded a sum.
