@@ -311,6 +311,26 @@ void tensor_set(Tensor *tensor, int64_t flat, double value)
     }
 }
 
+/* The narrow integers to floats: pictures, and what a chip computes. false: another pair of types. */
+static bool widen(const Tensor *from, Tensor *to)
+{
+    int64_t count = tensor_count(from);
+    float *floats = tensor_floats(to);
+    if (to->dtype != DTYPE_FLOAT32) return false;
+    if (from->dtype == DTYPE_UINT8)
+        for (int64_t i = 0; i < count; i++)
+            floats[i] = (float)(uint8_t)from->data[i];
+    else if (from->dtype == DTYPE_INT8)
+        for (int64_t i = 0; i < count; i++)
+            floats[i] = (float)(int8_t)from->data[i];
+    else if (from->dtype == DTYPE_INT16)
+        for (int64_t i = 0; i < count; i++)
+            floats[i] = (float)((const int16_t *)(const void *)from->data)[i];
+    else
+        return false;
+    return true;
+}
+
 Tensor *tensor_convert(Tensor *tensor, Dtype dtype, Error *error)
 {
     if (tensor->dtype == dtype) return tensor_retain(tensor);
@@ -320,12 +340,9 @@ Tensor *tensor_convert(Tensor *tensor, Dtype dtype, Error *error)
         int64_t count = tensor_count(from);
         /* 64-bit integers do not fit a double: between integers go through int64 */
         bool exact = dtype_rows[dtype].is_integer && dtype_rows[from->dtype].bytes == 8 && dtype_rows[from->dtype].is_integer;
-        if (from->dtype == DTYPE_UINT8 && dtype == DTYPE_FLOAT32)
-            for (int64_t i = 0; i < count; i++)
-                tensor_floats(to)[i] = (float)(uint8_t)from->data[i];
-        else if (exact && dtype == DTYPE_INT64)
+        if (exact && dtype == DTYPE_INT64)
             memcpy(to->data, from->data, tensor_bytes(from));
-        else
+        else if (!widen(from, to))
             for (int64_t i = 0; i < count; i++)
                 tensor_set(to, i, tensor_get(from, i));
     }
