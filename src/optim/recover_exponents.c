@@ -12,7 +12,7 @@
 
 #define LEAST_GAIN 0.997 /* of the noise before */
 #define MOST_UNITS 16    /* that judge a trial */
-#define SHARE 0.1        /* of the budget */
+#define SHARE 0.06       /* of the budget */
 #define TRIAL_SECONDS(macs, nodes) ((macs)*1.3e-11 * MOST_UNITS + (nodes)*4e-5)
 
 typedef struct Search {

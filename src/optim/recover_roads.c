@@ -27,9 +27,7 @@ typedef struct Balance {
 static const Balance balances[] = {
     {"activations 0.3", 0.3, 0, 1},
     {"activations 0.5", 0.5, 0, 1},
-    {"activations 0.15", 0.15, 0, 1},
     {"activations 0.3, weights 0.4", 0.3, 0.4, 1},
-    {"activations 0.15, weights 0.7", 0.15, 0.7, 1},
     {"weights", 0, 1, 1},
     {"activations 0.3, weights 0.4, 4 rounds", 0.3, 0.4, 4},
     {"activations 0.4, weights 0.3, 4 rounds", 0.4, 0.3, 4},

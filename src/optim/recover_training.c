@@ -167,27 +167,45 @@ static int64_t next_unit(Training *training)
     return training->order[training->turn++];
 }
 
+typedef struct Filling { /* of one input */
+    const Training *training;
+    int input;
+    bool pictures;
+    int64_t units[BATCH];
+    Motion motions[BATCH];
+} Filling;
+
+static void fill_units(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const Filling *filling = context;
+    const RecoverySamples *samples = &filling->training->recovery->samples;
+    const Tensor *all = samples->inputs[filling->input];
+    size_t bytes = tensor_bytes(all) / (size_t)samples->units;
+    for (int64_t k = begin; k < end; k++) {
+        const char *from = all->data + (size_t)filling->units[k] * bytes;
+        char *to = filling->training->inputs[filling->input]->data + (size_t)k * bytes;
+        if (!filling->pictures) {
+            memcpy(to, from, bytes);
+            continue;
+        }
+        int64_t height = all->shape.dims[2], width = all->shape.dims[3], plane = height * width;
+        for (int64_t c = 0; c < (int64_t)(bytes / sizeof(float)) / plane; c++)
+            move_plane((const float *)(const void *)from + c * plane, (float *)(void *)to + c * plane, height, width, &filling->motions[k]);
+    }
+}
+
 static void fill_inputs(Training *training)
 {
     const RecoverySamples *samples = &training->recovery->samples;
-    bool pictures = are_pictures(samples);
+    Filling filling = {.training = training, .pictures = are_pictures(samples)};
     for (int64_t k = 0; k < training->batch; k++) {
-        int64_t unit = next_unit(training);
-        for (int i = 0; i < samples->graph->input_count; i++) {
-            const Tensor *all = samples->inputs[i];
-            size_t bytes = tensor_bytes(all) / (size_t)samples->units;
-            const char *from = all->data + (size_t)unit * bytes;
-            char *to = training->inputs[i]->data + (size_t)k * bytes;
-            if (!pictures) {
-                memcpy(to, from, bytes);
-                continue;
-            }
-            int64_t height = all->shape.dims[2], width = all->shape.dims[3], plane = height * width;
-            Motion motion = any_motion(&training->recovery->random, height, width);
-            for (int64_t c = 0; c < (int64_t)(bytes / sizeof(float)) / plane; c++)
-                move_plane((const float *)(const void *)from + c * plane, (float *)(void *)to + c * plane, height, width, &motion);
-        }
+        const Shape *shape = &samples->inputs[0]->shape;
+        filling.units[k] = next_unit(training);
+        if (filling.pictures) filling.motions[k] = any_motion(&training->recovery->random, shape->dims[2], shape->dims[3]);
     }
+    for (filling.input = 0; filling.input < samples->graph->input_count; filling.input++)
+        threads_for(training->batch, 1, fill_units, &filling);
 }
 
 /* ---- a step ---- */
