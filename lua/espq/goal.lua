@@ -77,7 +77,7 @@ end
 -- Can a pass of this switch be run at all?
 local function can_run(switch)
    for _, pass in ipairs(core.road.passes()) do
-      if not pass.missing and (pass.when or ""):find(switch, 1, true) then return has_setting(switch) end
+      if (pass.when or ""):find(switch, 1, true) then return has_setting(switch) end
    end
    return false
 end

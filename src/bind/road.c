@@ -194,15 +194,13 @@ static int road_passes(lua_State *L)
     lua_newtable(L);
     for (int i = 0; road_pass_at(i); i++) {
         const Pass *pass = road_pass_at(i);
-        lua_createtable(L, 0, 4);
+        lua_createtable(L, 0, 3);
         lua_pushstring(L, pass->name);
         lua_setfield(L, -2, "name");
         lua_pushstring(L, pass->help);
         lua_setfield(L, -2, "help");
         lua_pushstring(L, pass->when_text);
         lua_setfield(L, -2, "when");
-        lua_pushboolean(L, pass->when && !pass->run); /* rows of the reference that espq does not have */
-        lua_setfield(L, -2, "missing");
         lua_rawseti(L, -2, i + 1);
     }
     return 1;

@@ -52,7 +52,7 @@ static bool when_recover(const Setting *setting)
     return setting->recover;
 }
 
-/* The reference's optimizations, in their places: asking for one that this version lacks is an error, not a silence. */
+/* The optimizations, in their places. */
 static const struct {
     const char *after;
     Pass pass;

@@ -33,14 +33,6 @@ static bool told_to_stop(const RoadOptions *options, const Pass *pass, Graph *gr
     return !options->after || options->after(options->after_context, pass, graph, stop, error);
 }
 
-/* A pass of the reference that espq does not have is never skipped in silence when it is asked for. */
-static bool fail_missing(const Pass *pass, Error *error)
-{
-    char cure[256];
-    snprintf(cure, sizeof cure, "leave setting.%s off", pass->when_text ? pass->when_text : pass->name);
-    return fail(error, pass->name, cure, "this version of espq does not have the pass '%s' yet", pass->name);
-}
-
 /* One row with a function. A script's pass is always checked: it may have done anything. */
 static bool run_row(const RoadRow *row, Graph *graph, const RoadOptions *options, Error *error)
 {
@@ -63,8 +55,7 @@ static bool run_between(const char *first, const char *last, Graph *graph, const
         const Pass *pass = &rows[i].pass;
         if (strcmp(pass->name, last) == 0) break;
         if (inside) {
-            bool asked = pass->run ? !pass->when || pass->when(options->setting) : pass->when && pass->when(options->setting);
-            if (asked && !pass->run) return fail_missing(pass, error);
+            bool asked = pass->run && (!pass->when || pass->when(options->setting));
             if (asked && !run_row(&rows[i], graph, options, error)) return false;
             if (!told_to_stop(options, pass, graph, stop, error)) return false;
         }
@@ -143,7 +134,6 @@ bool road_apply(Graph *graph, const char *name, const RoadOptions *options, Erro
         const Pass *pass = &rows[i].pass;
         if (strcmp(pass->name, name) != 0) continue;
         if (strcmp(name, "simplify") == 0) return road_simplify(graph, options, error);
-        if (!pass->run && pass->when) return fail_missing(pass, error);
         if (!pass->run) return fail(error, NULL, "it is a step of quantize_onnx and export", "pass '%s' cannot be applied alone", name);
         if (pass->after_slots && !is_quantized(graph))
             return fail(error, NULL, "apply 'dispatch' and 'slots' first, or quantize the graph", "pass '%s' needs a graph with slots",

@@ -11,8 +11,7 @@
 
 /* All passes in order: load simplify dispatch weight_split channel_split equalization convtranspose slots ssd_equalization fuse join
  * parameters calibrate modify align passive bias_correct lsq tqt blockwise baking lower export. Rows without `run` stand for the road's
- * own steps (load, simplify, lower, export) or for what this version lacks: asking for the latter is an error. Passes of scripts are
- * inserted behind the row they name. */
+ * own steps (load, simplify, lower, export). Passes of scripts are inserted behind the row they name. */
 const Pass *road_pass_at(int index); /* NULL behind the last */
 const Pass *road_pass(const char *name);
 /* A Lua pass, behind the row named; the row is copied, its texts are kept by the caller for good. `lua` comes back as context->lua. */

@@ -11,10 +11,7 @@ return function(arguments)
             title = "what it does" } }, given.json)
    else
       local rows = core.road.passes()
-      for _, row in ipairs(rows) do
-         row.when = row.when or "always"
-         if row.missing then row.help = row.help .. " (not in this version)" end
-      end
+      for _, row in ipairs(rows) do row.when = row.when or "always" end
       options.print_rows(rows, { { key = "name" }, { key = "when", title = "runs when" }, { key = "help", title = "what it does" } }, given.json)
    end
    return 0

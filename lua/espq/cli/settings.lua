@@ -1,28 +1,17 @@
 --- espq settings
-local core = require "espq.core"
 local options = require "espq.cli.options"
-
--- The settings that switch on a pass which this version lacks.
-local function lacking()
-   local paths = {}
-   for _, pass in ipairs(core.road.passes()) do
-      if pass.missing then paths[pass.when] = true end
-   end
-   return paths
-end
 
 return function(arguments)
    local words, given = options.parse({ usage = "settings [WORD] [--json]",
          help = "all settings (or those with WORD in them), defaults, one line of help", most = 1 },
                                       { { "--json", help = "as JSON" } }, arguments)
    if not words then return 0 end
-   local rows, missing = {}, lacking()
+   local rows = {}
    for _, row in ipairs(require("espq.setting").rows()) do
       local text = (row.path .. " " .. row.help .. " " .. (row.row or "")):lower()
       if not words[1] or text:find(words[1]:lower(), 1, true) then
          if row.choices == "@observer" then row.choices = "see calibration methods" end
          row.help = row.help .. (row.row and (" [" .. row.row .. "]") or "") .. (row.unused and " [no effect]" or "")
-         if missing[row.path] then row.help = row.help .. " (not in this version)" end
          rows[#rows + 1] = row
       end
    end
