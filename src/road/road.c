@@ -1,7 +1,6 @@
 /* The driver: run a row, check the graph, time it, say where it failed. */
 #include "road/road.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "base/cancel.h"
