@@ -178,3 +178,20 @@ describe("memory", function()
       assert.equal(400, x:get(0, 0))
    end)
 end)
+
+describe("what is misspelt", function()
+   local x = t { { 1, 2, 3 }, { 4, 5, 6 } }
+
+   it("is an error that names the nearest, never let pass", function()
+      for hint, wrong in pairs {
+         ["'axis'"] = function() return x:sum { axs = 1 } end, ["'keepdims'"] = function() return x:max { axis = 1, keepdim = true } end,
+         ["'dtype'"] = function() return espq.zeros({ 2 }, { dtpe = "int8" }) end, ["'seed'"] = function() return espq.randn({ 2 }, { sed = 1 }) end,
+         ["'stop'"] = function() return x:slice { axis = 1, stp = 2 } end, ["'descending'"] = function() return x:sort { descend = true } end,
+         ["'shape'"] = function() return x.shpe end, ["'argsort'"] = function() return x:argsrt() end,
+      } do
+         assert.matches("did you mean " .. hint, tostring(assert.error(wrong)), 1, true)
+      end
+      assert.error_matches(function() return x:pad { { 0, 0 }, { 1, 1 } } end, "options have names: { before")
+      assert.error_matches(function() return x:sum { 0, 1 } end, "options have names: { axis")
+   end)
+end)
