@@ -205,7 +205,7 @@ static void add_parting(Parting *parting, const Tensor *simulated, const Tensor 
         if (a[i] == b[i] || (isnan(a[i]) && isnan(b[i]))) continue;
         double apart = fabs((double)a[i] - b[i]);
         if (step > 0) apart /= step;
-        if (step > 0 ? apart < 0.5 : apart <= 1e-6 * fmax(fabs((double)a[i]), fabs((double)b[i]))) continue;
+        if (step > 0 ? apart <= 0.5 : apart <= 1e-6 * fmax(fabs((double)a[i]), fabs((double)b[i]))) continue;
         parting->differing++;
         if (isnan(apart)) apart = INFINITY;
         parting->sum += apart;

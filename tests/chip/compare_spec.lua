@@ -38,6 +38,19 @@ describe("analyse.compare", function()
       assert.is_nil(table.concat(report.chip.lines, "\n"):find("computes", 1, true))
    end)
 
+   it("takes half a step, where the simulation rounds only behind the activation, for none", function()
+      local _, report = espq.quantize_onnx {
+         onnx_import_file = "samples/data/digits.onnx", calib_dataloader = espq.data.npy "samples/data/digits_calib.npy", calib_steps = 32,
+         target = "esp32p4", skip_export = true,
+      }
+      local halves = 0
+      for _, row in ipairs(report.chip.compare) do
+         halves = halves + (row.type == "Conv" and 1 or 0)
+         assert.equal(0, row.alone or 0, row.node)
+      end
+      assert.is_true(halves >= 3)
+   end)
+
    it("names the node whose sums leave the accumulators, and so does the report", function()
       local graph, report = quantized(summing(), { 1, 64, 6, 6 }, ones, { target = "esp32s3" })
       local rows = espq.analyse.compare { graph = graph, dataloader = { ones }, headroom = true }
