@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "bind/batches.h"
+#include "bind/fields.h"
 #include "bind/graph.h"
 
 #define TABLE_TYPE "espq.analysis"
@@ -30,24 +31,6 @@ static Results *push_results(lua_State *L)
     memset(results, 0, sizeof *results);
     luaL_setmetatable(L, TABLE_TYPE);
     return results;
-}
-
-static void set_string(lua_State *L, const char *name, const char *value)
-{
-    lua_pushstring(L, value);
-    lua_setfield(L, -2, name);
-}
-
-static void set_number(lua_State *L, const char *name, double value)
-{
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, name);
-}
-
-static void set_boolean(lua_State *L, const char *name, bool value)
-{
-    lua_pushboolean(L, value);
-    lua_setfield(L, -2, name);
 }
 
 #define SAMPLES_TYPE "espq.samples"
@@ -105,8 +88,8 @@ static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const Analys
     for (int i = 0; i < results->table.count; i++) {
         const AnalyseRow *row = &results->table.rows[i];
         lua_createtable(L, 0, 3);
-        set_string(L, "name", row->name);
-        set_string(L, "type", row->type);
+        set_text(L, "name", row->name);
+        set_text(L, "type", row->type);
         set_number(L, fields[options.measure], row->value);
         lua_rawseti(L, -2, i + 1);
     }
@@ -159,9 +142,9 @@ static int statistical_lua(lua_State *L)
     for (int i = 0; i < results->statistical.count; i++) {
         const StatisticalRow *row = &results->statistical.rows[i];
         lua_createtable(L, 0, 10);
-        set_string(L, "op", row->name);
-        set_string(L, "type", row->type);
-        set_string(L, "variable", row->variable);
+        set_text(L, "op", row->name);
+        set_text(L, "type", row->type);
+        set_text(L, "variable", row->variable);
         set_boolean(L, "is_parameter", row->is_parameter);
         set_boolean(L, "is_input", row->is_input);
         set_boolean(L, "is_output", row->is_output);
@@ -188,8 +171,8 @@ static int parameters_lua(lua_State *L)
     for (int i = 0; i < results->parameters.count; i++) {
         const ParameterRow *row = &results->parameters.rows[i];
         lua_createtable(L, 0, 5);
-        set_string(L, "variable", row->variable);
-        set_string(L, "op", row->node);
+        set_text(L, "variable", row->variable);
+        set_text(L, "op", row->node);
         set_number(L, "range", row->range);
         set_number(L, "std", row->deviation);
         set_number(L, "mean_abs", row->mean_abs);

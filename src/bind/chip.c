@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "bind/batches.h"
 #include "bind/espdl.h"
+#include "bind/fields.h"
 #include "bind/graph.h"
 #include "bind/setting.h"
 #include "bind/tensor.h"
@@ -341,13 +342,6 @@ static int revision_lua(lua_State *L)
 {
     lua_pushinteger(L, (lua_Integer)check_graph(L, 1)->revision);
     return 1;
-}
-
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    if (!text) return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
 }
 
 /* headroom(engine): a list { node =, type =, largest =, limit =, saturated =, clipped =, count = } over all runs since the first call; the first call

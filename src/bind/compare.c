@@ -6,6 +6,7 @@
 #include "analyse/device.h"
 #include "bind/batches.h"
 #include "bind/chip.h"
+#include "bind/fields.h"
 #include "bind/graph.h"
 #include "bind/setting.h"
 
@@ -30,23 +31,6 @@ static Results *push_results(lua_State *L)
     memset(results, 0, sizeof *results);
     luaL_setmetatable(L, COMPARE_TYPE);
     return results;
-}
-
-static void set_text(lua_State *L, const char *key, const char *text)
-{
-    if (!text) return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, key);
-}
-static void set_number(lua_State *L, const char *key, double number)
-{
-    lua_pushnumber(L, number);
-    lua_setfield(L, -2, key);
-}
-static void set_integer(lua_State *L, const char *key, int64_t number)
-{
-    lua_pushinteger(L, (lua_Integer)number);
-    lua_setfield(L, -2, key);
 }
 
 static void push_compare_row(lua_State *L, const CompareRow *row)

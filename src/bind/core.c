@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "bind/box.h"
+#include "bind/fields.h"
 #include "graph/operator.h"
 #include "observe/observer.h"
 
@@ -107,12 +108,6 @@ static int check_cancel_lua(lua_State *L)
     return 0;
 }
 
-static void set_flag(lua_State *L, const char *name, bool value)
-{
-    lua_pushboolean(L, value);
-    lua_setfield(L, -2, name);
-}
-
 /* operators(): every row and what it has; a missing column is a fact. */
 static int operators_lua(lua_State *L)
 {
@@ -124,16 +119,16 @@ static int operators_lua(lua_State *L)
         lua_setfield(L, -2, "name");
         lua_pushstring(L, op->help);
         lua_setfield(L, -2, "help");
-        set_flag(L, "run", op->run != NULL);
-        set_flag(L, "infer", op->infer != NULL);
-        set_flag(L, "quantizable", (op->flags & OPERATOR_QUANTIZABLE) != 0);
-        set_flag(L, "computing", (op->flags & OPERATOR_COMPUTING) != 0);
-        set_flag(L, "passive", (op->flags & OPERATOR_PASSIVE) != 0);
-        set_flag(L, "table", op->table != NULL);
-        set_flag(L, "gradient", op->gradient != NULL);
-        set_flag(L, "s8", (op->module & MODULE_S8) != 0);
-        set_flag(L, "s16", (op->module & MODULE_S16) != 0);
-        set_flag(L, "f32", (op->module & MODULE_F32) != 0);
+        set_boolean(L, "run", op->run != NULL);
+        set_boolean(L, "infer", op->infer != NULL);
+        set_boolean(L, "quantizable", (op->flags & OPERATOR_QUANTIZABLE) != 0);
+        set_boolean(L, "computing", (op->flags & OPERATOR_COMPUTING) != 0);
+        set_boolean(L, "passive", (op->flags & OPERATOR_PASSIVE) != 0);
+        set_boolean(L, "table", op->table != NULL);
+        set_boolean(L, "gradient", op->gradient != NULL);
+        set_boolean(L, "s8", (op->module & MODULE_S8) != 0);
+        set_boolean(L, "s16", (op->module & MODULE_S16) != 0);
+        set_boolean(L, "f32", (op->module & MODULE_F32) != 0);
         lua_pushstring(L, op->module_cure);
         lua_setfield(L, -2, "cure");
         lua_rawseti(L, -2, i + 1);

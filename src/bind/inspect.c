@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "bind/chip.h"
 #include "bind/espdl.h"
+#include "bind/fields.h"
 #include "bind/tensor.h"
 #include "chip/cost.h"
 #include "espdl/board.h"
@@ -40,31 +41,6 @@ RELEASE(cost_release, COST_TYPE, CostReport, cost_free)
 RELEASE(diff_release, DIFF_TYPE, EspdlDiff, espdl_diff_free)
 RELEASE(run_release, RUN_TYPE, BoardRun, board_run_free)
 RELEASE(log_release, LOG_TYPE, SerialLog, serial_free)
-
-static void set_text(lua_State *L, const char *field, const char *text)
-{
-    if (!text) return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, field);
-}
-
-static void set_integer(lua_State *L, const char *field, int64_t value)
-{
-    lua_pushinteger(L, value);
-    lua_setfield(L, -2, field);
-}
-
-static void set_number(lua_State *L, const char *field, double value)
-{
-    lua_pushnumber(L, value);
-    lua_setfield(L, -2, field);
-}
-
-static void set_boolean(lua_State *L, const char *field, bool value)
-{
-    lua_pushboolean(L, value);
-    lua_setfield(L, -2, field);
-}
 
 /* ---- cost ---- */
 

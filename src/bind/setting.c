@@ -1,5 +1,6 @@
 /* The rows of the setting tree, and settings as the engine takes them. The tree users see is lua/espq/setting.lua. */
 #include "bind/setting.h"
+#include "bind/fields.h"
 
 #include <string.h>
 
@@ -17,13 +18,6 @@ static int setting_release(lua_State *L)
     box->object = NULL;
     setting_free(setting);
     return 0;
-}
-
-static void set_text(lua_State *L, const char *name, const char *text)
-{
-    if (!text) return;
-    lua_pushstring(L, text);
-    lua_setfield(L, -2, name);
 }
 
 static int setting_rows(lua_State *L)
