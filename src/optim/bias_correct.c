@@ -12,6 +12,7 @@
 #include "optim/layers.h"
 #include "optim/optim.h"
 #include "optim/run.h"
+#include "optim/snapshot.h"
 
 typedef struct Corrected { /* a layer whose bias is corrected */
     Node *node;
@@ -259,10 +260,9 @@ static bool has_work(const Correction *correction)
     return correction->layer_count && correction->own_count;
 }
 
-static bool corrections_begin(Corrections *all, Graph *graph, const Blocks *blocks, const PassContext *context, Error *error)
+static bool corrections_begin(Corrections *all, Graph *graph, const Blocks *blocks, const Setting *setting, Batches *batches, Error *error)
 {
     size_t count = (size_t)blocks->count + 1;
-    const Setting *setting = context->setting;
     bool exact = setting->switches.onnx_exact_ops;
     int stops = 0;
     *all = (Corrections){.items = memory_new_array(count, sizeof *all->items), .stops = memory_new_array(count, sizeof *all->stops)};
@@ -274,7 +274,7 @@ static bool corrections_begin(Corrections *all, Graph *graph, const Blocks *bloc
         all->stops[stops++] = (CacheStop){correction->outputs, correction->own_count, correction->inputs, correction->input_count};
     }
     CacheOptions options = {.exact = exact, .memory_limit = setting_block_memory(setting), .stops = all->stops, .stop_count = stops};
-    return !stops || (all->cache = cache_new(graph, context->batches, &options, error)) != NULL;
+    return !stops || (all->cache = cache_new(graph, batches, &options, error)) != NULL;
 }
 
 static void corrections_end(Corrections *all)
@@ -298,8 +298,10 @@ static bool correct_blocks(Graph *graph, const Blocks *blocks, const PassContext
 {
     Summary summary = {0};
     Corrections all;
+    FirstBatches first;
+    Batches *batches = first_batches(&first, context->batches, context->setting->block_batches);
     progress_begin("bias correction", blocks->count);
-    bool ok = corrections_begin(&all, graph, blocks, context, error);
+    bool ok = corrections_begin(&all, graph, blocks, context->setting, batches, error);
     for (int i = 0, stop = 0; ok && i < blocks->count; i++) {
         Correction *correction = &all.items[i];
         double pre = 0, post = 0;
@@ -329,10 +331,14 @@ bool pass_bias_correct(Graph *graph, PassContext *context, Error *error)
     if (!context->batches) return fail(error, graph->source, "give a dataloader", "bias correction needs data");
     if (size < 0)
         return fail(error, "bias_correct_setting.block_size", "give 0 or more", "a block cannot span %lld steps", (long long)size);
+    if (context->setting->block_batches < 0)
+        return fail(error, "block_batches", "give 0 or more", "a negative number means nothing here");
     if (!layers_named(graph, list, "bias_correct_setting.interested_layers", &named, &named_count, error)) return false;
-    bool ok = blocks_find(&blocks, graph, size, error);
+    Snapshot before = {0};
+    bool ok = blocks_find(&blocks, graph, size, error) && snapshot_take(&before, graph, error);
     if (ok && list->count) blocks_keep(&blocks, named, named_count);
-    ok = ok && correct_blocks(graph, &blocks, context, error);
+    if (ok && !(ok = correct_blocks(graph, &blocks, context, error))) snapshot_restore(&before);
+    snapshot_free(&before);
     blocks_free(&blocks);
     memory_free(named);
     return ok;

@@ -41,3 +41,25 @@ bool runner_run(Runner *runner, Tensor *const *inputs, Tensor **outputs, Error *
     }
     return plan_run(runner->plan, inputs, outputs, error);
 }
+
+static bool first_begin(void *context, Error *error)
+{
+    FirstBatches *first = context;
+    first->read = 0;
+    return first->all->begin(first->all->context, error);
+}
+
+static bool first_next(void *context, Tensor **inputs, bool *done, Error *error)
+{
+    FirstBatches *first = context;
+    *done = first->most > 0 && first->read >= first->most;
+    if (*done) return true;
+    first->read++;
+    return first->all->next(first->all->context, inputs, done, error);
+}
+
+Batches *first_batches(FirstBatches *first, Batches *all, int64_t most)
+{
+    *first = (FirstBatches){.batches = {first, all->input_count, first_begin, first_next}, .all = all, .most = most};
+    return &first->batches;
+}

@@ -6,6 +6,7 @@
 #include "base/progress.h"
 #include "optim/layers.h"
 #include "optim/optim.h"
+#include "optim/run.h"
 #include "optim/snapshot.h"
 #include "optim/training.h"
 #include "quant/quantize.h"
@@ -21,28 +22,6 @@ typedef struct Trainings {
 } Trainings;
 
 /* ---- data ---- */
-
-/* The user's batches up to a number (OPTIM O7). */
-typedef struct FirstBatches {
-    Batches *all;
-    int64_t most, read;
-} FirstBatches;
-
-static bool first_begin(void *context, Error *error)
-{
-    FirstBatches *first = context;
-    first->read = 0;
-    return first->all->begin(first->all->context, error);
-}
-
-static bool first_next(void *context, Tensor **inputs, bool *done, Error *error)
-{
-    FirstBatches *first = context;
-    *done = first->most > 0 && first->read >= first->most;
-    if (*done) return true;
-    first->read++;
-    return first->all->next(first->all->context, inputs, done, error);
-}
 
 /* A constant that several nodes read is trained in one of them: it gets one of its own, before the cache counts values. */
 static bool part_constants(Graph *graph, const Training *training, Error *error)
@@ -134,10 +113,11 @@ static bool tell_cache(const Training *training, Cache *cache, Error *error)
 
 static void note_block(Training *training, const char *what, double pre, double post)
 {
-    char losses[64] = "";
+    char losses[64] = "", best[64] = "";
     snprintf(losses, sizeof losses, isfinite(post) ? ": loss %.4g -> %.4g" : ": loss %.4g", pre, post);
-    graph_note(training->graph, "%s: block [%s -> %s]%s, %s", training->method->name, training->block->first->name,
-               training->block->last->name, losses, what);
+    if (training->best_step) snprintf(best, sizeof best, " (best at step %lld)", (long long)training->best_step);
+    graph_note(training->graph, "%s: block [%s -> %s]%s%s, %s", training->method->name, training->block->first->name,
+               training->block->last->name, losses, best, what);
 }
 
 /* A walk that cannot be made for what the block is: it is left out. */
@@ -236,8 +216,8 @@ static bool check_setting(const Graph *graph, const TrainMethod *method, const P
                     setting->lr >= 0 && isfinite(setting->lr) ? setting->scale_lr : setting->lr);
     if (!(all->block_holdout >= 0 && all->block_holdout < 1))
         return fail(error, "block_holdout", "give a share from 0 to below 1", "%g of the batches cannot be held back", all->block_holdout);
-    if (all->block_batches < 0 || all->block_seed < 0)
-        return fail(error, all->block_batches < 0 ? "block_batches" : "block_seed", "give 0 or more",
+    if (all->block_batches < 0 || all->block_seed < 0 || all->keep_best < 0)
+        return fail(error, all->block_batches < 0 ? "block_batches" : all->block_seed < 0 ? "block_seed" : "keep_best", "give 0 or more",
                     "a negative number means nothing here");
     return true;
 }
@@ -245,11 +225,10 @@ static bool check_setting(const Graph *graph, const TrainMethod *method, const P
 /* The graph is as it was before when this fails. */
 static bool train(Graph *graph, const Blocks *blocks, const TrainMethod *method, Batches *batches, Error *error)
 {
-    FirstBatches first = {.all = batches, .most = method->all->block_batches};
-    Batches limited = {.context = &first, .input_count = batches->input_count, .begin = first_begin, .next = first_next};
+    FirstBatches first;
     Snapshot before;
     Trainings all;
-    bool ok = trainings_begin(&all, graph, blocks, method, &limited, error);
+    bool ok = trainings_begin(&all, graph, blocks, method, first_batches(&first, batches, method->all->block_batches), error);
     if (ok && (ok = snapshot_take(&before, graph, error))) {
         ok = run_blocks(&all, blocks, error) && passive_follow(graph, method->all, error);
         if (!ok) snapshot_restore(&before);

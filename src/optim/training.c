@@ -287,6 +287,14 @@ bool training_loss(Training *training, double *loss, Error *error)
 
 /* ---- steps ---- */
 
+/* Floats of one of the arrays that training moves: parameters, then scales. */
+static int64_t moved_count(const Training *training, int index)
+{
+    const TrainingWalk *walk = &training->walks[training->current];
+    int scale = index - training->parameter_count;
+    return scale < 0 ? walk->parameters[index].count : walk->scales[scale].count;
+}
+
 static bool make_optimizer(Training *training, Error *error)
 {
     const TrainMethod *method = training->method;
@@ -294,10 +302,8 @@ static bool make_optimizer(Training *training, Error *error)
     double scale_rate = method->setting->scale_lr > 0 && method->setting->lr > 0 ? method->setting->scale_lr / method->setting->lr : 1;
     OptimizerGroup *groups = memory_new_array((size_t)count + 1, sizeof *groups);
     if (!groups) return fail_memory(error, (size_t)count * sizeof *groups);
-    const TrainingWalk *walk = &training->walks[training->current];
     for (int i = 0; i < count; i++)
-        groups[i] = (OptimizerGroup){.count = i < parameters ? walk->parameters[i].count : walk->scales[i - parameters].count,
-                                     .rate = i < parameters ? 1 : scale_rate};
+        groups[i] = (OptimizerGroup){.count = moved_count(training, i), .rate = i < parameters ? 1 : scale_rate};
     OptimizerOptions options = optimizer_defaults(optimizer_row_at(0));
     training->optimizer = optimizer_new(&options, groups, count, error);
     memory_free(groups);
@@ -415,6 +421,59 @@ static bool make_step(Training *training, int64_t step, int64_t batch, bool *fin
     return ok;
 }
 
+/* ---- the best state seen (keep_best, OPTIM §12) ---- */
+
+typedef struct BestState {
+    double loss;
+    float *values; /* one array of training->values behind the other */
+} BestState;
+
+/* Everything that training moves, to `kept` or from it. */
+static void copy_state(Training *training, float *kept, bool back)
+{
+    for (int i = 0; i < training->parameter_count + training->scale_count; i++) {
+        size_t count = (size_t)moved_count(training, i);
+        memcpy(back ? training->values[i] : kept, back ? kept : training->values[i], count * sizeof *kept);
+        kept += count;
+    }
+}
+
+static size_t state_floats(const Training *training)
+{
+    size_t count = 0;
+    for (int i = 0; i < training->parameter_count + training->scale_count; i++)
+        count += (size_t)moved_count(training, i);
+    return count;
+}
+
+static void harden_rounding(const Training *training)
+{
+    for (int i = 0; training->method->rounding && !training->method->soft && i < training->parameter_count; i++)
+        if (training->rounding[i].slot) soft_rounding_harden(&training->rounding[i]);
+}
+
+/* Judges as it is judged in the end; keeps a state that is better than the best so far. */
+static bool look(Training *training, int64_t step, BestState *best, Error *error)
+{
+    double loss;
+    harden_rounding(training);
+    if (!training_loss(training, &loss, error)) return false;
+    see_rounding(training);
+    if (!(loss < best->loss)) return true;
+    best->loss = loss;
+    training->best_step = step;
+    copy_state(training, best->values, false);
+    return true;
+}
+
+static bool take_best(Training *training, const BestState *best, Error *error)
+{
+    if (!training->best_step) return true;
+    copy_state(training, best->values, true);
+    see_rounding(training);
+    return !training->method->follows || !training->scale_count || follow_scales(training, error);
+}
+
 /* A new order of the batches, for each round. */
 static void shuffle(Random *random, int64_t *order, int64_t count)
 {
@@ -425,18 +484,21 @@ static void shuffle(Random *random, int64_t *order, int64_t count)
     }
 }
 
-static bool make_steps(Training *training, int64_t *order, bool *finite, Error *error)
+static bool make_steps(Training *training, int64_t *order, BestState *best, bool *finite, Error *error)
 {
     Random random;
-    int64_t seed = training->method->all->block_seed, batches = training->learning;
+    int64_t seed = training->method->all->block_seed, batches = training->learning, steps = training->method->setting->steps;
+    int64_t every = training->method->all->keep_best;
     random_seed(&random, (uint64_t)seed);
     for (int64_t i = 0; i < batches; i++)
         order[i] = i;
-    for (int64_t step = 0; *finite && step < training->method->setting->steps; step++) {
+    for (int64_t step = 0; *finite && step < steps; step++) {
         if (seed && step % batches == 0) shuffle(&random, order, batches);
         if (!make_step(training, step, order[step % batches], finite, error)) return false;
+        bool looks = every && *finite && ((step + 1) % every == 0 || step + 1 == steps);
+        if (looks && !look(training, step + 1, best, error)) return false;
     }
-    return true;
+    return !every || !*finite || take_best(training, best, error);
 }
 
 static bool begin_rounding(Training *training, Error *error)
@@ -454,15 +516,25 @@ static bool begin_rounding(Training *training, Error *error)
     return true;
 }
 
+static bool run_steps(Training *training, bool *finite, Error *error)
+{
+    bool keeps = training->method->all->keep_best > 0;
+    size_t floats = keeps ? state_floats(training) : 0;
+    BestState best = {.loss = INFINITY, .values = keeps ? memory_new_array(floats + 1, sizeof *best.values) : NULL};
+    int64_t *order = memory_new_array((size_t)training->learning + 1, sizeof *order);
+    bool ok = (order && (!keeps || best.values)) || fail_memory(error, (size_t)training->learning * sizeof *order);
+    ok = ok && make_steps(training, order, &best, finite, error);
+    memory_free(order);
+    memory_free(best.values);
+    return ok;
+}
+
 bool training_run(Training *training, bool *finite, Error *error)
 {
-    int64_t *order = memory_new_array((size_t)training->learning + 1, sizeof *order);
     *finite = true;
-    if (!order) return fail_memory(error, (size_t)training->learning * sizeof *order);
-    bool ok = begin_rounding(training, error) && make_optimizer(training, error) && make_steps(training, order, finite, error);
-    memory_free(order);
-    for (int i = 0; ok && *finite && training->method->rounding && !training->method->soft && i < training->parameter_count; i++)
-        if (training->rounding[i].slot) soft_rounding_harden(&training->rounding[i]);
+    training->best_step = 0;
+    bool ok = begin_rounding(training, error) && make_optimizer(training, error) && run_steps(training, finite, error);
+    if (ok && *finite) harden_rounding(training);
     return ok;
 }
 

@@ -55,10 +55,10 @@ typedef struct Training {
     Optimizer *optimizer;
     float **values;
     const float **gradients;
-    int group_count;
     Tensor **rows; /* of the cache: float outputs, then inputs */
     const Tensor **results;
     int64_t learning, judging, first_judge; /* batches trained on, and that judge; the first of those */
+    int64_t best_step;                      /* keep_best: the step that the state is of after training_run; else 0 */
 } Training;
 
 /* What of the block is trained. Makes no walk yet. */
@@ -70,7 +70,7 @@ void training_end(Training *training); /* all zero is fine */
 
 /* Mean over the judging batches of the squared error. *finite: it is a number. */
 bool training_loss(Training *training, double *loss, Error *error);
-/* steps of the optimizer; *finite false: a loss was no number, and it ended there. */
+/* steps of the optimizer; *finite false: a loss was no number, and it ended there. With keep_best the state is then the best one seen. */
 bool training_run(Training *training, bool *finite, Error *error);
 /* What was trained, to the graph; *finite false: it is no number, nothing was written. */
 bool training_keep(Training *training, bool *finite, Error *error);

@@ -106,6 +106,7 @@ typedef struct Setting {
     } recover_setting;
     int64_t block_memory;              /* MB */
     int64_t block_batches, block_seed; /* batches: 0: all */
+    int64_t keep_best;                 /* steps; 0: the last state is judged */
     double block_holdout;
     bool extension;
     char *version, *signature;

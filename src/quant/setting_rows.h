@@ -57,8 +57,8 @@
     ROW(SETTING_TEXT, quantize_parameter_setting.pad_visiblity, "INTERNAL", "EXPORT_WHEN_ACTIVE", "EXPORT_WHEN_ACTIVE", VISIBILITY, "are Pad values exported quantized?") \
     ROW(SETTING_BOOL, quantize_parameter_setting.baking_parameter, "true", "false", "false", NULL, "write rounded values into the weights") \
     ROW(SETTING_BOOL, ssd_equalization, SAME("false"), NULL, "SSD equalization of layer pairs") \
-    ROW(SETTING_INTEGER, ssd_setting.opt_level, SAME("1"), "1|2", "1: pairs of layers; 2: also across Add and Sub") \
-    ROW(SETTING_NUMBER, ssd_setting.channel_ratio, SAME("0.5"), NULL, "share of channels that may be scaled") \
+    ROW(SETTING_INTEGER, ssd_setting.opt_level, SAME("1"), "1|2", "1 is the only level there is") \
+    ROW(SETTING_NUMBER, ssd_setting.channel_ratio, SAME("0.5"), NULL, "channels below this share of the largest count as if they reached it") \
     ROW(SETTING_NUMBER, ssd_setting.loss_threshold, SAME("0.8"), NULL, "keep a pair only below this share of its loss") \
     ROW(SETTING_BOOL, ssd_setting.layer_norm, SAME("false"), NULL, "normalize layers too") \
     ROW(SETTING_INTEGER, ssd_setting.iteration, SAME("3"), NULL, "how often all pairs are visited") \
@@ -75,9 +75,9 @@
     ROW(SETTING_BOOL, bias_correct, SAME("false"), NULL, "correct biases by the mean error of each block") \
     ROW(SETTING_LIST, bias_correct_setting.interested_layers, SAME(""), NULL, "only these layers; empty: all") \
     ROW(SETTING_INTEGER, bias_correct_setting.block_size, SAME("4"), NULL, "depth of a block") \
-    ROW(SETTING_INTEGER, bias_correct_setting.steps, SAME("32"), NULL, "batches") \
+    ROW(SETTING_INTEGER, bias_correct_setting.steps, SAME("32"), NULL, "taken as it is; has no effect, as in the reference: block_batches limits the batches") \
     ROW(SETTING_TEXT, bias_correct_setting.collecting_device, SAME("executor"), NULL, "taken as it is; has no effect here") \
-    TRAIN_ROWS(ROW, lsq_optimization, "train weights and scales block by block (LSQ)", "cuda", "1e-05", "500", "true", "0.0") \
+    TRAIN_ROWS(ROW, lsq_optimization, "train weights and biases block by block (LSQ)", "cuda", "1e-05", "500", "true", "0.0") \
     TRAIN_ROWS(ROW, tqt_optimization, "train weights and exponents block by block (TQT)", "cpu", "1e-05", "500", "true", "0.0") \
     ROW(SETTING_NUMBER, tqt_optimization_setting.int_lambda, SAME("0.0"), NULL, "pull exponents towards whole numbers") \
     ROW(SETTING_NUMBER, tqt_optimization_setting.scale_lr, SAME("0.0"), NULL, "learning rate of exponents (their log2); 0: lr") \
@@ -87,9 +87,10 @@
     ROW(SETTING_NUMBER, recover_setting.bits16_budget, SAME("0.0"), NULL, "share of the MACs that may move to 16 bits, most sensitive first") \
     ROW(SETTING_INTEGER, recover_setting.seed, SAME("0"), NULL, "of its random numbers") \
     ROW(SETTING_INTEGER, block_memory, SAME("256"), NULL, "megabytes of values kept from block to block; more goes to a temporary file (TMPDIR)") \
-    ROW(SETTING_INTEGER, block_batches, SAME("0"), NULL, "batches that lsq, tqt and blockwise train on and judge by; 0: all") \
+    ROW(SETTING_INTEGER, block_batches, SAME("0"), NULL, "batches that bias_correct, lsq, tqt and blockwise work on and judge by; 0: all") \
     ROW(SETTING_NUMBER, block_holdout, SAME("0.0"), NULL, "share of those batches, the last ones, that training does not see and that judge it; 0: all judge") \
     ROW(SETTING_INTEGER, block_seed, SAME("0"), NULL, "order of the batches in training: 0: theirs; else shuffled anew each round by this seed") \
+    ROW(SETTING_INTEGER, keep_best, SAME("0"), NULL, "training judges a block every so many steps, and keeps its best state; 0: judges the last one only") \
     UNUSED(SETTING_BOOL, extension, SAME("false"), NULL, "the reference's place for own passes; here: espq.pass") \
     ROW(SETTING_TEXT, version, SAME("0.6.6"), NULL, "of the reference's setting files") \
     ROW(SETTING_TEXT, signature, SAME("PPL Quantization Tool"), NULL, "of the reference's setting files") \

@@ -306,6 +306,29 @@ TEST(optim_bias_correction_takes_the_mean_error_out)
     bench_end(&bench);
 }
 
+/* Promise: block_batches limits the data that bias correction looks at to the first batches: the others may be anything. */
+TEST(optim_bias_correction_looks_at_as_many_batches_as_it_may)
+{
+    Tensor *biases[3];
+    for (int i = 0; i < 3; i++) { /* 2 of 4 batches, 2 batches, 4 batches */
+        static const char *const limits[] = {"2", "0", "0"};
+        Bench bench;
+        bench_begin(&bench, "x[1,2,6,6]; y = Conv:only(x, #w[4,2,3,3], #b[4]); > y");
+        REQUIRE(quantize(&bench), "%s", bench.error.what);
+        bench_set(&bench, "block_batches", limits[i]);
+        if (i == 1) test_batches(&bench.data, sizes, 2, batch); /* context.batches points there */
+        CHECK(bench_run(&bench, pass_bias_correct), "%s", bench.error.what);
+        biases[i] = tensor_retain(graph_value(bench.graph, "b")->constant);
+        bench_set(&bench, "block_batches", "-1");
+        CHECK(!bench_run(&bench, pass_bias_correct), "-1 batches were accepted");
+        bench_end(&bench);
+    }
+    CHECK(tensor_equal(biases[0], biases[1]), "the limit gives other biases than as many batches");
+    CHECK(!tensor_equal(biases[0], biases[2]), "the limit has no effect");
+    for (int i = 0; i < 3; i++)
+        tensor_release(biases[i]);
+}
+
 /* Promise: SSD equalization leaves float outputs as they are and all slots waiting, whether a rule was kept or not. */
 TEST(optim_ssd_equalization_keeps_the_function)
 {

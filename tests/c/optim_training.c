@@ -154,6 +154,30 @@ TEST(training_never_makes_a_block_worse)
     }
 }
 
+/* Promise: with keep_best a block ends with the best state seen on the way, not the last one: a rate that goes too far in the end costs
+ * nothing, and the note names the step. */
+TEST(training_keeps_the_best_state_it_saw)
+{
+    static const char *const rates[] = {"0.003", "0.003", "0.5"};
+    for (int i = 0; i < 3; i++) {
+        double was = 0, losses[2];
+        for (int keeps = 0; keeps < 2; keeps++) {
+            Fixture fixture;
+            begin(&fixture, ONE, i % 2 ? "esp32p4" : "esp32s3", false);
+            was = fixture.ok ? loss(fixture.graph) : 0;
+            set(&fixture, passes[i].rate, rates[i]);
+            set(&fixture, passes[i].steps, "60");
+            set(&fixture, "keep_best", keeps ? "1" : "0");
+            set(&fixture, "tqt_optimization_setting.scale_lr", "0.1");
+            CHECK(run(&fixture, passes[i].run), "%s: %s", passes[i].name, fixture.error.what);
+            losses[keeps] = loss(fixture.graph);
+            CHECK(says(&fixture, "best at step") == (keeps == 1), "%s: %s", passes[i].name, fixture.graph->notes.data);
+            end(&fixture);
+        }
+        CHECK(losses[1] < was && losses[1] < losses[0], "%s: %g, last %g, best %g", passes[i].name, was, losses[0], losses[1]);
+    }
+}
+
 /* All exponents of a layer's weight made too coarse: the gradient leads back. */
 static void coarsen(Fixture *fixture, const char *name, int by)
 {
@@ -237,7 +261,8 @@ TEST(training_refuses_what_means_nothing)
                                           {"tqt_optimization_setting.steps", "-1", "-1"},
                                           {"tqt_optimization_setting.block_size", "-1", "-1"},
                                           {"block_holdout", "1.0", "1"},
-                                          {"block_batches", "-2", "negative"}};
+                                          {"block_batches", "-2", "negative"},
+                                          {"keep_best", "-1", "negative"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Fixture fixture;
         begin(&fixture, ONE, "esp32s3", false);

@@ -95,8 +95,9 @@ uint64_t digest_graph(const char *what, const Graph *graph)
     graph_print(graph, &text);
     uint64_t digest = digest_text(0, &text);
     for (int i = 0; i < graph->value_count; i++) {
-        const Tensor *constant = graph->values[i]->constant;
+        const Tensor *constant = graph->values[i]->constant, *unbaked = graph->values[i]->unbaked;
         if (constant) digest = digest_bytes(digest, constant->data, tensor_bytes(constant));
+        if (unbaked) digest = digest_bytes(digest, unbaked->data, tensor_bytes(unbaked));
     }
     return digest;
 }
