@@ -217,8 +217,11 @@ static bool check_setting(const Graph *graph, const TrainMethod *method, const P
     if (!(all->block_holdout >= 0 && all->block_holdout < 1))
         return fail(error, "block_holdout", "give a share from 0 to below 1", "%g of the batches cannot be held back", all->block_holdout);
     if (all->block_batches < 0 || all->block_seed < 0 || all->keep_best < 0)
-        return fail(error, all->block_batches < 0 ? "block_batches" : all->block_seed < 0 ? "block_seed" : "keep_best", "give 0 or more",
-                    "a negative number means nothing here");
+        return fail(error,
+                    all->block_batches < 0 ? "block_batches"
+                    : all->block_seed < 0  ? "block_seed"
+                                           : "keep_best",
+                    "give 0 or more", "a negative number means nothing here");
     return true;
 }
 
