@@ -69,11 +69,11 @@ typedef struct FaultsRow {
 /* Passes on a quantized graph leave it as it was when they fail; those before it is one need not: the road is given up then. */
 static void sweep_row(const FaultsRow *row, void (*sweep)(const Sweep *sweep))
 {
-    static const int64_t sizes[] = {1, 2};
+    static const int64_t sizes[] = {1, 2, 1, 1};
     Error error = {0};
     Faults faults = {.run = row->run, .setting = setting_new(SETTING_ESPDL, &error)};
     progress_level = 0;
-    test_batches(&faults.data, sizes, row->run == pass_ssd_equalization ? 1 : 2, batch);
+    test_batches(&faults.data, sizes, row->run == pass_ssd_equalization ? 1 : row->run == pass_recover ? 4 : 2, batch);
     faults.graph = text_graph("x[1,2,4,4]; a = Conv:one(x, #w[4,2,3,3], #b[4]) pads=[1,1,1,1]; r = Relu:r(a); "
                               "y = Conv:two(r, #v[3,4,1,1], #e[3]); > y");
     bool ok = faults.graph && faults.setting && graph_infer(faults.graph, &error);
@@ -123,6 +123,18 @@ TEST(sweep_training_interrupted)
         row.settings[7] = "0";
         sweep_row(&row, sweep_files);
     }
+}
+
+static void sweep_few(const Sweep *sweep)
+{
+    sweep_some(sweep, 41);
+}
+
+/* Promise: the same holds for recovery, whatever step it is in. */
+TEST(sweep_recovery)
+{
+    static const FaultsRow row = {"recover", "passive", {MINMAX, "recover_setting.budget", "1000"}, pass_recover};
+    sweep_row(&row, sweep_few);
 }
 
 /* "one two|three": names of the nodes of each block. */

@@ -24,6 +24,8 @@ typedef struct Sweep {
 void sweep_memory(const Sweep *sweep);
 /* A disk that is full, a sync and a rename that fail, Ctrl-C. */
 void sweep_files(const Sweep *sweep);
+/* Both, for long acts: only every stride-th place fails, from the first on. */
+void sweep_some(const Sweep *sweep, long stride);
 
 uint64_t digest_bytes(uint64_t digest, const void *bytes, size_t count); /* start with 0 */
 uint64_t digest_text(uint64_t digest, Text *text);                       /* and frees it */
