@@ -73,6 +73,8 @@ typedef struct Pending {
 
 struct FileSet {
     Pending *first, *last;
+    Pending *open; /* the one that is being written */
+    int file;
 };
 
 /* Temporaries that exist now; removed at exit() when an error path or a script's os.exit ends the program early. An entry is in the list
@@ -135,7 +137,7 @@ static int sync_file(int file)
     return syncs ? fsync(file) : 0;
 }
 
-bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error)
+bool fileset_begin(FileSet *set, const char *path, Error *error)
 {
     size_t length = strlen(path);
     Pending *p = memory_new(sizeof *p);
@@ -164,23 +166,51 @@ bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes,
         pending_free(p);
         return fail_file(error, path, "write the file", code);
     }
-    bool ok = write_all(file, data, bytes) && sync_file(file) == 0;
-    int code = errno;
-    if (close(file) != 0 && ok) {
-        ok = false;
-        code = errno;
-    }
-    if (!ok) {
-        unlink(p->temporary);
-        pending_free(p);
-        return fail_file(error, path, "write the file", code);
-    }
-    if (set->last)
-        set->last->peer = p;
-    else
-        set->first = p;
-    set->last = p;
+    set->open = p;
+    set->file = file;
     return true;
+}
+
+/* The file at hand is given up. */
+static void drop_open(FileSet *set)
+{
+    if (!set->open) return;
+    if (set->file >= 0) close(set->file);
+    unlink(set->open->temporary);
+    pending_free(set->open);
+    set->open = NULL;
+}
+
+static bool fail_open(FileSet *set, int code, Error *error)
+{
+    fail_file(error, set->open->path, "write the file", code);
+    drop_open(set);
+    return false;
+}
+
+bool fileset_put(FileSet *set, const void *data, size_t bytes, Error *error)
+{
+    return write_all(set->file, data, bytes) || fail_open(set, errno, error);
+}
+
+bool fileset_end(FileSet *set, Error *error)
+{
+    if (sync_file(set->file) != 0) return fail_open(set, errno, error);
+    int file = set->file;
+    set->file = -1;
+    if (close(file) != 0) return fail_open(set, errno, error);
+    if (set->last)
+        set->last->peer = set->open;
+    else
+        set->first = set->open;
+    set->last = set->open;
+    set->open = NULL;
+    return true;
+}
+
+bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error)
+{
+    return fileset_begin(set, path, error) && fileset_put(set, data, bytes, error) && fileset_end(set, error);
 }
 
 const char *fileset_temporary(const FileSet *set, const char *path)
@@ -269,6 +299,7 @@ bool fileset_commit(FileSet *set, Error *error)
 void fileset_free(FileSet *set)
 {
     if (!set) return;
+    drop_open(set);
     for (Pending *p = set->first, *peer; p; p = peer) {
         peer = p->peer;
         unlink(p->temporary);
@@ -300,6 +331,26 @@ bool file_append(const char *path, const void *data, size_t bytes, int64_t *offs
     if (!ok) return fail_file(error, path, "write the file", code);
     if (offset) *offset = (int64_t)end;
     return true;
+}
+
+bool file_sync_around(const char *folder, Error *error)
+{
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (file < 0) return fail_file(error, folder, "sync the folder", errno);
+#ifdef __linux__
+    int done = fault_reached(FAULT_SYNC) ? (errno = EIO, -1) : syncfs(file);
+#else
+    int done = fault_reached(FAULT_SYNC) ? (errno = EIO, -1) : (sync(), 0);
+#endif
+    int code = errno;
+    close(file);
+    return done == 0 || fail_file(error, folder, "sync the folder", code);
+}
+
+bool file_rename(const char *from, const char *to, Error *error)
+{
+    if (fault_reached(FAULT_RENAME)) return fail_file(error, to, "rename to this", EIO);
+    return rename(from, to) == 0 || fail_file(error, to, "rename to this", errno);
 }
 
 bool file_exists(const char *path)

@@ -11,6 +11,7 @@
 #include "bind/box.h"
 
 #define LOCK_TYPE "espq.lock"
+#define WRITER_TYPE "espq.writer"
 
 /* sha1(text): 40 hexadecimal digits. */
 static int sha1_lua(lua_State *L)
@@ -66,6 +67,69 @@ static int append_lua(lua_State *L)
     if (!file_append(path, text, length, &offset, &error)) return raise_error(L, &error);
     lua_pushinteger(L, offset);
     return 1;
+}
+
+static int rename_lua(lua_State *L)
+{
+    const char *from = check_text(L, 1, "a path"), *to = check_text(L, 2, "a path");
+    Error error;
+    error_begin(&error);
+    if (!file_rename(from, to, &error)) return raise_error(L, &error);
+    return 0;
+}
+
+/* sync(folder): all that was written so far on its file system is on the disk for good. */
+static int sync_lua(lua_State *L)
+{
+    Error error;
+    error_begin(&error);
+    if (!file_sync_around(check_text(L, 1, "a path"), &error)) return raise_error(L, &error);
+    return 0;
+}
+
+/* writer(path): a file that is written piece by piece, and appears whole with commit() or not at all. */
+static int writer_lua(lua_State *L)
+{
+    const char *path = check_text(L, 1, "a path");
+    Box *box = push_box(L, WRITER_TYPE);
+    Error error;
+    error_begin(&error);
+    FileSet *set = fileset_new(&error);
+    box->object = set;
+    if (!set || !fileset_begin(set, path, &error)) return raise_error(L, &error);
+    return 1;
+}
+
+static int writer_close(lua_State *L)
+{
+    Box *box = luaL_checkudata(L, 1, WRITER_TYPE);
+    fileset_free(box->object);
+    box->object = NULL;
+    return 0;
+}
+
+/* writer:put(text) */
+static int writer_put(lua_State *L)
+{
+    FileSet *set = check_box(L, 1, WRITER_TYPE, "a file that is being written");
+    size_t length;
+    check_text(L, 2, "a text");
+    const char *text = lua_tolstring(L, 2, &length);
+    Error error;
+    error_begin(&error);
+    if (fileset_put(set, text, length, &error)) return 0;
+    writer_close(L);
+    return raise_error(L, &error);
+}
+
+static int writer_commit(lua_State *L)
+{
+    FileSet *set = check_box(L, 1, WRITER_TYPE, "a file that is being written");
+    Error error;
+    error_begin(&error);
+    bool ok = fileset_end(set, &error) && fileset_commit(set, &error);
+    writer_close(L);
+    return ok ? 0 : raise_error(L, &error);
 }
 
 /* durable(boolean): are files synced? */
@@ -131,10 +195,21 @@ static int lock_lua(lua_State *L)
 void open_system(lua_State *L)
 {
     static const luaL_Reg methods[] = {{"close", lock_close}, {"forget", lock_forget_lua}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"sha1", sha1_lua},         {"clock", clock_lua},     {"process", process_lua},
-                                         {"terminal", terminal_lua}, {"append", append_lua},   {"make_folder", make_folder_lua},
-                                         {"lock", lock_lua},         {"durable", durable_lua},
-                                         {"fault", fault_lua},       {NULL, NULL}};
+    static const luaL_Reg writing[] = {{"put", writer_put}, {"commit", writer_commit}, {"close", writer_close}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"sha1", sha1_lua},
+                                         {"clock", clock_lua},
+                                         {"process", process_lua},
+                                         {"terminal", terminal_lua},
+                                         {"append", append_lua},
+                                         {"make_folder", make_folder_lua},
+                                         {"lock", lock_lua},
+                                         {"durable", durable_lua},
+                                         {"rename", rename_lua},
+                                         {"sync", sync_lua},
+                                         {"writer", writer_lua},
+                                         {"fault", fault_lua},
+                                         {NULL, NULL}};
     make_type(L, LOCK_TYPE, methods, NULL, lock_close);
+    make_type(L, WRITER_TYPE, writing, NULL, writer_close);
     luaL_newlib(L, functions);
 }

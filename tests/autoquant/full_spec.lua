@@ -46,20 +46,7 @@ describe("a write, sync or rename that fails", function()
       return table.concat(parts, "\n")
    end
 
-   -- The engine's own doors, then what Lua does by itself: the n-th call from now on fails, counted from 0.
-   local function fail_rename(n)
-      local rename = os.rename
-      local left_over = n
-      os.rename = function(...)                                         -- luacheck: ignore
-         left_over = left_over - 1
-         if left_over == -1 then return nil, "no space left" end
-         return rename(...)
-      end
-      return function()
-         os.rename = rename                                             -- luacheck: ignore
-         return left_over < 0
-      end
-   end
+   -- The n-th call from now on fails, counted from 0.
    local function fail_door(kind)
       return function(n)
          core.system.fault(kind, n)
@@ -67,7 +54,7 @@ describe("a write, sync or rename that fails", function()
       end
    end
 
-   for name, arm in pairs { write = fail_door "write", sync = fail_door "sync", rename = fail_door "rename", ["rename of a folder"] = fail_rename } do
+   for name, arm in pairs { write = fail_door "write", sync = fail_door "sync", rename = fail_door "rename" } do
       it("costs nothing that was recorded: every " .. name .. " of a search, one after another", function()
          espq.verbose = 0
          local folder = small.folder()

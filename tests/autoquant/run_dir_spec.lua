@@ -1,5 +1,6 @@
 -- Promise: nothing that was tried is lost: not by a stop, a kill, a full or locked folder, or a file that somebody cut.
 local espq = require "espq"
+local core = require "espq.core"
 local lfs = require "lfs"
 local program = require "lua.program"
 local small = require "autoquant.small"
@@ -109,6 +110,66 @@ describe("resuming", function()
          if record.strategy.weight_equalization then equalized = equalized + 1 end
       end
       assert.same({ 4, 2 }, { #top, equalized })
+   end)
+end)
+
+describe("a machine that stops", function()
+   local index = "/run/journal.index"
+
+   it("costs the trials that were not on the disk for good, and no other", function()
+      search()
+      local whole, best = hashes(), candidates()
+      local before = program.read(folder .. "/run/0001/out.espdl")
+      -- durable 2 stands behind the line of the second trial
+      local text = program.read(folder .. index):gsub("boot %S+", "boot another"):gsub("durable 4\n", "")
+      local lines = 0
+      text = text:gsub("[^\n]*\n", function(line)
+         if line:find "^%x+ %d+ %a+ " then lines = lines + 1 end
+         return lines == 2 and line:find "^%x+ " and line .. "durable 2\n" or nil
+      end)
+      program.write(folder .. index, text)
+      program.write(folder .. "/run/0002/out.espdl", "")
+      local asked = 0
+      search({ resume = true, share = false }, function(graph)
+         asked = asked + 1
+         return score(graph)
+      end)
+      assert.same({ 2, whole, best }, { asked, hashes(), candidates() })
+      assert.equal(before, program.read(folder .. "/run/0001/out.espdl"))
+      assert.is_true(#program.read(folder .. "/run/0002/out.espdl") > 0)
+      search({ resume = true }, function() error "nothing is left to do" end)
+   end)
+
+   it("costs nothing of a search that has ended, and a killed process nothing at all", function()
+      search()
+      local text = program.read(folder .. index)
+      assert.matches("durable 4\n", text, 1, true)
+      program.write(folder .. index, (text:gsub("boot %S+", "boot another")))
+      search({ resume = true }, function() error "nothing is left to do" end)
+      program.write(folder .. index, (text:gsub("durable 4\n", "")))
+      search({ resume = true }, function() error "nothing is left to do" end)
+      assert.equal(4, #summary())
+   end)
+
+   it("costs trials that a worker had finished before their turn", function()
+      search { budget = { trials = 1 } }
+      local hash = hashes()[1]
+      local ahead = folder .. "/run/.ahead-" .. hash
+      for _, case in ipairs { { "another", 1 }, { require("espq.autoquant.journal").this_boot(), 0 } } do
+         program.remove(folder .. "/run/journal.index")
+         program.write(folder .. "/run/summary.json", "[]")
+         program.write(folder .. "/run/candidates.json", "[]")
+         lfs.mkdir(ahead)
+         program.write(ahead .. "/record.json", ('{"status": "done", "score": 5.5, "boot": "%s"}'):format(case[1]))
+         local asked = 0
+         small.search(folder, small.setting(folder, { resume = true, share = false, budget = { trials = 1 } }), function()
+            core.base.write(folder .. "/asked", "")
+            return 7, {}
+         end, { workers = 2 })
+         if os.remove(folder .. "/asked") then asked = 1 end
+         assert.equal(case[2], asked)
+         assert.equal(case[2] == 1 and 7 or 5.5, summary()[1].score)
+      end
    end)
 end)
 

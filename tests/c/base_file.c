@@ -78,6 +78,37 @@ TEST(a_failed_rename_is_taken_back)
     rmdir(folder);
 }
 
+/* Promise: a file that is written piece by piece appears whole, or the old one stays, whichever write, sync or rename fails. */
+TEST(a_file_in_pieces_is_whole_or_not_there)
+{
+    char folder[] = "/tmp/espq_test_XXXXXX", path[64];
+    REQUIRE(mkdtemp(folder), "no temporary folder");
+    snprintf(path, sizeof path, "%s/a", folder);
+    Error error = {0};
+    CHECK(file_write(path, "old", 3, &error), "%s", error.what);
+    static const FaultKind kinds[] = {FAULT_WRITE, FAULT_SYNC, FAULT_RENAME};
+    int failed = 0;
+    for (int kind = 0; kind < 3; kind++)
+        for (long n = 0, reached = 1; reached; n++) {
+            fault_arm(kinds[kind], FAULT_ONCE, n);
+            FileSet *set = fileset_new(&error);
+            bool ok = fileset_begin(set, path, &error) && fileset_put(set, "one ", 4, &error) && fileset_put(set, "two", 3, &error) &&
+                      fileset_end(set, &error) && fileset_commit(set, &error);
+            reached = fault_disarm();
+            fileset_free(set);
+            uint8_t *data = NULL;
+            size_t bytes = 0;
+            CHECK(ok != (bool)reached && entries_in(folder) == 1, "kind %d, %ld", kind, n);
+            CHECK(file_read(path, &data, &bytes, &error) && strcmp((char *)data, ok ? "one two" : "old") == 0, "kind %d, %ld", kind, n);
+            memory_free(data);
+            failed += !ok;
+            CHECK(file_write(path, "old", 3, &error), "%s", error.what);
+        }
+    CHECK(failed == 4, "%d faults", failed);
+    unlink(path);
+    rmdir(folder);
+}
+
 /* Promise: a file that cannot be read says which, why, and what to do. */
 TEST(unreadable_files_say_why)
 {

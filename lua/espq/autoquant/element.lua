@@ -1,6 +1,5 @@
 --- One job of a search on a cluster: claims trials, runs them in forks of its own, and leaves what they came to in the run directory.
 local core = require "espq.core"
-local check = require "espq.check"
 local files = require "espq.autoquant.files"
 local journal = require "espq.autoquant.journal"
 local json = require "espq.json"
@@ -73,12 +72,13 @@ end
 -- A finished trial appears at once, for the others and for the last job; one that was there before stays.
 local function publish(self, trial, record, workplace)
    if not core.base.exists(workplace .. "/record.json") then
-      run_dir.write_ahead(workplace, { status = record.status, error = record.error, seconds = record.seconds })
+      self.place:write_ahead(workplace, { status = record.status, error = record.error, seconds = record.seconds })
    end
    local to = target(self, trial.hash)
-   local done, message = os.rename(workplace, to)
+   core.system.sync(workplace)
+   local done, err = pcall(core.system.rename, workplace, to)
    if not done then
-      if not files.is_folder(to) then check.fail("cannot leave the trial's folder: " .. tostring(message), to) end
+      if not files.is_folder(to) then error(err, 0) end
       files.remove(workplace)
    end
    self.scores[trial.hash] = record.score or false

@@ -38,14 +38,6 @@ function files.remove(path)
    os.remove(path)
 end
 
-function files.rename(from, to)
-   local done, message = os.rename(from, to)
-   if not done then
-      core.error.raise { what = ("cannot rename to '%s': %s"):format(to, message:gsub("^.-: ", "")), where = from, code = "file",
-                         cure = "free some space; what was tried is kept: resume = true" }
-   end
-end
-
 ---@return string?
 function files.read(path)
    local file = io.open(path, "rb")

@@ -1,6 +1,9 @@
 --- The journal of a search: what was tried, in the order of completion. Adding a trial costs the same at any length.
 -- journal.records holds the records as they stand in summary.json, journal.index one short line a record: hash, index, status, score, whether
 -- the filter took it, where the record lies. A record counts once its line is there; lines "summary COUNT BYTES" say what was written out.
+-- Files are not synced one by one: a line "durable COUNT" says that so many records are on the disk for good, with the files of their trials. "boot
+-- ID" says under which start of the machine the lines behind it were written: a process that is killed loses nothing of what it wrote, a machine
+-- that stops may, so that records behind the last "durable" of another start do not count.
 local core = require "espq.core"
 local check = require "espq.check"
 local files = require "espq.autoquant.files"
@@ -17,7 +20,8 @@ local ENTRY = "^(%x+) (%d+) (%a+) (%S+) ([01]) (%d+) (%d+)\n()"
 ---@param folder string
 ---@param filter string names the filter whose verdicts are noted
 function journal.new(folder, filter)
-   return setmetatable({ index_path = folder .. "/journal.index", records_path = folder .. "/journal.records", filter = filter,
+   return setmetatable({ index_path = folder .. "/journal.index", records_path = folder .. "/journal.records",
+                         summary_path = folder .. "/summary.json", filter = filter,
                          count = 0, offsets = {}, lengths = {} }, Journal)
 end
 
@@ -32,7 +36,15 @@ end
 function Journal:begin()
    self:remove()
    core.base.write(self.records_path, "")
-   core.base.write(self.index_path, HEAD .. self.filter .. "\n")
+   core.base.write(self.index_path, ("%s%s\nboot %s\ndurable 0\n"):format(HEAD, self.filter, journal.this_boot()))
+   self.durable = 0
+end
+
+-- Which start of which machine this is; the same for all processes between two starts.
+local boot_id
+function journal.this_boot()
+   boot_id = boot_id or (files.read "/proc/sys/kernel/random/boot_id" or "unknown"):match "%S+"
+   return boot_id
 end
 
 local function broken(self)
@@ -40,7 +52,7 @@ local function broken(self)
 end
 
 --- Read what is there, and call see(entry) for each record: hash, index, status, score or nil, accepted, position. What a killed process left
---- half-written is cut off.
+--- half-written is cut off, and what a machine that stopped may have spoiled.
 ---@return boolean same_filter were the verdicts given by this filter?
 function Journal:load(see)
    local content = files.read(self.index_path)
@@ -48,6 +60,8 @@ function Journal:load(see)
    local filter, at = content:match("^" .. HEAD .. "(%S+)\n()")
    if not filter then broken(self) end
    local whole = content:sub(-1) == "\n" and #content or content:find "[^\n]*$" - 1
+   local boot, durable, safe = content:match ".*\nboot (%S+)\n", content:match ".*\ndurable (%d+)\n()"
+   if boot and boot ~= journal.this_boot() and safe then whole = math.min(whole, safe - 1) end
    while at <= whole do
       local hash, index, status, score, accepted, offset, length, after = content:match(ENTRY, at)
       if hash then
@@ -61,13 +75,33 @@ function Journal:load(see)
       else
          local count, size
          count, size, after = content:match("^summary (%d+) (%d+)\n()", at)
-         if not count then broken(self) end
-         self.written_count, self.written_bytes = math.tointeger(count + 0), math.tointeger(size + 0)
+         if count then
+            self.written_count, self.written_bytes = math.tointeger(count + 0), math.tointeger(size + 0)
+         else
+            after = content:match("^boot %S+\n()", at) or content:match("^durable %d+\n()", at) or broken(self)
+         end
       end
       at = after
    end
-   if whole < #content then core.base.write(self.index_path, content:sub(1, whole)) end
+   self.durable = math.min(math.tointeger(tonumber(durable)) or 0, self.count)
+   local line = boot ~= journal.this_boot() and ("boot %s\n"):format(journal.this_boot()) or ""
+   self.dropped = select(2, content:sub(whole + 1):gsub("%x+ %d+ %a+ %S+ [01] %d+ %d+\n", ""))
+   if self.dropped > 0 then os.remove(self.summary_path) end               -- it may name them, too; it is written anew
+   if whole < #content then
+      core.base.write(self.index_path, content:sub(1, whole) .. line)
+   elseif line ~= "" then
+      core.system.append(self.index_path, line)
+   end
    return filter == self.filter
+end
+
+--- All that was added is on the disk, and stays there whatever happens to the machine.
+---@param folder string of the search, whose files are synced with it
+function Journal:checkpoint(folder)
+   if self.durable == self.count then return end
+   core.system.sync(folder)
+   core.system.append(self.index_path, ("durable %d\n"):format(self.count))
+   self.durable = self.count
 end
 
 --- The texts of the records in a folder, in their order; nil when it has no journal. Changes nothing, so that one can look on while a search runs.
@@ -119,44 +153,35 @@ function Journal:record(position)
    return record
 end
 
+local PIECE = 1 << 16            -- bytes that are written at once
+
 --- Write all records as summary.json, piece by piece: it appears whole, and memory does not grow with it.
-function Journal:write_summary(path)
-   local temporary = ("%s.tmp-%d"):format(path, core.system.process())
-   local from = io.open(self.records_path, "rb")
-   local to, message = io.open(temporary, "wb")
-   local function put(...)
-      if to then
-         local done
-         done, message = to:write(...)
-         if not done then to = to:close() and nil end
-      end
+function Journal:write_summary()
+   local from <close> = io.open(self.records_path, "rb") or broken(self)
+   local to <close> = core.system.writer(self.summary_path)
+   local parts, bytes, size = {}, 0, 0
+   local function put(piece)
+      parts[#parts + 1], bytes, size = piece, bytes + #piece, size + #piece
+      if bytes < PIECE then return end
+      to:put(table.concat(parts))
+      parts, bytes = {}, 0
    end
    put "["
    for i = 1, self.count do
       from:seek("set", self.offsets[i])
-      put(i > 1 and ",\n" or "\n", from:read(self.lengths[i]))
+      put(i > 1 and ",\n" or "\n")
+      put(from:read(self.lengths[i]) or broken(self))
    end
    put(self.count > 0 and "\n]" or "]")
-   if from then from:close() end
-   if to then
-      local size = to:seek "end"
-      local done
-      done, message = to:close()
-      if done then done, message = os.rename(temporary, path) end
-      if done then
-         core.system.append(self.index_path, ("summary %d %d\n"):format(self.count, size))
-         self.written_count, self.written_bytes = self.count, size
-         return
-      end
-   end
-   os.remove(temporary)
-   core.error.raise { what = ("cannot write the file: %s"):format((tostring(message):gsub("^.-: ", ""))), where = path, code = "file",
-                      cure = "free some space; what was tried is in the journal: resume = true" }
+   to:put(table.concat(parts))
+   to:commit()
+   core.system.append(self.index_path, ("summary %d %d\n"):format(self.count, size))
+   self.written_count, self.written_bytes = self.count, size
 end
 
 --- Is summary.json as it was written last, with all records in it?
-function Journal:summary_is_whole(path)
-   return self.written_count == self.count and files.size(path) == self.written_bytes
+function Journal:summary_is_whole()
+   return self.written_count == self.count and files.size(self.summary_path) == self.written_bytes
 end
 
 return journal

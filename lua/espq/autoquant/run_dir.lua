@@ -120,8 +120,12 @@ local function resume(self)
       self.journal:begin()
       for _, record in ipairs(list) do adopt(self, record) end
    else
-      if not load_journal(self) then reload_with_filter(self) end
-      if not self.journal:summary_is_whole(self.summary_path) then
+      local same_filter, dropped = load_journal(self), self.journal.dropped
+      if not same_filter then reload_with_filter(self) end
+      if dropped > 0 then
+         core.base.note(("note: the machine stopped before the last %d trials were on the disk for good: they are run again"):format(dropped))
+      end
+      if not self.journal:summary_is_whole() then
          local list, why = read_list(self.summary_path)
          if list then
             for _, record in ipairs(list) do adopt(self, record) end
@@ -130,7 +134,7 @@ local function resume(self)
          end
       end
    end
-   if not self.journal:summary_is_whole(self.summary_path) then self.journal:write_summary(self.summary_path) end
+   if not self.journal:summary_is_whole() then self.journal:write_summary() end
    self:write_candidates()
 end
 
@@ -157,7 +161,7 @@ local function begin_anew(self)
    end
    os.remove(self.judged_path)
    self.journal:begin()
-   self.journal:write_summary(self.summary_path)
+   self.journal:write_summary()
    core.base.write(self.candidates_path, "[]")
    os.remove(self.path .. "/pareto.json")
 end
@@ -176,6 +180,7 @@ function run_dir.open(setting, direction, judges)
       next_index = 0, failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
    }, RunDir)
    if setting.resume and not self.journal:exists() then check_reference_files(self) end        -- before anything is touched
+   self.synced = core.system.clock()
    core.system.make_folder(path)
    self.lock = core.system.lock(path .. "/lock", holder())
    local done, err = xpcall(function()
@@ -193,7 +198,7 @@ end
 ---@param path string
 function run_dir.guest(path)
    core.system.make_folder(path)
-   return setmetatable({ path = path, done = {}, lock = { forget = function() end } }, RunDir)
+   return setmetatable({ path = path, guest = true, done = {}, lock = { forget = function() end } }, RunDir)
 end
 
 -- ---- trials ----
@@ -216,7 +221,7 @@ function RunDir:workplace_ahead(hash) return emptied(("%s/.ahead-%s"):format(sel
 function RunDir:ahead(hash)
    local content = files.read(("%s/.ahead-%s%s"):format(self.path, hash, RECORD))
    local done, found = pcall(json.decode, content or "")
-   if not done then return nil end
+   if not done or (found.boot and found.boot ~= journal.this_boot()) then return nil end     -- files of a machine that stopped may be empty
    found.workplace = ("%s/.ahead-%s"):format(self.path, hash)
    return found
 end
@@ -231,16 +236,29 @@ function RunDir:waiting()
    return count
 end
 
---- In a worker: all is said about its trial.
-function RunDir.write_ahead(workplace, found) core.base.write(workplace .. RECORD, text.encode(found)) end
-run_dir.write_ahead = RunDir.write_ahead
+--- In a worker: all is said about its trial. A guest's are synced before others see them.
+function RunDir:write_ahead(workplace, found)
+   found.boot = not self.guest and journal.this_boot() or nil
+   core.base.write(workplace .. RECORD, text.encode(found))
+end
 
 function RunDir:folder(index) return ("%s/%04d"):format(self.path, index) end
+
+local CHECKPOINT_SECONDS = 5     -- what a loss of power costs at most
 
 -- The summary is rewritten when an eighth has come to it: on the whole that costs each trial the same.
 local function summary_is_due(self)
    local written = self.journal.written_count or 0
    return self.journal.count - written > written // 8
+end
+
+--- Everything that was kept so far survives the end of the machine, too. For many trials at once, as a disk takes a while for it.
+---@param seconds number but not if the last time was so recently
+function RunDir:checkpoint(seconds)
+   local now = core.system.clock()
+   if self.synced and now - self.synced < seconds then return end
+   self.journal:checkpoint(self.path)
+   self.synced = core.system.clock()
 end
 
 --- Keep a finished trial: its folder gets its number, then record, summary, candidates.
@@ -256,14 +274,15 @@ function RunDir:keep(record, workplace)
       if not files.of_trial[name] then table.insert(record.files, name) end
    end
    files.remove(folder)                                  -- of a process that was killed between this and the journal
-   files.rename(workplace, folder)
+   core.system.rename(workplace, folder)
    local entry = { hash = record.hash, index = index, status = record.status, score = record.score }
    entry.accepted = record.score ~= nil and accepted(self, record)
    self.journal:add(entry, records.text(record))
    see(self, entry)
    entry.record = record
    if record.score and self:is_candidate(entry) then self:write_candidates() end
-   if summary_is_due(self) then self.journal:write_summary(self.summary_path) end
+   if summary_is_due(self) then self.journal:write_summary() end
+   self:checkpoint(CHECKPOINT_SECONDS)
    return record
 end
 
@@ -349,9 +368,10 @@ function RunDir:close(complete)
    local lock = self.lock
    self.lock = nil
    local done, err = true, nil
-   if not self.journal:summary_is_whole(self.summary_path) then
-      done, err = pcall(self.journal.write_summary, self.journal, self.summary_path)
+   if not self.journal:summary_is_whole() then
+      done, err = pcall(self.journal.write_summary, self.journal)
    end
+   if done then done, err = pcall(self.checkpoint, self, 0) end
    pcall(tidy, self, not complete)
    lock:close()
    if not done then error(err, 0) end

@@ -144,8 +144,10 @@ function search.run(options)
    core.system.durable(true)
    local closed, close_error = pcall(dir.close, dir, done and ended)
    if not done then
-      if trial_tools.is_interrupt(ended) then
-         state.progress:note(("interrupted: %d trials are in %s; setting.resume = true goes on"):format(dir.journal.count, dir.path))
+      local interrupted = trial_tools.is_interrupt(ended)
+      if interrupted or dir.journal.count > 0 then
+         state.progress:note(("%s: %d trials are in %s; setting.resume = true goes on"):format(interrupted and "interrupted" or "stopped",
+            dir.journal.count, dir.path))
       end
       error(ended, 0)
    end
