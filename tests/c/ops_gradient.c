@@ -1,167 +1,10 @@
-/* The gradient column of every row against central differences: the loss is a random sum of the outputs, made in float64 from float32
- * results, so steps are large (1/128) and tolerances wide; corners are avoided by the numbers themselves. */
+/* The gradient column of rows that compute, against central differences; what moves elements is in ops_gradient_moves.c. */
+#include "slopes.h"
+
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
-#include "base/threads.h"
-#include "random_tensors.h"
-
-#define STEP (1.0 / 128)
-
-typedef struct Slope {
-    OperatorRun *run;
-    Shape shapes[2 * OPERATOR_ENDS];
-    Dtype dtypes[2 * OPERATOR_ENDS];
-    const Tensor *constants[OPERATOR_ENDS];
-    Prepare prepare;
-    char *scratch;
-    Tensor *dy[OPERATOR_ENDS], *dx[OPERATOR_ENDS], *again[OPERATOR_ENDS];
-} Slope;
-
-/* Floats come at run time, as in training; integers are constants. */
-static bool slope_prepare(Slope *slope, OperatorRun *run)
-{
-    Node *node = run->node;
-    *slope = (Slope){.run = run};
-    for (int i = 0; i < node->input_count + node->output_count; i++) {
-        const Value *value = i < node->input_count ? node->inputs[i] : node->outputs[i - node->input_count];
-        slope->shapes[i].rank = -1;
-        if (!value) continue;
-        slope->shapes[i] = value->shape;
-        slope->dtypes[i] = value->dtype;
-        if (i < node->input_count && value->dtype != DTYPE_FLOAT32) slope->constants[i] = value->constant;
-    }
-    slope->prepare = (Prepare){.node = node,
-                               .constants = slope->constants,
-                               .input_shapes = slope->shapes,
-                               .output_shapes = slope->shapes + node->input_count,
-                               .input_dtypes = slope->dtypes,
-                               .output_dtypes = slope->dtypes + node->input_count,
-                               .exact = run->exact};
-    if (node->op->prepare && !node->op->prepare(&slope->prepare, &run->error)) return false;
-    slope->scratch = memory_new_aligned(slope->prepare.scratch_bytes + 64);
-    return slope->scratch != NULL;
-}
-
-static void slope_run(const Slope *slope)
-{
-    const Node *node = slope->run->node;
-    Run run = {.node = node,
-               .inputs = slope->run->inputs,
-               .outputs = slope->run->outputs,
-               .state = slope->prepare.state,
-               .scratch = slope->scratch};
-    node->op->run(&run);
-}
-
-static double loss(const Slope *slope)
-{
-    double sum = 0;
-    slope_run(slope);
-    for (int i = 0; i < slope->run->output_count; i++)
-        for (int64_t k = 0; slope->dy[i] && k < tensor_count(slope->dy[i]); k++)
-            sum += (double)tensor_floats(slope->dy[i])[k] * (double)tensor_floats(slope->run->outputs[i])[k];
-    return sum;
-}
-
-static bool slope_gradient(const Slope *slope, Tensor *const *dx, int threads)
-{
-    const Node *node = slope->run->node;
-    size_t bytes = node->op->gradient_scratch ? node->op->gradient_scratch(&slope->prepare) : 0;
-    if (bytes == SIZE_MAX) return false;
-    char *scratch = memory_new_aligned(bytes + 64);
-    memset(scratch, 0xff, bytes + 64);
-    Gradient gradient = {.node = node,
-                         .inputs = slope->run->inputs,
-                         .outputs = slope->run->outputs,
-                         .output_gradients = slope->dy,
-                         .input_gradients = dx,
-                         .state = slope->prepare.state,
-                         .scratch = scratch};
-    for (int i = 0; i < node->input_count; i++)
-        if (dx[i]) memset(dx[i]->data, 0xff, tensor_bytes(dx[i]));
-    int before = threads_count();
-    threads_set_count(threads);
-    node->op->gradient(&gradient);
-    threads_set_count(before);
-    for (size_t i = bytes; i < bytes + 64; i++)
-        if (scratch[i] != (char)0xff) {
-            test_failed(__FILE__, __LINE__, "%s writes behind its scratch memory", node->type);
-            break;
-        }
-    memory_free(scratch);
-    return true;
-}
-
-static void compare(const Slope *slope, int input, double tolerance)
-{
-    float *x = tensor_floats(slope->run->inputs[input]);
-    const float *dx = tensor_floats(slope->dx[input]);
-    int64_t count = tensor_count(slope->run->inputs[input]), step = count / 40 + 1;
-    double size = 0;
-    for (int64_t i = 0; i < count; i++)
-        size = fmax(size, fabs((double)dx[i]));
-    for (int64_t i = 0; i < count; i += step) {
-        float kept = x[i];
-        x[i] = kept + (float)STEP;
-        double above = loss(slope);
-        x[i] = kept - (float)STEP;
-        double below = loss(slope), expected = (above - below) / (2 * STEP);
-        x[i] = kept;
-        if (!(fabs(expected - (double)dx[i]) <= tolerance * (1 + size))) {
-            char text[160];
-            test_failed(__FILE__, __LINE__, "%s: input %d %s, element %d: %g, differences say %g", slope->run->node->type, input,
-                        shape_text(&slope->run->inputs[input]->shape, text), (int)i, (double)dx[i], expected);
-            return;
-        }
-    }
-    slope_run(slope);
-}
-
-/* Compares all float inputs of `inputs` (bits); closes the run. */
-static void check_slopes(OperatorRun *run, Random *random, unsigned inputs, double tolerance)
-{
-    Slope slope;
-    Node *node = run->node;
-    if (!operator_run(run) || !node->op->gradient || !slope_prepare(&slope, run)) {
-        test_failed(__FILE__, __LINE__, "%s: %s", node->type, run->error.what);
-        return;
-    }
-    for (int i = 0; i < node->output_count; i++)
-        if (run->outputs[i]->dtype == DTYPE_FLOAT32) slope.dy[i] = random_shaped(random, &run->outputs[i]->shape);
-    for (int i = 0; i < node->input_count; i++) {
-        if (!run->inputs[i] || !(inputs >> i & 1)) continue;
-        slope.dx[i] = test_tensor(run->inputs[i]->shape.rank, run->inputs[i]->shape.dims);
-        slope.again[i] = test_tensor(run->inputs[i]->shape.rank, run->inputs[i]->shape.dims);
-    }
-    bool done = slope_gradient(&slope, slope.dx, 1) && slope_gradient(&slope, slope.again, 3);
-    CHECK(done, "%s: no gradient with these attributes", node->type);
-    for (int i = 0; done && i < node->input_count; i++) {
-        if (!slope.dx[i]) continue;
-        CHECK(tensor_equal(slope.dx[i], slope.again[i]), "%s: gradient of input %d differs with another number of threads", node->type, i);
-        compare(&slope, i, tolerance);
-    }
-    for (int i = 0; i < OPERATOR_ENDS; i++) {
-        tensor_release(slope.dy[i]);
-        tensor_release(slope.dx[i]);
-        tensor_release(slope.again[i]);
-    }
-    if (slope.prepare.state) {
-        if (node->op->release)
-            node->op->release(slope.prepare.state);
-        else
-            memory_free(slope.prepare.state);
-    }
-    memory_free(slope.scratch);
-    operator_close(run);
-}
-
-static int below(Random *random, int n)
-{
-    return (int)(random_next(random) % (uint32_t)n);
-}
 
 /* Numbers at least 1/16 from each other's corners: k / 8 + 1/16. */
 static Tensor *off_corners(Random *random, const Shape *shape)
@@ -198,6 +41,22 @@ TEST(gradients_of_functions_of_one_element)
         for (int64_t k = 0; !first && k < tensor_count(x); k++)
             if (tensor_floats(x)[k] > 1.2f) tensor_floats(x)[k] = 1.2f;
         operator_input(&run, x, false);
+        check_slopes(&run, &random, 1, 3e-3);
+    }
+}
+
+/* Promise: Clip, too, with both bounds, one, or none. */
+TEST(gradients_of_clips)
+{
+    Random random;
+    random_seed(&random, 39);
+    for (int i = 0; i < 4; i++) {
+        OperatorRun run;
+        if (!operator_open(&run, "Clip", 1)) return;
+        Shape shape = random_shape(&random, 4);
+        operator_input(&run, off_corners(&random, &shape), false);
+        operator_input(&run, i & 1 ? float_scalar(-0.5f) : NULL, true);
+        operator_input(&run, i & 2 ? float_scalar(0.5f) : NULL, true);
         check_slopes(&run, &random, 1, 3e-3);
     }
 }
@@ -332,7 +191,7 @@ TEST(gradients_of_matrix_products)
     }
 }
 
-/* Promise: pools of one and two axes with strides and pads, and the global ones. */
+/* Promise: pools of one to three axes with strides and pads, and the global ones. */
 TEST(gradients_of_pools)
 {
     static const char *const types[] = {"MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool"};
@@ -340,8 +199,8 @@ TEST(gradients_of_pools)
     random_seed(&random, 35);
     for (int i = 0; i < 24; i++) {
         OperatorRun run;
-        int axes = 1 + below(&random, 2);
-        Shape x = {.rank = 2 + axes, .dims = {2, 2, 6 + below(&random, 4), 7}};
+        int axes = i / 4 % 3 + 1;
+        Shape x = {.rank = 2 + axes, .dims = {2, 2, 6 + below(&random, 4), 7, 5}};
         if (!operator_open(&run, types[i % 4], 1)) return;
         if (i % 4 < 2) {
             spatial(&run, "kernel_shape", &random, axes, 2, 3);
@@ -398,133 +257,5 @@ TEST(gradients_of_normalizations_and_reductions)
         if (i >= 10) operator_input(&run, i >= 20 ? integer_tensor(0, 2) : integer_tensor(1), true);
         node_set_integer(run.graph, run.node, "keepdims", i % 2);
         check_slopes(&run, &random, 1, 8e-3);
-    }
-}
-
-static void check_moved(Random *random, OperatorRun *run)
-{
-    unsigned floats = 0;
-    for (int i = 0; i < run->input_count; i++)
-        if (run->inputs[i] && run->inputs[i]->dtype == DTYPE_FLOAT32 && run->inputs[i]->shape.rank) floats |= 1u << i;
-    check_slopes(run, random, floats, 3e-3);
-}
-
-/* Promise: what moves elements moves their gradients back, and adds them where an element went to several places. */
-TEST(gradients_of_moves)
-{
-    Random random;
-    random_seed(&random, 37);
-    OperatorRun run;
-    if (operator_open(&run, "Transpose", 1)) {
-        node_set_integers(run.graph, run.node, "perm", INTS(2, 0, 1));
-        operator_input(&run, random_tensor(&random, 2, 3, 4), false);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Concat", 1)) {
-        node_set_integer(run.graph, run.node, "axis", 1);
-        operator_input(&run, random_tensor(&random, 2, 3, 4), false);
-        operator_input(&run, random_tensor(&random, 2, 1, 4), false);
-        operator_input(&run, random_tensor(&random, 2, 2, 4), false);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Split", 2)) {
-        node_set_integer(run.graph, run.node, "axis", -1);
-        operator_input(&run, random_tensor(&random, 2, 3, 5), false);
-        operator_input(&run, integer_tensor(2, 3), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Slice", 1)) {
-        operator_input(&run, random_tensor(&random, 4, 6), false);
-        operator_input(&run, integer_tensor(3, 1), true);
-        operator_input(&run, integer_tensor(0, 6), true);
-        operator_input(&run, integer_tensor(0, 1), true);
-        operator_input(&run, integer_tensor(-1, 2), true);
-        check_moved(&random, &run);
-    }
-    static const char *const modes[] = {"constant", "reflect", "edge", "wrap"};
-    for (int i = 0; i < 4 && operator_open(&run, "Pad", 1); i++) {
-        node_set_string(run.graph, run.node, "mode", modes[i]);
-        operator_input(&run, random_tensor(&random, 3, 4), false);
-        operator_input(&run, integer_tensor(1, 2, 0, 1), true);
-        if (i == 0) operator_input(&run, float_scalar(3), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Gather", 1)) {
-        node_set_integer(run.graph, run.node, "axis", 1);
-        operator_input(&run, random_tensor(&random, 2, 3, 2), false);
-        operator_input(&run, integer_tensor(2, 0, -1, 2), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "ScatterND", 1)) {
-        operator_input(&run, random_tensor(&random, 4, 3), false);
-        Tensor *indices = integer_tensor(2, 0);
-        indices->shape = (Shape){.rank = 2, .dims = {2, 1}};
-        indices->strides[0] = indices->strides[1] = 1;
-        operator_input(&run, indices, true);
-        operator_input(&run, random_tensor(&random, 2, 3), false);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Expand", 1)) {
-        operator_input(&run, random_tensor(&random, 3, 1), false);
-        operator_input(&run, integer_tensor(2, 3, 4), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Tile", 1)) {
-        operator_input(&run, random_tensor(&random, 2, 3), false);
-        operator_input(&run, integer_tensor(2, 3), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "DepthToSpace", 1)) {
-        node_set_integer(run.graph, run.node, "blocksize", 2);
-        operator_input(&run, random_tensor(&random, 1, 8, 2, 3), false);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "SpaceToDepth", 1)) {
-        node_set_integer(run.graph, run.node, "blocksize", 2);
-        operator_input(&run, random_tensor(&random, 1, 2, 4, 6), false);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "ReverseSequence", 1)) {
-        operator_input(&run, random_tensor(&random, 4, 3, 2), false);
-        operator_input(&run, integer_tensor(2, 4, 1), true);
-        check_moved(&random, &run);
-    }
-    if (operator_open(&run, "Reshape", 1)) {
-        operator_input(&run, random_tensor(&random, 2, 6), false);
-        operator_input(&run, integer_tensor(3, 4), true);
-        check_moved(&random, &run);
-    }
-}
-
-/* Promise: Resize gives each element back the shares it was blended with. */
-TEST(gradients_of_resizing)
-{
-    Random random;
-    random_seed(&random, 38);
-    for (int i = 0; i < 4; i++) {
-        OperatorRun run;
-        if (!operator_open(&run, "Resize", 1)) return;
-        node_set_string(run.graph, run.node, "mode", i % 2 ? "linear" : "nearest");
-        if (i == 3) node_set_string(run.graph, run.node, "coordinate_transformation_mode", "align_corners");
-        operator_input(&run, random_tensor(&random, 1, 2, 3, 5), false);
-        operator_input(&run, NULL, false);
-        operator_input(
-            &run, i < 2 ? test_values(1, (int64_t[]){4}, FLOATS(1, 1, 2, 2)) : test_values(1, (int64_t[]){4}, FLOATS(1, 1, 1.5f, 0.5f)),
-            true);
-        check_slopes(&run, &random, 1, 3e-3);
-    }
-}
-
-/* Promise: every quantizable operator has a gradient, but those that give integers or truth values, and those that wait for their
- * simulation (OPTIM 13). */
-TEST(quantizable_operators_have_gradients)
-{
-    static const char *const without[] = {"ArgMax", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "GRU", "LSTM"};
-    const Operator *row;
-    for (int i = 0; (row = operator_at(i)) && operator_is_built_in(row); i++) {
-        bool excused = false;
-        for (size_t k = 0; k < sizeof without / sizeof *without; k++)
-            excused = excused || strcmp(without[k], row->name) == 0;
-        if (row->flags & OPERATOR_QUANTIZABLE) CHECK(excused != (row->gradient != NULL), "%s", row->name);
     }
 }
