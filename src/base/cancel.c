@@ -1,10 +1,10 @@
 #include "base/cancel.h"
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "base/fault.h"
 
-static volatile sig_atomic_t requested;
+static atomic_int requested; /* the handler may run on a thread of some C library */
 
 void cancel_request(void)
 {

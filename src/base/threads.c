@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -92,16 +93,21 @@ static void *worker(void *argument)
 /* Kernels keep their panels on the stack (more than a megabyte); some C libraries give a thread far less unasked. */
 enum { STACK_BYTES = 4 << 20 };
 
+/* Workers take no signals: the handler of Ctrl-C stops Lua, which only the thread that runs it may do. */
 static void start_workers(void)
 {
     pthread_attr_t attributes;
+    sigset_t all, before;
     if (pool.running >= threads_count() - 1 || pthread_attr_init(&attributes) != 0) return;
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.running < threads_count() - 1) {
         pool.started_at[pool.running + 1] = atomic_load(&pool.generation);
         if (pthread_create(&pool.threads[pool.running], &attributes, worker, (void *)(intptr_t)(pool.running + 1)) != 0) break;
         pool.running++;
     }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
 
