@@ -1,5 +1,6 @@
 --- Passes, observers and operators of scripts; one pass alone.
 local core = require "espq.core"
+local changes = require "espq.changes"
 local check = require "espq.check"
 local data = require "espq.data"
 local quantize = require "espq.quantize"
@@ -34,30 +35,6 @@ function custom.operator(options)
    core.custom.operator(options.type, options.help or "an operator of a script", options.infer, options.run)
 end
 
--- name → text of every node's slots and of every parameter: what changed is the difference.
-local function snapshot(graph)
-   local seen = {}
-   for node in graph:nodes() do
-      local parts = { node.type, node.platform }
-      for _, side in ipairs { "input_config", "output_config" } do
-         for _, slot in ipairs(node[side]) do
-            local exponent = slot.exponent
-            parts[#parts + 1] = slot.state .. ":" .. (type(exponent) == "table" and table.concat(exponent, ",") or tostring(exponent))
-         end
-      end
-      for _, input in ipairs(node.inputs) do
-         if input then
-            parts[#parts + 1] = input.name
-            local value = input.value
-            if value and value.size > 0 and value.dtype ~= "bool" then parts[#parts + 1] = ("%.9g/%.9g"):format(value:sum():item(),
-                  value:abs():sum():item()) end
-         end
-      end
-      seen[node.name] = table.concat(parts, " ")
-   end
-   return seen
-end
-
 -- Where a pass's settings are not called after it.
 local groups = {
    ssd_equalization = "ssd_setting", lsq = "lsq_optimization_setting", tqt = "tqt_optimization_setting",
@@ -70,10 +47,11 @@ local function notes_of(graph)
    return list
 end
 
---- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted; a list of what it has to say; and by name what
---- each node was `before` and `after` (nil: not there): state:exponents of each end, sum/sum of magnitudes of each constant.
+--- One pass alone. Gives the names of the nodes that it changed, made or removed, sorted; a list of what it has to say; and by name what changed
+--- (see espq.changes): constants with their tensors before and after, exponents before and after. print(details) says it in words.
 ---    espq.apply { graph =, pass = "align", setting = (an espq.setting, or a table of the pass's own settings), dataloader =, target =, num_of_bits = }
 ---@param options table
+---@return string[] names, string[] notes, table details
 function custom.apply(options)
    check.fields("apply", options, {
       graph = "any!", pass = "string!", setting = "table", dataloader = "any", steps = "integer",
@@ -92,19 +70,11 @@ function custom.apply(options)
    if options.dataloader then
       road.walk = data.walk("apply", options.dataloader, options.graph, { limit = options.steps, collate_fn = options.collate_fn })
    end
-   local before, told = snapshot(options.graph), #notes_of(options.graph)
+   local before, told = changes.snapshot(options.graph), #notes_of(options.graph)
    core.road.apply(options.graph, options.pass, road)
    about.setting, about.target, about.bits, about.quantized = setting, road.target, road.bits, true
    if about.exact == nil then about.exact = setting.switches.onnx_exact_ops end
-   local after, changed, details = snapshot(options.graph), {}, {}
-   for name, text in pairs(after) do
-      if before[name] ~= text then changed[#changed + 1] = name end
-   end
-   for name in pairs(before) do
-      if not after[name] then changed[#changed + 1] = name end
-   end
-   for _, name in ipairs(changed) do details[name] = { before = before[name], after = after[name] } end
-   table.sort(changed)
+   local changed, details = changes.between(before, changes.snapshot(options.graph))
    local notes = table.pack(table.unpack(notes_of(options.graph), told + 1))
    notes.n = nil
    for _, line in ipairs(notes) do core.base.note("note: " .. line) end

@@ -70,6 +70,53 @@ describe("an optimization alone", function()
          espq.apply { graph = make(), pass = "weight_split", setting = { interested_layers = { "two" } } })
    end)
 
+   it("says what every node's constants and exponents were before and after, to the last number", function()
+      local graph = make()
+      local before = graph:tensor("two_input_1").value
+      local _, _, details = espq.apply { graph = graph, pass = "equalization", setting = { iterations = 2 } }
+      local row = details.two.constants[1]
+      assert.is_true(row.before:equal(before) and row.after:equal(graph:tensor("two_input_1").value))
+      assert.equal(before.size, row.of)
+      assert.matches("two %(Conv%)\n   two_input_1: %d+ of 405 numbers differ, by [%d.e-]+ at most; largest magnitude [%d.]+ %-> [%d.]+", tostring(details))
+      local quiet, _, nothing = espq.apply { graph = graph, pass = "simplify" }
+      assert.same({ {}, "nothing has changed" }, { quiet, tostring(nothing) })
+   end)
+
+   it("sees a change that keeps all sums, and exponents that move", function()
+      local changes = require "espq.changes"
+      local graph = espq.quantize_graph { graph = make(), calib_dataloader = loader(), calib_steps = 6, target = "esp32s3", error_report = false }
+      local before = changes.snapshot(graph)
+      local value, slot = graph:tensor "two_input_2", graph:node("one").output_config[1]
+      local bias = value.value
+      local a, b = bias:get(0), bias:get(1)
+      bias:set(0, b)
+      bias:set(1, a)
+      value.value, slot.exponent = bias, slot.exponent + 1
+      local changed, details = changes.between(before, changes.snapshot(graph))
+      assert.is_true(#changed >= 2)
+      assert.equal(2, details.two.constants[1].changed)
+      assert.equal(1, details.one.exponents[1].after - details.one.exponents[1].before)
+      assert.matches("output 1: exponent %-?%d+ %-> %-?%d+", tostring(details.one))
+   end)
+
+   it("runs for every row of `espq passes`, in order, one at a time", function()
+      local own = { weight_split = { interested_layers = { "two" }, value_threshold = 1.0 }, recover = { budget = 1 }, tqt = { steps = 5 },
+         lsq = { steps = 5 }, blockwise = { steps = 5 }, ssd_equalization = { iteration = 1 }, channel_split = { iterations = 1 } }
+      local graph, seen = make(), {}
+      for _, row in ipairs(require("espq.core").road.passes()) do
+         local done, changed, _, details = pcall(espq.apply, { graph = graph, pass = row.name, setting = own[row.name], dataloader = loader(),
+            target = "esp32s3" })
+         if done then
+            seen[row.name] = true
+            for _, name in ipairs(changed) do assert.truthy(tostring(details[name]):find(name, 1, true)) end
+         else
+            assert.matches("cannot be applied alone", tostring(changed), 1, true)
+         end
+      end
+      for _, name in ipairs { "equalization", "channel_split", "weight_split", "ssd_equalization", "bias_correct", "lsq", "tqt", "blockwise", "recover",
+         "baking", "dispatch", "align", "calibrate" } do assert.is_true(seen[name], name) end
+   end)
+
    it("finds the settings of passes that are called otherwise", function()
       local graph = make()
       espq.apply { graph = graph, pass = "dispatch" }
