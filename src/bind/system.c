@@ -1,4 +1,6 @@
 /* What a search needs of the system: names by SHA-1, a clock, a lock on a folder, files that grow. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -52,6 +54,44 @@ static int terminal_lua(lua_State *L)
 {
     lua_pushboolean(L, isatty(STDERR_FILENO));
     return 1;
+}
+
+static int close_stream(lua_State *L)
+{
+    luaL_Stream *stream = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    return luaL_fileresult(L, fclose(stream->f) == 0, NULL);
+}
+
+/* stdout_aside(): the stdout that was, as a file; what is printed from now on goes to stderr. */
+static int stdout_aside_lua(lua_State *L)
+{
+    luaL_Stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);
+    stream->closef = NULL;
+    luaL_setmetatable(L, LUA_FILEHANDLE);
+    fflush(stdout);
+    int file = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    stream->f = file >= 0 ? fdopen(file, "w") : NULL;
+    if (!stream->f || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+        int code = errno;
+        if (stream->f)
+            fclose(stream->f);
+        else if (file >= 0)
+            close(file);
+        return raise_text(L, NULL, NULL, "cannot put stdout aside: %s", strerror(code));
+    }
+    stream->closef = close_stream;
+    return 1;
+}
+
+/* stdout_back(file): prints go there again. */
+static int stdout_back_lua(lua_State *L)
+{
+    luaL_Stream *stream = luaL_checkudata(L, 1, LUA_FILEHANDLE);
+    if (!stream->closef) return raise_text(L, NULL, NULL, "this file is closed");
+    fflush(stdout);
+    fflush(stream->f);
+    if (dup2(fileno(stream->f), STDOUT_FILENO) < 0) return raise_text(L, NULL, NULL, "cannot put stdout back: %s", strerror(errno));
+    return 0;
 }
 
 /* append(path, text): all or nothing; gives the place where it begins. */
@@ -207,6 +247,8 @@ void open_system(lua_State *L)
                                          {"rename", rename_lua},
                                          {"sync", sync_lua},
                                          {"writer", writer_lua},
+                                         {"stdout_aside", stdout_aside_lua},
+                                         {"stdout_back", stdout_back_lua},
                                          {"fault", fault_lua},
                                          {NULL, NULL}};
     make_type(L, LOCK_TYPE, methods, NULL, lock_close);

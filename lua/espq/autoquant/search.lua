@@ -25,6 +25,14 @@ local function first_line(message)
    return #line > 300 and line:sub(1, 297) .. "…" or line
 end
 
+-- How many trials are still to come behind the one at hand, and how many seconds they may take at most; nil where that is not known.
+local function left_after(state)
+   local left, budget = state.trials:left(), state.budget or {}
+   left = left and left - 1
+   if budget.trials then left = math.min(left or math.huge, budget.trials - state.tried) end
+   return left, budget.seconds and math.max(0, budget.seconds - (core.system.clock() - state.begun))
+end
+
 local function keep(state, record, result, workplace)
    local from_user = record.from_user
    record.from_user = nil
@@ -42,7 +50,7 @@ local function keep(state, record, result, workplace)
                             cure = "they are recorded; mend evaluate_fn and begin anew" }
       end
    end
-   state.progress:trial(record, best_of(state.dir:candidates()), state.trials:left())
+   state.progress:trial(record, best_of(state.dir:candidates()), left_after(state))
 end
 
 -- A trial that was finished elsewhere, where nothing is run here. "begin": up to the first that is not finished. "finished": those that are,
@@ -124,6 +132,13 @@ function search.run(options)
       state.budget = state.budget and { trials = state.budget.trials }          -- the seconds were those of the jobs
    end
    state.progress = progress.new()
+   local function stop(err)
+      local best = best_of(dir:candidates())
+      state.progress:event("end", { complete = false, tried = state.tried, known = state.skipped, failed = state.failures, best = best and best.score,
+                                    run_dir = dir.path, error = core.error.is_error(err) and err.what or tostring(err) })
+      state.progress:close()
+      error(err, 0)
+   end
    state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
    core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
@@ -149,9 +164,9 @@ function search.run(options)
          state.progress:note(("%s: %d trials are in %s; setting.resume = true goes on"):format(interrupted and "interrupted" or "stopped",
             dir.journal.count, dir.path))
       end
-      error(ended, 0)
+      return stop(ended)
    end
-   if not closed then error(close_error, 0) end
+   if not closed then return stop(close_error) end
    if state.trials.two_aims then write_front(state) end
    local candidates = dir:results()
    local best = best_of(candidates)
@@ -160,6 +175,7 @@ function search.run(options)
       state.skipped > 0 and (", %d known before"):format(state.skipped) or "", state.failures > 0 and (", %d failed"):format(state.failures) or "",
       state.pruned > 0 and (", %d pruned"):format(state.pruned) or "", best and (", best %.6g (trial %d)"):format(best.score, best.index) or "", dir.path),
       { tried = state.tried, known = state.skipped, failed = state.failures, best = best and best.score, complete = ended, run_dir = dir.path })
+   state.progress:close()
    return candidates
 end
 

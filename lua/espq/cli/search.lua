@@ -17,6 +17,7 @@ local spec = {
    { "--time", value = "LIMIT", help = "time a job, as Slurm takes it: 2:00:00; a job whose time is over goes on in the next" },
    { "--dry-run", help = "print the files of the jobs, and do nothing" },
    { "--resume", help = "go on from what run_dir holds, as setting.resume = true" },
+   { "--json", help = "stdout is a line of JSON for the begin, each trial and the end of the search; all that the script prints goes to stderr" },
    { "--cancel", help = "stop the jobs; what was tried stays" },
    { "--merge", help = "write what is finished so far into summary.json and candidates.json; at any time, by anybody" },
 }
@@ -63,6 +64,10 @@ return function(arguments)
       core.error.raise { what = message, code = "input" }
    end
    local role = role_of(given)
+   if given.json then
+      if given.slurm or given.dry_run or given.cancel then options.usage "--json is for a search on this machine, and for --merge" end
+      require("espq.autoquant.progress").reserve_stdout()
+   end
    local call = require "espq.autoquant.call"
    if role then
       require("espq").is_worker = role == "trials" or role == "pick" or role == "chains"
