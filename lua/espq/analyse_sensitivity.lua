@@ -6,6 +6,7 @@ local report = require "espq.report"
 local FEW_SAMPLES = 8            -- below it, ranges are chance
 local OUTLIER = 8                -- a channel that reaches so many times as far as the middle one takes three bits from it
 local UNEVEN = 4                 -- branches of a Concat: two bits
+local CLIPPED = 2                -- values reach so many times beyond the range: clipping of tails, as kl does it, is not meant
 local COSTLY, MOST_COSTLY = 0.05, 8          -- share of the sum that is worth a word, and how many layers get one
 
 local sensitivity = {}
@@ -18,19 +19,20 @@ Peaks.__index = Peaks
 -- Largest |x| of each channel (axis 1) of the tensors named, in float, over the batches.
 local function collect(graph, names, walk, most, exact)
    local peaks = setmetatable({ samples = 0, of = {} }, Peaks)
-   local run = require("espq.executor").make(graph, { mode = "float", outputs = #names > 0 and names or nil, exact = exact })
+   local run = require("espq.executor").make(graph, { mode = "float", exact = exact })
+   for _, name in ipairs(names) do
+      run:watch(name, function(x)
+         local channels = #x.shape >= 2 and x.shape[2] or 1
+         local rows = x:abs():reshape { x.shape[1] or 1, channels, -1 }:max { axis = 2 }:max { axis = 0 }
+         peaks.of[name] = peaks.of[name] and peaks.of[name]:maximum(rows) or rows
+      end)
+   end
    local next_batch = walk()
    for _ = 1, most do
       local batch = next_batch()
       if not batch then break end
       peaks.samples = peaks.samples + batch[1].shape[1]
-      local results = run(batch)
-      for _, name in ipairs(names) do
-         local x = results[name]
-         local channels = #x.shape >= 2 and x.shape[2] or 1
-         local rows = x:abs():reshape { x.shape[1] or 1, channels, -1 }:max { axis = 2 }:max { axis = 0 }
-         peaks.of[name] = peaks.of[name] and peaks.of[name]:maximum(rows) or rows
-      end
+      run(batch)
    end
    return peaks
 end
@@ -50,10 +52,23 @@ local function flat(tensor) return tensor:flatten():tolist() end
 
 -- ---- words ----
 
-local function dead(_, peaks, node)
-   local list = flat(peaks.of[node.outputs[1].name])
-   if spread(list) == 0 then
-      return "its output is always zero: nothing is lost by removing it, unless the calibration data do not reach it"
+-- A layer's own output end is off where an activation takes its place.
+local function output_end(node)
+   local config = node.output_config[1]
+   for _ = 1, 2 do
+      local readers = node.outputs[1].consumers
+      if config.quantizes or #readers ~= 1 or not readers[1].quantized then break end
+      node = readers[1]
+      config = node.output_config[1]
+   end
+   return config, node.outputs[1].name
+end
+
+local function dead(peaks, node)
+   local _, name = output_end(node)
+   local seen = peaks.of[name]
+   if seen and seen.size > 0 and seen:max():item() == 0 then
+      return "its output is always zero: remove it, or give calibration data that reach it"
    end
 end
 
@@ -101,13 +116,23 @@ local function uneven_concat(concats, peaks, node)
    end
 end
 
+local function clipped(_, peaks, node)
+   local config, name = output_end(node)
+   local seen = peaks.of[name]
+   if not seen or not config.quantizes or type(config.exponent) ~= "number" then return nil end
+   local reach, most = seen:max():item(), (config.maximum + 1) * 2.0 ^ config.exponent
+   if reach > CLIPPED * most then
+      return ("its output reaches %.3g, its range ends at %.3g: more calibration data, or calib_algorithm minmax or percentile"):format(reach, most)
+   end
+end
+
 local function costly(_, _, node)
    local bits = node.output_config[1].bits
    if bits and bits < 16 then return "16 bits in setting.dispatching_table, or setting.recover" end
 end
 
 -- The first that has something to say.
-local causes = { dead, outlier_activation, outlier_weight, uneven_concat, costly }
+local causes = { outlier_activation, outlier_weight, uneven_concat, clipped, costly }
 
 -- ---- the table ----
 
@@ -130,7 +155,7 @@ local function concats_of(graph)
    return found
 end
 
-local function names_of(nodes, concats)
+local function names_of(all, dear, concats)
    local names, seen = {}, {}
    local function add(value)
       if value and value.producer and not seen[value.name] and (value.dtype or "float32") == "float32" then
@@ -138,7 +163,11 @@ local function names_of(nodes, concats)
          names[#names + 1] = value.name
       end
    end
-   for _, node in ipairs(nodes) do
+   for _, node in ipairs(all) do
+      local _, name = output_end(node)
+      add(node.graph:tensor(name))
+   end
+   for _, node in ipairs(dear) do
       add(node.inputs[1])
       add(node.outputs[1])
       for _, concat in ipairs(concats[node.name] or {}) do
@@ -162,19 +191,20 @@ function sensitivity.rows(graph, walk, judge)
       sum = sum + math.abs(row[judge.method])
    end
    table.sort(list, function(a, b) return a.noise > b.noise or a.noise == b.noise and a.place < b.place end)
-   local dear, concats = {}, concats_of(graph)
+   local nodes, dear, concats = {}, {}, concats_of(graph)
    for i, row in ipairs(list) do
       row.place = nil
       row.share = sum > 0 and row.noise / sum or 0
       row.costly = i <= MOST_COSTLY and row.share >= COSTLY
       row.mark = row.costly and "<" or nil
-      if row.costly then dear[#dear + 1] = graph:node(row.name) end
+      nodes[i] = graph:node(row.name)
+      if row.costly then dear[#dear + 1] = nodes[i] end
    end
-   local peaks = collect(graph, names_of(dear, concats), walk, judge.steps + 1, judge.exact)
-   for i, node in ipairs(dear) do
+   local peaks = collect(graph, names_of(nodes, dear, concats), walk, judge.steps + 1, judge.exact)
+   for i, row in ipairs(list) do
+      row.advice = dead(peaks, nodes[i])
       for _, cause in ipairs(causes) do
-         list[i].advice = cause(concats, peaks, node)
-         if list[i].advice then break end
+         if row.costly then row.advice = row.advice or cause(concats, peaks, nodes[i]) end
       end
    end
    return list, peaks.samples

@@ -45,6 +45,52 @@ describe("sensitivity", function()
       assert.matches("Only 2 samples", tostring(sensitivity(quantized(with_outlier(), data), data)), 1, true)
    end)
 
+   local function conv(name, x, weight, y, bias) return { type = "Conv", name = name, inputs = { x, weight, bias }, outputs = { y } } end
+   local function net(nodes) return espq.graph { name = "net", inputs = { x = { 1, 3, 4, 4 } }, outputs = { "y" }, nodes = nodes } end
+   local function advice_of(rows, name)
+      for _, row in ipairs(rows) do
+         if row.name == name then return row.advice or "" end
+      end
+   end
+
+   it("names a layer whose output is always zero, also behind its activation, though it costs nothing", function()
+      local data = espq.randn({ 16, 3, 4, 4 }, { seed = 3 })
+      local graph = net {
+         conv("never", "x", espq.randn({ 4, 3, 1, 1 }, { seed = 1 }), "a", espq.full({ 4 }, -100.0)),
+         { type = "Relu", name = "relu", inputs = { "a" }, outputs = { "r" } },
+         conv("side", "x", espq.randn({ 4, 3, 1, 1 }, { seed = 2 }), "s"),
+         { type = "Add", name = "add", inputs = { "r", "s" }, outputs = { "y" } },
+      }
+      local rows = sensitivity(quantized(graph, data), data)
+      assert.matches("always zero: remove it, or give calibration data", advice_of(rows, "never"), 1, true)
+      assert.matches("16 bits", advice_of(rows, "side"), 1, true)
+   end)
+
+   it("names a row of weights that takes the bits from the others", function()
+      local data = espq.randn({ 16, 3, 4, 4 }, { seed = 3 })
+      local small, large = espq.tensor { 1, 1, 0.02 }, espq.tensor { 1, 1, 50 }
+      local graph = net {
+         conv("one", "x", espq.tensor { { 1, 0, 0 }, { 0, 1, 0 }, { 0, 0, 1 } }:reshape { 3, 3, 1, 1 } * small:reshape { 3, 1, 1, 1 }, "a"),
+         conv("two", "a", espq.tensor { { 1, 0.4, 0 }, { 0.3, 1, 0 }, { 0, 0, 1 } }:reshape { 3, 3, 1, 1 } * large:reshape { 1, 3, 1, 1 }, "y"),
+      }
+      local rows = sensitivity(quantized(graph, data, "esp32s3"), data)
+      assert.matches("weights of row 2 reach 50 times as far", advice_of(rows, "two"), 1, true)
+   end)
+
+   it("says when values reach beyond what calibration saw", function()
+      local data = espq.randn({ 16, 3, 4, 4 }, { seed = 3 })
+      local graph = net {
+         conv("one", "x", espq.randn({ 8, 3, 1, 1 }, { seed = 1 }), "a"),
+         { type = "Relu", name = "relu", inputs = { "a" }, outputs = { "r" } },
+         conv("two", "r", espq.randn({ 2, 8, 1, 1 }, { seed = 2 }), "y"),
+      }
+      local rows = sensitivity(quantized(graph:copy(), data:slice(0, 2) * 0.1), data)
+      for _, name in ipairs { "one", "two" } do
+         assert.matches("its output reaches [%d.]+, its range ends at [%d.]+: more calibration data", advice_of(rows, name))
+      end
+      assert.matches("16 bits in setting.dispatching_table", advice_of(sensitivity(quantized(graph, data), data), "one"), 1, true)
+   end)
+
    it("names a Concat whose branches reach unequally far", function()
       local function branch(seed, size) return espq.randn({ 2, 3, 1, 1 }, { seed = seed }) * size end
       local data = espq.randn({ 16, 3, 4, 4 }, { seed = 3 })
