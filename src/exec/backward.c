@@ -295,7 +295,12 @@ static bool take_parameters(Backward *walk, Error *error)
 
 static bool take_scales(Backward *walk, Error *error)
 {
-    int most = 1;
+    int64_t most = 1;
+    for (int i = 0; i < walk->program->value_count; i++) {
+        const Shape *shape = &walk->program->values[i].shape;
+        for (int k = 0; k < shape->rank; k++)
+            if (shape->dims[k] > most) most = shape->dims[k];
+    }
     for (int i = 0; i < walk->options.scale_count; i++) {
         BackwardScale *scale = &walk->options.scales[i];
         char where[256];
@@ -315,7 +320,8 @@ static bool take_scales(Backward *walk, Error *error)
         if (scale->count > most) most = scale->count;
     }
     walk->sums = memory_new_array((size_t)most, sizeof *walk->sums);
-    return walk->sums || fail_memory(error, (size_t)most * sizeof *walk->sums);
+    walk->channel_scales = memory_new_array((size_t)most, sizeof *walk->channel_scales);
+    return (walk->sums && walk->channel_scales) || fail_memory(error, (size_t)most * sizeof *walk->sums);
 }
 
 /* ---- life ---- */
@@ -400,6 +406,7 @@ void backward_free(Backward *walk)
     memory_free(walk->input_places);
     memory_free(walk->outputs);
     memory_free(walk->sums);
+    memory_free(walk->channel_scales);
     memory_free(walk->memory);
     memory_free(walk);
 }

@@ -30,58 +30,61 @@ static float scale_of(const BackwardScale *scale, int channel)
     return (float)espq_exp((double)log2 * LN2);
 }
 
-static float untrained_scale(const Quantization *quantization, int channel)
+/* [outer][channels][inner]: numbers of one channel lie together. */
+static ChannelsF32 channels_of(const Backward *walk, const Quantization *quantization, int scale, const Shape *shape)
 {
-    return ldexpf(1.0f, quantization->exponents ? quantization->exponents[channel] : quantization->exponent);
-}
-
-/* [outer][count][inner]: numbers of one channel lie together. */
-typedef struct Channels {
-    int64_t outer, inner;
-    int count;
-} Channels;
-
-static Channels channels_of(const Quantization *quantization, const Shape *shape)
-{
-    Channels channels = {.outer = 1, .inner = shape_count(shape), .count = 1};
-    if (quantization->count == 1) return channels;
-    channels.count = quantization->count;
-    channels.inner = 1;
+    ChannelsF32 channels = {.outer = 1,
+                            .channels = quantization->count,
+                            .inner = 1,
+                            .scales = walk->channel_scales,
+                            .minimum = quantization->minimum,
+                            .maximum = quantization->maximum,
+                            .rounding = quantization->rounding};
     for (int i = 0; i < shape->rank; i++) {
-        if (i < quantization->axis) channels.outer *= shape->dims[i];
-        if (i > quantization->axis) channels.inner *= shape->dims[i];
+        if (quantization->count > 1 && i < quantization->axis) channels.outer *= shape->dims[i];
+        if (quantization->count == 1 || i > quantization->axis) channels.inner *= shape->dims[i];
+    }
+    for (int i = 0; i < quantization->count; i++) {
+        int exponent = quantization->exponents ? quantization->exponents[i] : quantization->exponent;
+        walk->channel_scales[i] = scale >= 0 ? scale_of(&walk->options.scales[scale], i) : ldexpf(1.0f, exponent);
     }
     return channels;
 }
 
+/* Their power of two is a normal float32 both ways: all that are real. */
+static bool has_usual_exponents(const Quantization *quantization)
+{
+    for (int i = 0; i < quantization->count; i++)
+        if (quantization->exponents[i] < -126 || quantization->exponents[i] > 126) return false;
+    return true;
+}
+
 static void quantize_end(const Backward *walk, const Quantization *quantization, int scale, const Shape *shape, const float *x, float *y)
 {
-    if (scale < 0) {
+    bool by_channel = quantization->count > 1 && (scale >= 0 || has_usual_exponents(quantization));
+    if (scale < 0 && !by_channel) {
         quantization_apply(quantization, shape, x, y);
         return;
     }
-    Channels channels = channels_of(quantization, shape);
-    for (int64_t block = 0; block < channels.outer * channels.count; block++)
-        fake_quantize_scale_f32(x + block * channels.inner, y + block * channels.inner, channels.inner,
-                                scale_of(&walk->options.scales[scale], (int)(block % channels.count)), quantization->minimum,
-                                quantization->maximum, quantization->rounding);
+    ChannelsF32 channels = channels_of(walk, quantization, scale, shape);
+    if (by_channel)
+        fake_quantize_channels_f32(&channels, x, y);
+    else
+        fake_quantize_scale_f32(x, y, channels.inner, channels.scales[0], channels.minimum, channels.maximum, channels.rounding);
 }
 
 /* g, the gradient behind the quantization, becomes that before it. */
 static void unquantize_end(Backward *walk, const Quantization *quantization, int scale, const Shape *shape, const float *x, float *g)
 {
-    Channels channels = channels_of(quantization, shape);
-    if (scale < 0 && channels.count > 1 && !walk->options.masks_channels) return;
-    if (scale >= 0) memset(walk->sums, 0, (size_t)channels.count * sizeof *walk->sums);
-    for (int64_t block = 0; block < channels.outer * channels.count; block++) {
-        int channel = (int)(block % channels.count);
-        float step = scale >= 0 ? scale_of(&walk->options.scales[scale], channel) : untrained_scale(quantization, channel);
-        double sum = fake_quantize_gradient_f32(x + block * channels.inner, g + block * channels.inner, g + block * channels.inner,
-                                                channels.inner, step, quantization->minimum, quantization->maximum, quantization->rounding);
-        if (scale >= 0) walk->sums[channel] += sum * (double)step * LN2;
-    }
-    for (int i = 0; scale >= 0 && i < channels.count; i++)
-        walk->options.scales[scale].gradient[i] += (float)walk->sums[i];
+    if (scale < 0 && quantization->count > 1 && !walk->options.masks_channels) return;
+    ChannelsF32 channels = channels_of(walk, quantization, scale, shape);
+    if (channels.channels > 1)
+        fake_quantize_channels_gradient_f32(&channels, x, g, g, walk->sums);
+    else
+        walk->sums[0] =
+            fake_quantize_gradient_f32(x, g, g, channels.inner, channels.scales[0], channels.minimum, channels.maximum, channels.rounding);
+    for (int i = 0; scale >= 0 && i < channels.channels; i++)
+        walk->options.scales[scale].gradient[i] += (float)(walk->sums[i] * (double)channels.scales[i] * LN2);
 }
 
 /* ---- forward ---- */

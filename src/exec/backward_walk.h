@@ -57,7 +57,8 @@ struct Backward {
     Tensor *outputs;      /* headers of the wanted values */
     Tensor *input_gradients;
     Place *input_places;
-    double *sums; /* of scales, one a channel, in the walk back */
+    double *sums;          /* of scales, one a channel, in the walk back */
+    float *channel_scales; /* of the end that is quantized */
     float **scale_memory;
 };
 

@@ -422,3 +422,65 @@ double fake_quantize_gradient_f32(const float *x, const float *dy, float *dx, in
     }
     return total;
 }
+
+/* ---- a scale a channel ---- */
+
+typedef struct ChannelsTask {
+    const Kernels *kernels;
+    const ChannelsF32 *given;
+    const float *x, *dy;
+    float *to;
+    double *sums;
+} ChannelsTask;
+
+static int64_t channels_grain(const ChannelsF32 *task)
+{
+    return GRAIN / (task->outer * task->inner + 1) + 1;
+}
+
+static void quantize_channels_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ChannelsTask *task = context;
+    const ChannelsF32 *given = task->given;
+    for (int64_t channel = begin; channel < end; channel++) {
+        float scale = given->scales[channel], inverse = 1.0f / scale;
+        for (int64_t outer = 0; outer < given->outer; outer++) {
+            int64_t at = (outer * given->channels + channel) * given->inner;
+            task->kernels->fake_quantize(task->x + at, task->to + at, given->inner, inverse, scale, (float)given->minimum,
+                                         (float)given->maximum, given->rounding);
+        }
+    }
+}
+
+void fake_quantize_channels_f32(const ChannelsF32 *task, const float *x, float *y)
+{
+    ChannelsTask shared = {.kernels = kernels(), .given = task, .x = x, .to = y};
+    threads_for(task->channels, channels_grain(task), quantize_channels_body, &shared);
+}
+
+static void channels_gradient_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const ChannelsTask *task = context;
+    const ChannelsF32 *given = task->given;
+    for (int64_t channel = begin; channel < end; channel++) {
+        double sum = 0.0;
+        for (int64_t outer = 0; outer < given->outer; outer++) {
+            int64_t at = (outer * given->channels + channel) * given->inner;
+            for (int64_t first = 0; first < given->inner; first += GRADIENT_BLOCK) {
+                int64_t count = given->inner - first < GRADIENT_BLOCK ? given->inner - first : GRADIENT_BLOCK;
+                sum += (double)task->kernels->fake_quantize_gradient(
+                    task->x + at + first, task->dy + at + first, task->to ? task->to + at + first : NULL, count,
+                    1.0f / given->scales[channel], (float)given->minimum, (float)given->maximum, given->rounding);
+            }
+        }
+        if (task->sums) task->sums[channel] = sum;
+    }
+}
+
+void fake_quantize_channels_gradient_f32(const ChannelsF32 *task, const float *x, const float *dy, float *dx, double *sums)
+{
+    ChannelsTask shared = {.kernels = kernels(), .given = task, .x = x, .dy = dy, .to = dx, .sums = sums};
+    threads_for(task->channels, channels_grain(task), channels_gradient_body, &shared);
+}

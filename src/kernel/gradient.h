@@ -38,4 +38,16 @@ void fake_quantize_scale_f32(const float *x, float *y, int64_t count, float scal
 double fake_quantize_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float scale, int64_t minimum, int64_t maximum,
                                   Rounding rounding);
 
+/* Both for numbers that lie as [outer][channels][inner], with a scale a channel. */
+typedef struct ChannelsF32 {
+    int64_t outer, channels, inner;
+    const float *scales;
+    int64_t minimum, maximum;
+    Rounding rounding;
+} ChannelsF32;
+
+void fake_quantize_channels_f32(const ChannelsF32 *task, const float *x, float *y);
+/* sums[channel]: its stretches one after the other; NULL: only dx. */
+void fake_quantize_channels_gradient_f32(const ChannelsF32 *task, const float *x, const float *dy, float *dx, double *sums);
+
 #endif

@@ -1,22 +1,24 @@
-/* Sums and gradients of single blocks on vectors, step by step as in gradient_plain.c. A template, after elementwise.h. */
+/* Sums and gradients of single blocks on vectors, step by step as in gradient_plain.c. Lanes that have no element at the end add 0 to
+ * their sum, which changes nothing: no sum is -0. A template, after elementwise.h. */
+
+static inline uint32_t first_lanes(int64_t count)
+{
+    return count >= LANES ? (uint32_t)((1ull << LANES) - 1) : (1u << count) - 1;
+}
 
 static float block_sum_run(const float *x, int64_t count)
 {
     enum { VECTORS = GRADIENT_LANES / LANES };
     Floats sum[VECTORS];
-    float lanes[GRADIENT_LANES];
     int64_t i = 0;
     for (int v = 0; v < VECTORS; v++)
         sum[v] = v_zero();
     for (; i + GRADIENT_LANES <= count; i += GRADIENT_LANES)
         for (int v = 0; v < VECTORS; v++)
             sum[v] = v_add(sum[v], v_load(x + i + v * LANES));
-    if (i == count) return v_sum_lanes(sum);
-    for (int v = 0; v < VECTORS; v++)
-        v_store(lanes + v * LANES, sum[v]);
-    for (int lane = 0; i < count; i++, lane++)
-        lanes[lane] += x[i];
-    return plain_lanes_sum(lanes);
+    for (int v = 0; v < VECTORS && i < count; v++, i += LANES)
+        sum[v] = v_add(sum[v], v_load_masked(x + i, first_lanes(count - i), v_zero()));
+    return v_sum_lanes(sum);
 }
 
 static void range_gradient_run(const float *x, const float *dy, float *dx, int64_t count, float low, float high)
@@ -38,7 +40,6 @@ static inline __attribute__((always_inline)) float fake_quantize_gradient_mode(c
     enum { VECTORS = GRADIENT_LANES / LANES };
     const Floats inverses = v_all(inverse), low = v_all(minimum), high = v_all(maximum), zero = v_zero();
     Floats sum[VECTORS];
-    float lanes[GRADIENT_LANES];
     int64_t i = 0;
     for (int v = 0; v < VECTORS; v++)
         sum[v] = v_zero();
@@ -52,11 +53,16 @@ static inline __attribute__((always_inline)) float fake_quantize_gradient_mode(c
             if (dx) v_store(dx + i + v * LANES, v_where_less(q, low, zero, v_where_less(high, q, zero, given)));
         }
     }
-    if (i == count) return v_sum_lanes(sum);
-    for (int v = 0; v < VECTORS; v++)
-        v_store(lanes + v * LANES, sum[v]);
-    plain_fake_quantize_lanes(x + i, dy + i, dx ? dx + i : NULL, count - i, inverse, minimum, maximum, rounding, lanes);
-    return plain_lanes_sum(lanes);
+    for (int v = 0; v < VECTORS && i < count; v++, i += LANES) {
+        int rest = count - i < LANES ? (int)(count - i) : LANES;
+        uint32_t mask = first_lanes(count - i);
+        Floats scaled = v_mul(v_load_masked(x + i, mask, zero), inverses), given = v_load_masked(dy + i, mask, zero);
+        Floats q = v_round(scaled, rounding), near = v_sub(q, scaled);
+        Floats slope = v_where_less(q, low, low, v_where_less(high, q, high, near));
+        sum[v] = v_fma(given, slope, sum[v]);
+        if (dx) v_store_first(dx + i, rest, v_where_less(q, low, zero, v_where_less(high, q, zero, given)));
+    }
+    return v_sum_lanes(sum);
 }
 
 static float fake_quantize_gradient_run(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum,

@@ -29,22 +29,16 @@ void plain_range_gradient(const float *x, const float *dy, float *dx, int64_t co
         dx[i] = x[i] >= low && x[i] <= high ? dy[i] : 0.0f;
 }
 
-void plain_fake_quantize_lanes(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
-                               Rounding rounding, float lanes[GRADIENT_LANES])
+float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
+                                   Rounding rounding)
 {
+    float lanes[GRADIENT_LANES] = {0};
     for (int64_t i = 0; i < count; i++) {
         float scaled = x[i] * inverse, q = round_float(scaled, rounding), given = dy[i];
         float slope = q < minimum ? minimum : q > maximum ? maximum : q - scaled;
         lanes[i % GRADIENT_LANES] = fmaf(given, slope, lanes[i % GRADIENT_LANES]);
         if (dx) dx[i] = q < minimum || q > maximum ? 0.0f : given;
     }
-}
-
-float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
-                                   Rounding rounding)
-{
-    float lanes[GRADIENT_LANES] = {0};
-    plain_fake_quantize_lanes(x, dy, dx, count, inverse, minimum, maximum, rounding, lanes);
     return plain_lanes_sum(lanes);
 }
 

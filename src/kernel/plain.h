@@ -39,9 +39,6 @@ float plain_block_sum(const float *x, int64_t count);
 void plain_range_gradient(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
 float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
                                    Rounding rounding);
-/* Adds elements 0 … to the lanes. */
-void plain_fake_quantize_lanes(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
-                               Rounding rounding, float lanes[GRADIENT_LANES]);
 
 void plain_adam(const AdamF32 *adam, float *values, float *m, float *v, const float *gradient, int64_t count);
 void plain_momentum(const MomentumF32 *momentum, float *values, float *m, const float *gradient, int64_t count);

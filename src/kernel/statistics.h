@@ -10,7 +10,10 @@ static inline __attribute__((always_inline)) void fake_quantize_mode(const float
         Floats q = v_add(v_round(v_mul(v_load(x + i), inverses), rounding), v_zero());
         v_store(y + i, v_mul(v_clamp(q, low, high), scales));
     }
-    plain_fake_quantize(x + i, y + i, count - i, inverse, scale, minimum, maximum, rounding);
+    if (i == count) return;
+    Floats rest = v_load_masked(x + i, (1u << (count - i)) - 1, v_zero());
+    Floats q = v_add(v_round(v_mul(rest, inverses), rounding), v_zero());
+    v_store_first(y + i, (int)(count - i), v_mul(v_clamp(q, low, high), scales));
 }
 
 static void fake_quantize_run(const float *x, float *y, int64_t count, float inverse, float scale, float minimum, float maximum,

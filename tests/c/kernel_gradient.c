@@ -172,6 +172,53 @@ TEST(gradient_sums_and_masks_equal_their_definitions)
     restore(variant, threads);
 }
 
+static void check_channels(Random *random, int64_t outer, int64_t channels, int64_t inner)
+{
+    size_t count = (size_t)(outer * channels * inner);
+    float *x = numbers(random, count), *dy = numbers(random, count), *scales = numbers(random, (size_t)channels);
+    float *y = memory_new_array(count * 4, sizeof *y), *seen = y + count, *dx = y + 2 * count, *passed = y + 3 * count;
+    double *sums = memory_new_array((size_t)channels * 2, sizeof *sums);
+    for (int64_t i = 0; i < channels; i++)
+        scales[i] = ldexpf(1.0f, -2 - below(random, 5));
+    kernel_set_variant(KERNEL_PLAIN);
+    for (int64_t i = 0; i < outer * channels; i++) {
+        float scale = scales[i % channels];
+        fake_quantize_scale_f32(x + i * inner, y + i * inner, inner, scale, -4, 3, ROUND_HALF_EVEN);
+        sums[i % channels] +=
+            fake_quantize_gradient_f32(x + i * inner, dy + i * inner, dx + i * inner, inner, scale, -4, 3, ROUND_HALF_EVEN);
+    }
+    for (KernelVariant variant = KERNEL_PLAIN; variant < KERNEL_VARIANTS; variant++) {
+        if (!kernel_variant_available(variant)) continue;
+        ChannelsF32 task = {outer, channels, inner, scales, -4, 3, ROUND_HALF_EVEN};
+        kernel_set_variant(variant);
+        threads_set_count(1 + (int)variant);
+        fake_quantize_channels_f32(&task, x, seen);
+        fake_quantize_channels_gradient_f32(&task, x, dy, passed, sums + channels);
+        CHECK(memcmp(y, seen, count * sizeof *y) == 0 && memcmp(dx, passed, count * sizeof *y) == 0 &&
+                  memcmp(sums, sums + channels, (size_t)channels * sizeof *sums) == 0,
+              "%s: %d x %d x %d", kernel_variant_name(variant), (int)outer, (int)channels, (int)inner);
+    }
+    memory_free(x);
+    memory_free(dy);
+    memory_free(scales);
+    memory_free(y);
+    memory_free(sums);
+}
+
+/* Promise: with a scale a channel, numbers and gradients are those of each channel by itself. */
+TEST(channels_are_quantized_each_by_itself)
+{
+    Random random;
+    random_seed(&random, 24);
+    KernelVariant variant = kernel_variant();
+    int threads = threads_count();
+    check_channels(&random, 1, 40, 9);
+    check_channels(&random, 1, 7, 4500);
+    check_channels(&random, 3, 5, 31);
+    check_channels(&random, 1, 300, 130);
+    restore(variant, threads);
+}
+
 /* Promise: the gradient of fake quantization is that of OPTIM 7.2: 1 and 0.04 inside, 0 and 127 above, 0 and -128 below. */
 TEST(gradient_of_fake_quantization_follows_its_formula)
 {
