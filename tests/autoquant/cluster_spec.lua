@@ -40,11 +40,14 @@ local function command(options, mode, run, seconds)
    return ("'%s' search '%s/s.lua' %s -- '%s' %s %s %s"):format(program.path, folder, options, folder, mode, run, seconds)
 end
 
--- What the same search gives on this machine.
+-- What the same search gives on this machine: begun now, so that it runs beside the jobs, and asked for later.
 local function alone(mode)
-   local code, _, err = program.run(folder, command("", mode, "alone", 0))
-   assert.equal(0, code, err)
-   return small.contents(folder .. "/alone")
+   local pipe = io.popen(("cd '%s' && %s 2>&1"):format(folder, command("", mode, "alone-" .. mode, 0)))
+   return function()
+      local text = pipe:read "a"
+      assert.is_true(pipe:close(), text)
+      return small.contents(folder .. "/alone-" .. mode)
+   end
 end
 
 -- Programs of a cluster that has one node, which is this machine, and runs nothing; `host` names another machine.
@@ -144,6 +147,7 @@ describe("a search as jobs", function()
    for mode, jobs in pairs { exhaustive = { "trials" }, fast = { "trials", "pick", "chains" } } do
       it("killed and started again ends as the " .. mode .. " search on one machine does", function()
          write_script()
+         local whole = alone(mode)
          local code, _, err = program.run(folder, pretend_cluster() .. command("--slurm --array 2", mode, "run", 0.05))
          assert.equal(0, code, err)
          assert.matches("submitted: trials 1", err, 1, true)
@@ -155,8 +159,8 @@ describe("a search as jobs", function()
                -- The first dies twice, in the middle of a trial; the second goes on meanwhile.
                program.run(folder, ([[
                   %s >second.log 2>&1 & second=$!
-                  %s >/dev/null 2>&1 & first=$!; sleep 0.4; kill -9 $first
                   %s >/dev/null 2>&1 & first=$!; sleep 0.3; kill -9 $first
+                  %s >/dev/null 2>&1 & first=$!; sleep 0.2; kill -9 $first
                   %s >/dev/null 2>&1; wait $second]]):format(job(name, 1) .. line, job(name, 0) .. line, job(name, 0, 1) .. line, job(name, 0, 2, 2) .. line))
             end
          end
@@ -165,7 +169,7 @@ describe("a search as jobs", function()
          assert.same({ 0, "" }, { code, out }, err)
          code, out, err = program.run(folder, job "finish" .. line)
          assert.same({ 0, "3 candidates\n" }, { code, out }, err)
-         assert.equal(alone(mode), small.contents(folder .. "/run"))
+         assert.equal(whole(), small.contents(folder .. "/run"))
       end)
    end
 
@@ -222,8 +226,15 @@ describe("a Slurm cluster of two nodes", function()
       if not cluster then pending(why) return end
       write_script()
       local with = ("SLURM_CONF='%s/slurm.conf' "):format(cluster.folder)
-      local code, _, err = program.run(folder, with .. command("--slurm", "exhaustive", "run", 0.2))
-      assert.equal(0, code, err)
+      local whole, whole_fast = alone "exhaustive", alone "fast"
+      local function search(options, mode, name, seconds)
+         local code, _, err = program.run(folder, with .. command(options, mode, name, seconds))
+         return code, err
+      end
+      for _, case in ipairs { { "--slurm", "exhaustive", "run", 0.15 }, { "--slurm --partition other", "fast", "run2", 0.02 } } do
+         local code, err = search(table.unpack(case))
+         assert.equal(0, code, err)
+      end
       local began = cluster:wait_until(function()
          local count = 0
          for _, name in ipairs(program.names(folder .. "/run")) do
@@ -232,25 +243,21 @@ describe("a Slurm cluster of two nodes", function()
          return count >= 3 and lfs.attributes(folder .. "/run/cluster/trials-0.log") and lfs.attributes(folder .. "/run/cluster/trials-1.log")
       end, 40)
       assert.is_truthy(began)
-      code, _, err = program.run(folder, with .. command("--slurm", "exhaustive", "run", 0.2))
+      cluster:kill_node "node1"
+      local code, err = search("--slurm", "exhaustive", "run", 0.15)
       assert.equal(1, code)
       assert.matches("jobs of a search are waiting or running in this folder", err, 1, true)
-      cluster:kill_node "node1"
       assert.is_true(cluster:wait_until(function()
          cluster:hurry()
-         return not cluster:busy()
+         return not cluster:busy "main"
       end, 60))
       assert.matches("3 candidates", program.read(folder .. "/run/cluster/finish.log"), 1, true)
-      assert.equal(alone "exhaustive", small.contents(folder .. "/run"))
+      assert.equal(whole(), small.contents(folder .. "/run"))
+      assert.is_true(cluster:wait_until(function() return not cluster:busy "other" end, 60))
+      assert.equal(whole_fast(), small.contents(folder .. "/run2"))
 
-      cluster:start_node "node1"
-      code, _, err = program.run(folder, with .. command("--slurm", "fast", "run2", 0.05))
-      assert.equal(0, code, err)
-      assert.is_true(cluster:wait_until(function() return not cluster:busy() end, 60))
-      assert.equal(alone "fast", small.contents(folder .. "/run2"))
-
-      code, _, err = program.run(folder, with .. command("--slurm", "exhaustive", "run3", 5) .. ";" .. with .. command("--cancel", "exhaustive", "run3", 5))
-      assert.equal(0, code, err)
-      assert.is_true(cluster:wait_until(function() return not cluster:busy() end, 30))
+      assert.equal(0, (search("--slurm --partition other", "exhaustive", "run3", 5)))
+      assert.equal(0, (search("--cancel", "exhaustive", "run3", 5)))
+      assert.is_true(cluster:wait_until(function() return not cluster:busy "other" end, 30))
    end)
 end)

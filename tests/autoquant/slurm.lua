@@ -1,5 +1,5 @@
--- A Slurm cluster on this machine for the specs: munged, slurmctld and two slurmd in a folder. They end with the process that started them,
--- whatever becomes of it.
+-- A Slurm cluster on this machine for the specs: munged, slurmctld and four slurmd in a folder, two nodes to a partition ("main", "other"), so that
+-- searches run side by side. They end with the process that started them, whatever becomes of it.
 local core = require "espq.core"
 local program = require "lua.program"
 
@@ -50,7 +50,10 @@ SchedulerType=sched/builtin
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0
 NodeName=node1 NodeHostname=@HOST NodeAddr=127.0.0.1 Port=@PORT1 CPUs=1 State=UNKNOWN
 NodeName=node2 NodeHostname=@HOST NodeAddr=127.0.0.1 Port=@PORT2 CPUs=1 State=UNKNOWN
+NodeName=node3 NodeHostname=@HOST NodeAddr=127.0.0.1 Port=@PORT3 CPUs=1 State=UNKNOWN
+NodeName=node4 NodeHostname=@HOST NodeAddr=127.0.0.1 Port=@PORT4 CPUs=1 State=UNKNOWN
 PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=other Nodes=node3,node4 MaxTime=INFINITE State=UP
 ]]
 
 -- Ends what has the cluster's folder in its environment: daemons, their steps, and the jobs.
@@ -69,8 +72,7 @@ SLURM_CONF=@/slurm.conf munged --foreground --force --key-file=@/munge/key --soc
    --log-file=@/munge/log --seed-file=@/munge/seed >munge.out 2>&1 &
 for i in 1 2 3 4 5 6 7 8 9 10; do [ -S munge/socket ] && break; sleep 0.1; done
 SLURM_CONF=@/slurm.conf slurmctld -D -c >slurmctld.out 2>&1 &
-SLURM_CONF=@/slurm.conf sh @/node.sh node1
-SLURM_CONF=@/slurm.conf sh @/node.sh node2
+for i in 1 2 3 4; do SLURM_CONF=@/slurm.conf sh @/node.sh node$i; done
 while kill -0 @PARENT 2>/dev/null && [ -e '@/slurm.conf' ]; do sleep 0.5; done
 end_all
 ]]
@@ -85,12 +87,12 @@ end
 
 --- Start it. Gives nil and what its log says when it does not come up.
 function M.start()
-   local self = setmetatable({ folder = program.folder(), port = 20000 + core.system.process() % 10000 * 4 }, Cluster)
+   local self = setmetatable({ folder = program.folder(), port = 20000 + core.system.process() % 8000 * 5 }, Cluster)
    program.write(self.folder .. "/slurm.conf", filled(self, CONFIG))
    program.write(self.folder .. "/node.sh", filled(self, "PATH=$PATH:/usr/sbin:/sbin\nslurmd -D -N $1 >@/$1.out 2>&1 &\necho $! >@/$1.pid\n"))
    program.write(self.folder .. "/start.sh", filled(self, START))
    os.execute(("setsid sh '%s/start.sh' >/dev/null 2>&1 </dev/null &"):format(self.folder))
-   if self:wait_until(function() return self:idle() == 2 end, 30) then return self end
+   if self:wait_until(function() return self:idle() == 4 end, 30) then return self end
    local why = output(("tail -n 2 '%s/slurmctld.out' '%s/munge.out'"):format(self.folder, self.folder))
    self:stop()
    return nil, "Slurm does not start here: " .. why:gsub("%s+", " ")
@@ -124,13 +126,8 @@ function Cluster:kill_node(name)
    self:ask(("scontrol update nodename=%s state=down reason=killed"):format(name))
 end
 
-function Cluster:start_node(name)
-   os.execute(("SLURM_CONF='%s/slurm.conf' setsid sh '%s/node.sh' %s </dev/null"):format(self.folder, self.folder, name))
-   self:ask(("scontrol update nodename=%s state=resume"):format(name))
-end
-
---- Is a job of this name waiting or running?
-function Cluster:busy() return self:ask "squeue -h -o %A" ~= "" end
+--- Is a job waiting or running in this partition?
+function Cluster:busy(partition) return self:ask("squeue -h -o %A -p " .. partition) ~= "" end
 
 --- Jobs that wait two minutes after the end of a node do not, here.
 function Cluster:hurry()
