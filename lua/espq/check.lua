@@ -17,6 +17,9 @@ function check.hint(word, names)
    return near and (" (did you mean '%s'?)"):format(near) or ""
 end
 
+--- A line that a graph keeps, as it is shown.
+function check.told(line) return line:find "^warning: " and line or "note: " .. line end
+
 function check.keys(t)
    local names = {}
    for key in pairs(t) do names[#names + 1] = tostring(key) end

@@ -77,7 +77,7 @@ function custom.apply(options)
    local changed, details = changes.between(before, changes.snapshot(options.graph))
    local notes = table.pack(table.unpack(notes_of(options.graph), told + 1))
    notes.n = nil
-   for _, line in ipairs(notes) do core.base.note("note: " .. line) end
+   for _, line in ipairs(notes) do core.base.note(check.told(line)) end
    return changed, notes, details
 end
 

@@ -298,13 +298,13 @@ local function run(what, options, graph, setting, road)
    local told, memory, shown, later_notes = false, data.memory(), 0, {}
    local function show_notes()          -- what is known before the data are walked is said before
       report.notes = lines_of(core.graph.notes(graph))
-      for i = shown + 1, #report.notes do note("note: " .. report.notes[i]) end
+      for i = shown + 1, #report.notes do note(check.told(report.notes[i])) end
       shown = #report.notes
    end
    local calibration_walk = loader and data.walk(what, loader, graph, {
       limit = options.calib_steps, collate_fn = options.collate_fn, memory = memory,
       on_end = function(count)
-         if not told and count < options.calib_steps then
+         if not told and count > 0 and count < options.calib_steps then
             told = true
             later_notes[1] = ("the loader has %d batches, calib_steps asks for %d: all of them are used"):format(count, options.calib_steps)
             note("note: " .. later_notes[1])
@@ -335,7 +335,7 @@ local function run(what, options, graph, setting, road)
    show_notes()
    table.move(later_notes, 1, #later_notes, #report.notes + 1, report.notes)
    for _, list in ipairs { report.floats, report.tables } do
-      for _, line in ipairs(list) do note("note: " .. line) end
+      for _, line in ipairs(list) do note(check.told(line)) end
    end
    report.warnings = table.move(report.chip.lines, 1, #report.chip.lines, #report.warnings + 1, report.warnings)
    for _, line in ipairs(report.warnings) do note("warning: " .. line) end

@@ -382,6 +382,9 @@ function setting.set(group, path, text)
    elseif row.kind == "integer" or row.kind == "number" then
       value = tonumber(text)
       if not value then wrong(row, text, "a number") end
+   elseif row.kind == "list" and text:match "^%s*%[" then
+      local done, list = pcall(require("espq.json").decode, text)
+      value = done and list or wrong(row, text, 'names between commas, or ["a", "b"]')
    elseif row.kind == "list" then
       value = {}
       for item in text:gmatch "[^,]+" do value[#value + 1] = item end

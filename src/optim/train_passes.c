@@ -111,13 +111,13 @@ static bool tell_cache(const Training *training, Cache *cache, Error *error)
     return true;
 }
 
-static void note_block(Training *training, const char *what, double pre, double post)
+static void note_block(Training *training, bool ran_away, const char *what, double pre, double post)
 {
     char losses[64] = "", best[64] = "";
     snprintf(losses, sizeof losses, isfinite(post) ? ": loss %.4g -> %.4g" : ": loss %.4g", pre, post);
     if (training->best_step) snprintf(best, sizeof best, " (best at step %lld)", (long long)training->best_step);
-    graph_note(training->graph, "%s: block [%s -> %s]%s%s, %s", training->method->name, training->block->first->name,
-               training->block->last->name, losses, best, what);
+    graph_note(training->graph, "%s%s: block [%s -> %s]%s%s, %s", ran_away ? "warning: " : "", training->method->name,
+               training->block->first->name, training->block->last->name, losses, best, what);
 }
 
 /* A walk that cannot be made for what the block is: it is left out. */
@@ -148,17 +148,17 @@ static bool train_block(Trainings *all, Training *training, double *pre, double 
     snapshot_free(&before);
     if (!ok) return false;
     all->kept += kept;
-    all->diverged += !finite || isnan(*post);
-    all->rejected += !kept && finite && !isnan(*post);
+    bool ran_away = !finite || isnan(*post);
+    all->diverged += ran_away;
+    all->rejected += !kept && !ran_away;
     all->before += *pre;
     all->after += kept ? *post : *pre;
     for (int i = 0; kept && i < training->scale_count; i++)
         all->exponents += training_moved(training, i);
-    note_block(training,
-               kept                      ? "kept"
-               : !finite || isnan(*post) ? "training ran away (no finite loss): put back; a smaller lr may mend it"
-                                         : "no better: put back",
-               *pre, *post);
+    const char *outcome = kept       ? "kept"
+                          : ran_away ? "training ran away (no finite loss): put back; a smaller lr may mend it"
+                                     : "no better: put back";
+    note_block(training, ran_away, outcome, *pre, *post);
     return !kept || tell_cache(training, all->cache, error);
 }
 

@@ -147,6 +147,7 @@ TEST(training_never_makes_a_block_worse)
             CHECK(run(&fixture, passes[i].run), "%s: %s", passes[i].name, fixture.error.what);
             double is = loss(fixture.graph);
             CHECK(is <= was * 1.00001, "%s, rate %s: loss %g -> %g", passes[i].name, rates[k], was, is);
+            if (k == 3 && i < 2) CHECK(says(&fixture, "warning: "), "%s, rate %s: %s", passes[i].name, rates[k], fixture.graph->notes.data);
             if (says(&fixture, "put back") && !says(&fixture, "kept"))
                 CHECK(strcmp(before, name_of(&fixture, after)) == 0, "%s, rate %s: not as it was", passes[i].name, rates[k]);
             end(&fixture);

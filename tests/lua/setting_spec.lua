@@ -17,6 +17,16 @@ describe("a setting", function()
       assert.equal("kl", setting.quantize_activation_setting.calib_algorithm)
    end)
 
+   it("takes lists of the command line between commas, or as JSON", function()
+      for _, text in ipairs { "a,b c", '["a", "b c"]' } do
+         local tree = espq.setting.espdl()
+         require("espq.setting").set(tree, "tqt_optimization_setting.interested_layers", text)
+         assert.same({ "a", "b c" }, tree.tqt_optimization_setting.interested_layers)
+      end
+      assert.error_matches(function() require("espq.setting").set(espq.setting.espdl(), "tqt_optimization_setting.interested_layers", "[a") end,
+         "names between commas")
+   end)
+
    it("prints what differs from the defaults", function()
       local setting = espq.setting.espdl()
       assert.matches("nothing changed", tostring(setting), 1, true)
