@@ -8,6 +8,8 @@
 
 #include "base/cancel.h"
 #include "base/progress.h"
+#include "base/threads.h"
+#include "kernel/float32.h"
 #include "optim/optim.h"
 #include "optim/recover.h"
 #include "quant/quantize.h"
@@ -57,6 +59,41 @@ TEST(recovery_that_is_interrupted_changes_nothing)
     CHECK(strcmp(before, after) != 0, "recovery changed nothing");
     graph_free(graph);
     setting_free(setting);
+}
+
+static void digest_after_recovery(char hex[41], int threads)
+{
+    Error error = {0};
+    TestBatches data;
+    threads_set_count(threads);
+    test_batches(&data, sizes, 8, batch);
+    Graph *graph = text_graph("x[1,2,6,6]; a = Conv:one(x, #w[6,2,3,3]); r = Relu:relu(a); y = Conv:two(r, #v[3,6,3,3]); > y");
+    Setting *setting = setting_new(SETTING_ESPDL, &error);
+    RoadOptions options = {.setting = setting, .target = target_find("esp32p4"), .bits = 8, .batches = &data.batches};
+    bool ok = graph && setting && setting_set(setting, "recover_setting.budget", "1000", &error); /* the clock never ends it */
+    ok = ok && graph_infer(graph, &error) && road_quantize(graph, &options, &error) && road_apply(graph, "recover", &options, &error);
+    CHECK(ok && road_digest(graph, hex, &error), "%s", error.what);
+    graph_free(graph);
+    setting_free(setting);
+}
+
+/* Promise: recovery gives the same graph on every instruction set and any number of threads. */
+TEST(recovery_is_repeatable)
+{
+    char first[41] = "", other[41] = "";
+    KernelVariant variant = kernel_variant();
+    int threads = threads_count();
+    progress_level = 0;
+    kernel_set_variant(KERNEL_PLAIN);
+    digest_after_recovery(first, 1);
+    for (KernelVariant k = KERNEL_PLAIN; k < KERNEL_VARIANTS; k++) {
+        if (!kernel_variant_available(k)) continue;
+        kernel_set_variant(k);
+        digest_after_recovery(other, 3);
+        CHECK(strcmp(first, other) == 0, "%s gives another graph", kernel_variant_name(k));
+    }
+    kernel_set_variant(variant);
+    threads_set_count(threads);
 }
 
 /* ---- second-order rounding ---- */

@@ -6,8 +6,10 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/threads.h"
 #include "check.h"
 #include "exec_graphs.h"
+#include "kernel/float32.h"
 #include "quant/quantize.h"
 #include "sweep.h"
 #include "text_graph.h"
@@ -126,6 +128,43 @@ TEST(sweep_trainer)
         fixture.memory_limit = parts == 3;
         sweep_memory(&(Sweep){"trainer", act, settle, &fixture});
     }
+    end(&fixture);
+}
+
+static uint64_t digest_after_steps(Fixture *fixture, int threads)
+{
+    Error error = {0};
+    double loss;
+    threads_set_count(threads);
+    Trainer *trainer = make(fixture, &error);
+    bool ok = trainer != NULL;
+    for (int i = 0; ok && i < 4; i++)
+        ok = step(trainer, fixture, &loss, &error);
+    ok = ok && (fixture->made = graph_copy(fixture->graph, &error)) && trainer_apply(trainer, fixture->made, &error);
+    CHECK(ok, "%s", error.what);
+    trainer_free(trainer);
+    return settle(fixture, ok);
+}
+
+/* Promise: training with labels gives the same bits on every instruction set and any number of threads. */
+TEST(trainer_is_repeatable)
+{
+    Error error = {0};
+    Fixture fixture;
+    KernelVariant variant = kernel_variant();
+    int threads = threads_count();
+    REQUIRE(begin(&fixture, &error), "%s", error.what);
+    fixture.parts = TRAIN_WEIGHTS | TRAIN_SCALES;
+    kernel_set_variant(KERNEL_PLAIN);
+    uint64_t first = digest_after_steps(&fixture, 1);
+    CHECK(first != digest_graph("before", fixture.graph), "nothing was learnt");
+    for (KernelVariant k = KERNEL_PLAIN; k < KERNEL_VARIANTS; k++) {
+        if (!kernel_variant_available(k)) continue;
+        kernel_set_variant(k);
+        CHECK(digest_after_steps(&fixture, 3) == first, "%s gives another graph", kernel_variant_name(k));
+    }
+    kernel_set_variant(variant);
+    threads_set_count(threads);
     end(&fixture);
 }
 
