@@ -24,6 +24,7 @@ local folder, mode, run, seconds = table.unpack(arg)
 local setting = small.setting(folder, { search_mode = mode, top_strategy = 2, early_stop_patience = 2, num_of_candidates = 3 })
 setting.strategy_space.bias_correction = { true, false }
 setting.param_space.bias_correction = { block_size = { 2, 1 }, steps = { 2 }, topk = { -1, 1 } }
+if mode == "tpe" or mode == "pareto" then setting.budget = { trials = tonumber(os.getenv "TRIALS") or 15 } end
 setting.run_dir = folder .. "/" .. run
 local top = small.search(folder, setting, function(graph)
    os.execute("sleep " .. seconds)
@@ -144,7 +145,7 @@ describe("a search as jobs", function()
       assert.matches("the script is not the one that was submitted", err, 1, true)
    end)
 
-   for mode, jobs in pairs { exhaustive = { "trials" }, fast = { "trials", "pick", "chains" } } do
+   for mode, jobs in pairs { exhaustive = { "trials" }, fast = { "trials", "pick", "chains" }, tpe = { "trials" }, pareto = { "trials" } } do
       it("killed and started again ends as the " .. mode .. " search on one machine does", function()
          write_script()
          local whole = alone(mode)
@@ -173,21 +174,36 @@ describe("a search as jobs", function()
       end)
    end
 
-   it("with a budget of seconds keeps all that was finished in them", function()
+   it("goes on from what one machine has tried, in rounds as in one", function()
       write_script()
-      program.write(folder .. "/s.lua", (program.read(folder .. "/s.lua"):gsub("num_of_candidates", "budget = { seconds = 0.5 }, %0")))
-      local line = command("", "exhaustive", "run", 0.1)
-      local code, _, err = program.run(folder, pretend_cluster() .. command("--slurm --array 2", "exhaustive", "run", 0.1))
-      assert.equal(0, code, err)
-      program.run(folder, ("%s & %s; wait"):format(job("trials", 0) .. line, job("trials", 1) .. line))
-      local finished = 0
-      for _, name in ipairs(program.names(folder .. "/run")) do
-         if name:find "^%.ahead" then finished = finished + 1 end
+      local whole = alone "pareto"
+      assert.equal(0, (program.run(folder, "TRIALS=6 " .. command("", "pareto", "run", 0))))
+      assert.equal(0, (program.run(folder, "TRIALS=9 " .. pretend_cluster() .. command("--slurm --resume", "pareto", "run", 0))))
+      for _, name in ipairs { job("trials", 0), job "finish" } do
+         local code, _, err = program.run(folder, "TRIALS=9 " .. name .. command("--resume", "pareto", "run", 0))
+         assert.equal(0, code, err)
       end
-      assert.equal(0, (program.run(folder, job "finish" .. line)))
-      assert.is_true(finished > 1)
-      assert.equal(finished, #small.list(folder .. "/run/summary.json"))
+      assert.equal(whole(), small.contents(folder .. "/run"))
    end)
+
+   for _, mode in ipairs { "exhaustive", "tpe" } do
+      it("(" .. mode .. ") with a budget of seconds keeps all that was finished in them", function()
+         write_script()
+         local text = program.read(folder .. "/s.lua"):gsub("num_of_candidates", "budget = { seconds = 0.3 }, %0"):gsub("setting.budget = ", "local _ = ")
+         program.write(folder .. "/s.lua", text)
+         local line = command("", mode, "run", 0.1)
+         local code, _, err = program.run(folder, pretend_cluster() .. command("--slurm --array 2", mode, "run", 0.1))
+         assert.equal(0, code, err)
+         program.run(folder, ("%s & %s; wait"):format(job("trials", 0) .. line, job("trials", 1) .. line))
+         local finished = 0
+         for _, name in ipairs(program.names(folder .. "/run")) do
+            if name:find "^%.ahead" then finished = finished + 1 end
+         end
+         assert.equal(0, (program.run(folder, job "finish" .. line)))
+         assert.is_true(finished > 1)
+         assert.equal(finished, #small.list(folder .. "/run/summary.json"))
+      end)
+   end
 
    it("records trials that kill each of their jobs as failed", function()
       write_script()

@@ -9,10 +9,12 @@ local element = require "espq.autoquant.element"
 local files = require "espq.autoquant.files"
 local journal = require "espq.autoquant.journal"
 local json = require "espq.json"
+local order = require "espq.autoquant.order"
 local run_dir = require "espq.autoquant.run_dir"
 local search = require "espq.autoquant.search"
 local slurm = require "espq.autoquant.slurm"
 local text = require "espq.autoquant.text"
+local tpe = require "espq.autoquant.tpe"
 
 local cluster = {}
 
@@ -44,7 +46,7 @@ local function setting_text(given)
    local setting, filter = given.setting, given.setting.candidate_filter
    local dumped, code = pcall(string.dump, filter or print, true)
    local parts = { text.encode(given.runner.runtime), text.encode(setting.structural_knobs), text.encode(setting.budget or {}), tostring(setting.share),
-                   given.runner.base:to_json(), filter and dumped and core.system.sha1(code) or tostring(filter ~= nil) }
+                   setting.pareto_cost, given.runner.base:to_json(), filter and dumped and core.system.sha1(code) or tostring(filter ~= nil) }
    for _, module in ipairs(given.space.modules) do
       local knobs = {}
       for i, knob in ipairs(module.knobs) do knobs[i] = { name = knob.name, values = list_of(knob.values) } end
@@ -100,17 +102,14 @@ local function share_layers(folder, runner)
    end
 end
 
+local function in_rounds(given) return given.setting.search_mode == "tpe" or given.setting.search_mode == "pareto" end
+
 -- The trials that are known before any is run: all of an exhaustive search, stage one of a fast one.
 local function trials_known(given)
-   local mode = given.setting.search_mode
-   if mode ~= "exhaustive" and mode ~= "fast" then
-      check.fail(("search_mode '%s' decides each trial from those before: it runs on one machine"):format(mode), nil,
-                 "leave --slurm out, or take search_mode = \"fast\" or \"exhaustive\"")
-   end
    if given.setting.search_mode == "exhaustive" then
       return { count = given.space.total, at = function(i) return given.space:trial(i - 1) end }
    end
-   local list = require("espq.autoquant.order").new(given.space, given.setting, given.direction):ahead(math.huge)
+   local list = order.new(given.space, given.setting, given.direction):ahead(math.huge)
    return { count = #list, at = function(i) return list[i] end }
 end
 
@@ -173,12 +172,18 @@ local function job_files(self, given, plan)
    return list
 end
 
+-- So many trials are wanted, shared by so many jobs. Rounds of a search that learns are small: more jobs would wait for each other.
 local function new_plan(self, given, nodes)
-   local list = trials_known(given)
-   local count = within_budget(list, given.setting, self.path)
-   local elements = math.max(1, math.min(self.options.array or nodes, count))
-   return { identity = identity(self, given), elements = elements, count = count,
-            chunk = math.max(1, math.min(LARGEST_CHUNK, math.ceil(count / (CHUNKS_EACH * elements)))) }
+   local plan, budget = { identity = identity(self, given), recorded = journal.count(self.path) }, given.setting.budget
+   if in_rounds(given) then
+      plan.count = math.min(given.space.total, budget and budget.trials or math.huge)
+      plan.elements = math.max(1, math.min(self.options.array or nodes, tpe.BATCH, plan.count))
+      return plan
+   end
+   plan.count = within_budget(trials_known(given), given.setting, self.path)
+   plan.elements = math.max(1, math.min(self.options.array or nodes, plan.count))
+   plan.chunk = math.max(1, math.min(LARGEST_CHUNK, math.ceil(plan.count / (CHUNKS_EACH * plan.elements))))
+   return plan
 end
 
 local roles = {}
@@ -272,12 +277,15 @@ local function as_element(work)
 end
 
 roles.trials = as_element(function(job, given, plan)
+   if in_rounds(given) then
+      return job:run_rounds(order.new(given.space, given.setting, given.direction), given.setting.budget and given.setting.budget.trials)
+   end
    job:run_list(trials_known(given), plan.count, plan.chunk)
 end)
 
 -- A fast search: with stage one whole, which strategies stay.
 local function chains_of(job, given)
-   local trials, list = require("espq.autoquant.order").new(given.space, given.setting, given.direction), trials_known(given)
+   local trials, list = order.new(given.space, given.setting, given.direction), trials_known(given)
    for i = 1, list.count do
       local known, score = job:score(list.at(i).hash)
       if not known then return nil, i end
@@ -307,7 +315,7 @@ roles.chains = as_element(function(job, given, plan)
 end)
 
 function roles.finish(self, given)
-   begin(self, given)
+   given.recorded_before = begin(self, given).recorded
    local setting = given.setting
    setting.resume = true
    given.runner.prepare = function() end

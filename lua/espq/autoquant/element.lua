@@ -11,6 +11,8 @@ local element = {}
 local ATTEMPTS = 3               -- so many jobs may die in a trial, then it is recorded as failed
 local HOPELESS = 3
 local QUIET_SECONDS = 30
+local PATIENCE, LONG = 600, 10   -- seconds without a finished trial after which a job waits no longer; so many times the longest one
+local FIRST_PAUSE, LAST_PAUSE = 0.02, 2
 
 ---@class espq.autoquant.Element
 local Element = {}
@@ -31,7 +33,8 @@ end
 --- A job at work.
 ---@param options table path, folder (of the cluster's files), id, life, cpus, runner, timeout, seconds (budget), claims, chunks
 function element.new(options)
-   local self = setmetatable({ count = 0, failures = 0, begun = core.system.clock(), shown = core.system.clock(), scores = {} }, Element)
+   local self = setmetatable({ count = 0, failures = 0, longest = 0,
+                              begun = core.system.clock(), shown = core.system.clock(), scores = {}, figures = {} }, Element)
    for key, value in pairs(options) do self[key] = value end
    self.place = run_dir.guest(("%s/work/%s.%d"):format(self.folder, self.id, self.life))
    self.workers = workers.new(self.cpus, self.runner, self.place, self.timeout)
@@ -50,13 +53,14 @@ end
 local function target(self, hash) return ("%s/.ahead-%s"):format(self.path, hash) end
 
 --- Is this trial finished, by whomever, and with which score (nil: it failed)?
----@return boolean known, number? score
+---@return boolean known, number? score, table? figures further ones of the record, where it was finished by one of these jobs
 function Element:score(hash)
    local score = self.scores[hash]
    if score == nil then
       local content = files.read(target(self, hash) .. "/record.json")
       if content then
-         score = json.decode(content).score or false
+         local found = json.decode(content)
+         score, self.figures[hash] = found.score or false, found.extras
       else
          local size = files.size(self.path .. "/journal.index")
          if size ~= self.journal_size then self.recorded, self.journal_size = journal.scores(self.path), size end
@@ -66,7 +70,7 @@ function Element:score(hash)
    end
    if score == nil then return false, nil end
    self.place.done[hash] = score
-   return true, score or nil
+   return true, score or nil, self.figures[hash]
 end
 
 -- A finished trial appears at once, for the others and for the last job; one that was there before stays.
@@ -81,13 +85,13 @@ local function publish(self, trial, record, workplace)
       if not files.is_folder(to) then error(err, 0) end
       files.remove(workplace)
    end
-   self.scores[trial.hash] = record.score or false
+   self.scores[trial.hash], self.figures[trial.hash] = record.score or false, record
    self.place.done[trial.hash] = record.score or false
-   self.count = self.count + 1
+   self.count, self.longest = self.count + 1, math.max(self.longest, record.seconds or 0)
    if record.status == "failed" then self.failures = self.failures + 1 end
 end
 
--- Run the first of these trials; those behind it as far as there are processors.
+-- Run the first of these trials; those behind it as far as there are processors. Gives its record.
 local function run_first(self, trials)
    local trial = trials[1]
    local record, result, workplace = self.workers:run(trials)
@@ -187,6 +191,70 @@ function Element:run_missing(list, count)
          if not self:score(trial.hash) then return trial end
       end
    end)
+end
+
+-- What is recorded of a trial from before these jobs.
+local function record_of(self, hash)
+   if not self.records then
+      self.records = {}
+      for _, content in ipairs(journal.read(self.path) or {}) do
+         local record = json.decode(content)
+         self.records[record.hash] = record
+      end
+   end
+   return self.records[hash]
+end
+
+-- Until all of these are finished, or nobody seems to be at the others any more: the job that had claimed them is gone for good.
+local function wait_for(self, batch)
+   local since, missing = core.system.clock(), math.huge
+   local pause = FIRST_PAUSE
+   while true do
+      local open = 0
+      for _, trial in ipairs(batch) do
+         if not self:score(trial.hash) then open = open + 1 end
+      end
+      if open == 0 then return true end
+      local now = core.system.clock()
+      if open < missing then since, missing = now, open end
+      if now - since > math.max(PATIENCE, LONG * self.longest) or time_is_up(self) then return false end
+      core.process.wait({}, pause)
+      core.base.check_cancel()
+      pause = math.min(2 * pause, LAST_PAUSE)
+   end
+end
+
+--- Walk an order that decides whole rounds from the scores before: the trials of a round are shared, then each job waits for the others.
+---@param trials table an order
+---@param most integer? trials that were not recorded before
+function Element:run_rounds(trials, most)
+   local before = journal.scores(self.path)
+   while true do
+      local batch = trials:ahead(math.huge)
+      for i, trial in ipairs(batch) do
+         if most and before[trial.hash] == nil then
+            if most == 0 then
+               batch = table.move(batch, 1, i - 1, 1, {})
+               break
+            end
+            most = most - 1
+         end
+      end
+      if #batch == 0 then return end
+      local i = 0
+      run_all(self, function()
+         while i < #batch do
+            i = i + 1
+            if claim(self, batch[i]) then return batch[i] end
+         end
+      end)
+      if not wait_for(self, batch) then return end
+      for _, trial in ipairs(batch) do
+         local _, score, figures = self:score(trial.hash)
+         trials:next()
+         trials:tell(score, figures or trials.two_aims and record_of(self, trial.hash) or nil)
+      end
+   end
 end
 
 --- Walk the trials of one strategy, each decided by the scores before.

@@ -130,6 +130,15 @@ function journal.scores(folder)
    return scores
 end
 
+--- How many trials a journal has, without touching it.
+---@param folder string
+---@return integer
+function journal.count(folder)
+   local count = 0
+   for _ in pairs(journal.scores(folder)) do count = count + 1 end
+   return count
+end
+
 --- Add a record.
 ---@param entry table hash, index, status, score or nil, accepted
 ---@param record string its text, as in summary.json

@@ -54,30 +54,42 @@ local function keep(state, record, result, workplace)
 end
 
 -- A trial that was finished elsewhere, where nothing is run here. "begin": up to the first that is not finished. "finished": those that are,
--- where the order does not hang on scores. False: it ends here.
+-- where the order does not hang on scores, or of the round at hand. False: it ends here.
 local function gather(state, trial)
-   local found = state.workers:recorded(trial)
-   if found then
+   local function take(found)
       keep(state, found.record, found.result, found.workplace)
       state.waiting = state.waiting - 1
-      state.trials:tell(found.record.score)
+   end
+   local found = state.workers:recorded(trial)
+   if found then
+      take(found)
+      state.trials:tell(found.record.score, found.record)
       return true
    end
-   if state.gather == "begin" or state.waiting <= 0 or not state.trials:left() then return false end
+   if state.gather == "begin" or state.waiting <= 0 then return false end
+   if state.trials.in_rounds then
+      for _, other in ipairs(state.trials:ahead(math.huge)) do
+         found = state.dir.done[other.hash] == nil and state.workers:recorded(other)
+         if found then take(found) end
+      end
+      return false
+   end
+   if not state.trials:left() then return false end
    state.trials:tell(nil)
    return true
 end
 
 -- One trial after the other; workers, where there are, run those ahead meanwhile.
 local function run_all(state)
-   while not over_budget(state.budget, state.tried, state.begun) do
+   while true do
+      core.base.check_cancel()
       local trial = state.trials:next()
       if not trial then return true end
       local known = state.dir.done[trial.hash]
       if known ~= nil then
          state.skipped = state.skipped + 1
          state.trials:tell(known or nil, state.trials.two_aims and state.dir:record(trial.hash) or nil)
-      elseif state.gather and not gather(state, trial) then
+      elseif over_budget(state.budget, state.tried, state.begun) or (state.gather and not gather(state, trial)) then
          return false
       elseif not state.gather then
          local record, result, workplace
@@ -91,7 +103,6 @@ local function run_all(state)
          state.trials:tell(record.score, record)
       end
    end
-   return false
 end
 
 -- evaluate_fast has ranked: the candidates are judged in full, and stand in the order that this gives.
@@ -119,7 +130,7 @@ end
 
 --- Search. Gives the candidates, best first.
 ---@param options table setting, space, direction, runner, workers, trial_timeout, judge_again; gather: trials were run elsewhere, and "all": the
---- others are run here, "begin", "finished": none is
+--- others are run here, "begin", "finished": none is; recorded_before: those that were before the budget began
 ---@return table[]
 function search.run(options)
    local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil)
@@ -127,6 +138,7 @@ function search.run(options)
       dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
       pruned = 0, user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
    }
+   if options.recorded_before then state.tried = dir.journal.count - options.recorded_before end
    if options.gather and options.gather ~= "all" then
       state.gather, state.waiting = options.gather, dir:waiting()
       state.budget = state.budget and { trials = state.budget.trials }          -- the seconds were those of the jobs

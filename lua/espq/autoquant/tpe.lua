@@ -7,6 +7,8 @@ local tpe = {}
 
 local STARTUP = 10               -- trials drawn at random before
 local BATCH = 4                  -- trials that are decided together, so that workers have work; their number never hangs on the workers'
+tpe.BATCH = BATCH
+
 local DRAWN = 24                 -- samples of which the likeliest is tried
 local GAMMA, MOST_GOOD = 0.25, 25
 local PRIOR = 1.0
@@ -186,7 +188,7 @@ local function decide(self)
 end
 
 ---@class espq.autoquant.Sampler an order: next, tell, ahead, left
-local Sampler = {}
+local Sampler = { in_rounds = true }                       -- what follows a round hangs on all of its scores
 Sampler.__index = Sampler
 
 ---@return espq.autoquant.Trial?
