@@ -24,8 +24,8 @@ describe("a sample of training", function()
       if not lfs.attributes(shared) then pending("needs " .. shared) end
       local out
       lfs.mkdir(folder .. "/few")
-      os.execute(("cp '%s'/imagenet/calib/00*.jpg '%s'/imagenet/calib/labels.tsv '%s/few'"):format(shared, shared,
-         folder))
+      local some = os.getenv "ESPQ_SANITIZED" and "003" or "00"          -- a sanitizer takes minutes a picture
+      os.execute(("cp '%s'/imagenet/calib/%s*.jpg '%s'/imagenet/calib/labels.tsv '%s/few'"):format(shared, some, shared, folder))
       code, out, err = program.run(folder, ("@ %s/samples/07_qat_mobilenetv2.lua --model %s/models/mobilenetv2.onnx --train few --epochs 1 --batch 2 --out out")
          :format(root, shared))
       assert.equal(0, code, err)

@@ -80,6 +80,25 @@ describe("training alone", function()
       assert.matches("seed 0", text, 1, true)
    end)
 
+   it("walks the data once, whatever the number of blocks", function()
+      local pictures = espq.randn({ 12, 3, 9, 9 }, { seed = 6 })
+      for pass, setting in pairs { bias_correct = { block_size = 1 }, lsq = { block_size = 1, steps = 8 }, tqt = { block_size = 1, steps = 8 },
+         blockwise = { block_size = 1, steps = 8 }, recover = { budget = 1 } } do
+         local walks, batches = 0, 0
+         espq.apply { graph = graph:copy(), pass = pass, setting = setting, dataloader = function()
+            local i = -2
+            walks = walks + 1
+            return function()
+               i = i + 2
+               if i == 12 then return nil end
+               batches = batches + 1
+               return pictures:slice(i, i + 2)
+            end
+         end }
+         assert.same({ pass, 1, 6 }, { pass, walks, batches })
+      end
+   end)
+
    it("that runs away is put back, with a word, and the work goes on", function()
       local changed, notes = tqt { steps = 20, lr = 1e30 }
       assert.same({}, changed)
