@@ -115,7 +115,7 @@ typedef struct Setting {
         bool align_respect_width, align_large_exact, mse_fixed, keep_output_names, onnx_exact_ops, convtranspose_exact, link_passive_inputs,
             dead_channels_follow;
         /* OPTIM §16 */
-        bool equalize_group_order, equalize_live_activations, tqt_live_passive, adaround_reference;
+        bool equalize_group_order, equalize_live_activations, tqt_live_passive, adaround_reference, weight_split_relative;
         /* EXPORT §15 */
         bool requantize_inputs, requantize_exact, exact_shapes, split_sizes, write_defaults, ceil_mode_pads, unary_as_lut, lut16_only_used,
             split_groups, reference_order, dynamic_width_requantize;

@@ -106,6 +106,7 @@
     SWITCH(equalize_live_activations, "false", "false", "OPTIM O5", "the activations that equalization looks at are scaled along with the weights") \
     SWITCH(tqt_live_passive, "true", "false", "OPTIM O19", "biases and all that follows an exponent keep up with it while TQT trains") \
     SWITCH(adaround_reference, "false", "true", "OPTIM O11", "blockwise trains without its regularizer and judges weights before they are rounded") \
+    SWITCH(weight_split_relative, "false", "false", "OPTIM O21", "weight_split_setting.value_threshold is a share of the largest weight of each output channel") \
     SWITCH(requantize_inputs, "true", "false", "EXPORT E3", "requantize graph inputs where consumers differ") \
     SWITCH(requantize_exact, "true", "false", "EXPORT E4", "requantize wherever exponents differ, also small ones") \
     SWITCH(exact_shapes, "true", "false", "EXPORT E5, E20", "describe the shapes that are computed") \

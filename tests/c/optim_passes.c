@@ -229,6 +229,31 @@ TEST(optim_weight_split_keeps_the_function)
     }
 }
 
+/* Promise: with the switch, the threshold of weight split is a share of each channel's largest weight: every channel is halved, the small
+ * ones too, and the sum is what it was (O21). */
+TEST(optim_weight_split_by_channel)
+{
+    for (int i = 0; i < 2; i++) {
+        Bench bench;
+        bench_begin(&bench, "x[1,2,6,6]; a = Conv:one(x, #w[4,2,3,3], #b[4]); f = Flatten(a); y = Gemm:two(f, #v[64,3], #e[3]); > y");
+        REQUIRE(bench.ok, "%s", bench.error.what);
+        float *weight = tensor_floats(graph_value(bench.graph, "w")->constant);
+        for (int k = 0; k < 72; k++)
+            weight[k] = (float)(k % 18 + 1) / 18 * (k < 18 ? 0.01f : 1.0f);
+        bench_set(&bench, "switches.weight_split_relative", i ? "true" : "false");
+        bench_set(&bench, "weight_split_setting.value_threshold", "0.5");
+        bench_set(&bench, "weight_split_setting.interested_layers", "[\"one\", \"two\"]");
+        CHECK(bench_run(&bench, pass_weight_split), "%s", bench.error.what);
+        const Node *copy = graph_node(bench.graph, "PPQ_Operation_0");
+        const float *rest = tensor_floats(graph_node(bench.graph, "one")->inputs[1]->constant);
+        REQUIRE(copy, "nothing was split");
+        CHECK((rest[17] < 0.006f) == (i == 1) && rest[35] == 0.5f, "channel 0 reaches %g, channel 1 %g", (double)rest[17],
+              (double)rest[35]);
+        CHECK(rest[0] == 0.01f / 18 && rest[17] + tensor_floats(copy->inputs[1]->constant)[17] == 0.01f, "the sum is another");
+        bench_end(&bench);
+    }
+}
+
 /* Promise: a layer that does not exist is an error that names the nearest, in every pass; a layer that cannot be split is one too. */
 TEST(optim_unknown_layers_are_errors)
 {
