@@ -202,6 +202,36 @@ static void note_result(Graph *graph, const Trainings *all, const TrainMethod *m
                       all->times.update);
 }
 
+static bool check_counts(const Setting *setting, Error *error)
+{
+    const struct {
+        const char *path;
+        int64_t count;
+    } counts[] = {{"block_batches", setting->block_batches},
+                  {"block_seed", setting->block_seed},
+                  {"block_memory", setting->block_memory},
+                  {"keep_best", setting->keep_best}};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
+        if (counts[i].count < 0)
+            return fail(error, counts[i].path, "give 0 or more", "%s cannot be %lld", counts[i].path, (long long)counts[i].count);
+    return true;
+}
+
+/* What is baked runs as it is, and would leave its steps. */
+static bool check_unbaked(const Graph *graph, const TrainMethod *method, Error *error)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        for (int k = 0; node->quantized && k < node->input_count; k++) {
+            SlotState state = node->input_slots[k]->state;
+            if (state == SLOT_BAKED || state == SLOT_PASSIVE_BAKED)
+                return fail(error, node->name, "train before the pass 'baking', or leave baking_parameter off",
+                            "%s: baked weights cannot be trained", method->name);
+        }
+    }
+    return true;
+}
+
 static bool check_setting(const Graph *graph, const TrainMethod *method, const PassContext *context, Error *error)
 {
     const TrainSetting *setting = method->setting;
@@ -216,13 +246,7 @@ static bool check_setting(const Graph *graph, const TrainMethod *method, const P
                     setting->lr >= 0 && isfinite(setting->lr) ? setting->scale_lr : setting->lr);
     if (!(all->block_holdout >= 0 && all->block_holdout < 1))
         return fail(error, "block_holdout", "give a share from 0 to below 1", "%g of the batches cannot be held back", all->block_holdout);
-    if (all->block_batches < 0 || all->block_seed < 0 || all->keep_best < 0)
-        return fail(error,
-                    all->block_batches < 0 ? "block_batches"
-                    : all->block_seed < 0  ? "block_seed"
-                                           : "keep_best",
-                    "give 0 or more", "a negative number means nothing here");
-    return true;
+    return check_counts(all, error) && check_unbaked(graph, method, error);
 }
 
 /* The graph is as it was before when this fails. */

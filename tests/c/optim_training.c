@@ -262,8 +262,9 @@ TEST(training_refuses_what_means_nothing)
                                           {"tqt_optimization_setting.steps", "-1", "-1"},
                                           {"tqt_optimization_setting.block_size", "-1", "-1"},
                                           {"block_holdout", "1.0", "1"},
-                                          {"block_batches", "-2", "negative"},
-                                          {"keep_best", "-1", "negative"}};
+                                          {"block_batches", "-2", "block_batches cannot be -2"},
+                                          {"block_memory", "-1", "block_memory cannot be -1"},
+                                          {"keep_best", "-1", "keep_best cannot be -1"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Fixture fixture;
         begin(&fixture, ONE, "esp32s3", false);
@@ -281,6 +282,10 @@ TEST(training_refuses_what_means_nothing)
     set(&fixture, "tqt_optimization_setting.steps", "5");
     fixture.context.batches = NULL;
     CHECK(!run(&fixture, pass_tqt) && strstr(fixture.error.what, "needs data"), "%s", fixture.error.what);
+    end(&fixture);
+    begin(&fixture, ONE, "esp32s3", false);
+    fixture.ok = fixture.ok && pass_baking(fixture.graph, &fixture.context, &fixture.error);
+    CHECK(fixture.ok && !run(&fixture, pass_tqt) && strstr(fixture.error.what, "baked weights"), "%s", fixture.error.what);
     end(&fixture);
     begin(&fixture, ONE, "esp32s3", false);
     test_batches(&fixture.data, ones, 0, batch);
