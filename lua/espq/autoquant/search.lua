@@ -94,7 +94,8 @@ local function run_all(state)
       elseif not state.gather then
          local record, result, workplace
          if state.workers then
-            record, result, workplace = state.workers:run(state.trials:ahead(state.workers:ahead()))
+            local most = state.budget and state.budget.trials and state.budget.trials - state.tried or math.huge
+            record, result, workplace = state.workers:run(state.trials:ahead(math.min(state.workers:ahead(), most)))
          else
             workplace = state.dir:workplace()
             record, result = state.runner:run(trial, workplace)
