@@ -35,11 +35,20 @@ function custom.operator(options)
    core.custom.operator(options.type, options.help or "an operator of a script", options.infer, options.run)
 end
 
--- Where a pass's settings are not called after it.
+-- Where a pass's settings are not called after it; "": at the top of the tree.
 local groups = {
-   ssd_equalization = "ssd_setting", lsq = "lsq_optimization_setting", tqt = "tqt_optimization_setting",
+   dispatch = "", fuse = "fusion_setting", join = "fusion_setting", align = "fusion_setting", parameters = "quantize_parameter_setting",
+   passive = "quantize_parameter_setting", baking = "quantize_parameter_setting", calibrate = "quantize_activation_setting",
+   modify = "quant_config_modify_setting", ssd_equalization = "ssd_setting", lsq = "lsq_optimization_setting", tqt = "tqt_optimization_setting",
    blockwise = "blockwise_reconstruction_setting",
 }
+-- Of all passes that work block by block.
+local shared = { block_memory = true, block_batches = true, block_holdout = true, block_seed = true, keep_best = true }
+
+local function path_of(pass, key)
+   local group = groups[pass] or pass .. "_setting"
+   return (group == "" or shared[key]) and key or group .. "." .. key
+end
 
 local function notes_of(graph)
    local list = {}
@@ -62,8 +71,7 @@ function custom.apply(options)
    if options.setting and setting_tree.is(options.setting) then
       setting = options.setting:copy()
    elseif options.setting then
-      local group = groups[options.pass] or options.pass .. "_setting"
-      for _, key in ipairs(check.keys(options.setting)) do setting_tree.set_value(setting, group .. "." .. key, options.setting[key]) end
+      for _, key in ipairs(check.keys(options.setting)) do setting_tree.set_value(setting, path_of(options.pass, key), options.setting[key]) end
    end
    local road = quantize.road_options({ target = options.target or about.target, num_of_bits = options.num_of_bits or about.bits,
                                                  hi_precision = about.hi_precision }, setting)

@@ -122,6 +122,12 @@ describe("an optimization alone", function()
       espq.apply { graph = graph, pass = "dispatch" }
       espq.apply { graph = graph, pass = "slots" }
       espq.apply { graph = graph, pass = "ssd_equalization", setting = { iteration = 1 }, dataloader = loader() }
+      espq.apply { graph = graph, pass = "parameters" }
+      espq.apply { graph = graph, pass = "calibrate", setting = { calib_algorithm = "minmax" }, dataloader = loader() }
+      espq.apply { graph = graph, pass = "passive" }
+      local _, notes = espq.apply { graph = graph, pass = "lsq", setting = { steps = 5, block_batches = 3, keep_best = 1 }, dataloader = loader() }
+      assert.matches("5 steps on 3 batches", table.concat(notes, "\n"), 1, true)
+      assert.error_matches(function() espq.apply { graph = make(), pass = "dispatch", setting = { dispatcher = "alin" } } end, "'allin'")
    end)
 
    it("corrects biases of a quantized graph, and refuses what comes too late", function()
