@@ -19,12 +19,14 @@ static bool fail_held(const char *path, int file, Error *error)
 bool lock_take(Lock *lock, const char *path, const char *holder, Error *error)
 {
     lock->file = -1;
+    lock->held = false;
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (file < 0)
         return fail_as(error, ERROR_FILE, path, "check the permissions of the folder, or choose another one", "cannot lock the folder: %s",
                        strerror(errno));
     if (flock(file, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK)
+        lock->held = errno == EWOULDBLOCK;
+        if (lock->held)
             fail_held(path, file, error);
         else
             fail_as(error, ERROR_FILE, path, "choose a folder on another file system", "cannot lock the folder: %s", strerror(errno));

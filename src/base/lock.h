@@ -8,7 +8,8 @@
 #include "base/error.h"
 
 typedef struct Lock {
-    int file; /* -1: not held */
+    int file;  /* -1: not held */
+    bool held; /* by another, who kept it from being taken */
 } Lock;
 
 /* `holder` is written into the file. Held by another: an error with what that one wrote there. */

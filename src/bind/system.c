@@ -219,7 +219,7 @@ static int lock_forget_lua(lua_State *L)
     return 0;
 }
 
-/* lock(path, holder): an object with close(); held by another is an error that names that one. */
+/* lock(path, holder, quietly): an object with close(); held by another is an error that names that one, or nil quietly. */
 static int lock_lua(lua_State *L)
 {
     const char *path = check_text(L, 1, "a path"), *holder = check_text(L, 2, "a text");
@@ -228,7 +228,9 @@ static int lock_lua(lua_State *L)
     luaL_setmetatable(L, LOCK_TYPE);
     Error error;
     error_begin(&error);
-    if (!lock_take(lock, path, holder, &error)) return raise_error(L, &error);
+    if (lock_take(lock, path, holder, &error)) return 1;
+    if (!lock->held || !lua_toboolean(L, 3)) return raise_error(L, &error);
+    lua_pushnil(L);
     return 1;
 }
 

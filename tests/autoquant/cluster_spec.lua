@@ -145,7 +145,7 @@ describe("a search as jobs", function()
       assert.matches("the script is not the one that was submitted", err, 1, true)
    end)
 
-   for mode, jobs in pairs { exhaustive = { "trials" }, fast = { "trials", "pick", "chains" }, tpe = { "trials" }, pareto = { "trials" } } do
+   for mode, jobs in pairs { exhaustive = { "trials" }, fast = { "trials", "pick", "chains" }, pareto = { "trials" } } do
       it("killed and started again ends as the " .. mode .. " search on one machine does", function()
          write_script()
          local whole = alone(mode)

@@ -210,9 +210,7 @@ describe("states that had to leave memory", function()
       local walks = begun
       assert.equal(first, graph_of(0.5))
       assert.equal(walks, begun)
-      for _, process in ipairs(program.names(folder)) do
-         for _, name in ipairs(program.names(folder .. "/" .. process)) do program.write(folder .. "/" .. process .. "/" .. name, "damaged") end
-      end
+      for _, name in ipairs(program.names(folder)) do program.write(folder .. "/" .. name, "damaged") end
       name_of(2)
       assert.equal(first, graph_of(0.5))
    end)
@@ -232,5 +230,73 @@ describe("states that had to leave memory", function()
       assert.truthy(disk:get(names[1]))
       assert.is_nil(disk:get(names[2]))
       assert.truthy(disk:get(names[3]))
+   end)
+end)
+
+describe("states of several processes", function()
+   local spill = require "espq.autoquant.spill"
+   local program = require "lua.program"
+   local folder
+   before_each(function() folder = program.folder() end)
+   after_each(function() program.remove(folder) end)
+
+   -- States as a process of its own has them; each walk over the data leaves a mark, and takes a while.
+   local function new_states(pause)
+      return require("espq.autoquant.states").new {
+         load = function(road)
+            local graph = make()
+            core.road.simplify(graph, road)
+            return graph
+         end,
+         walk = function(graph)
+            local walk = espq.data.walk("test", { espq.randn({ 2, 3, 6, 6 }, { seed = 5 }) }, graph)
+            return function()
+               core.system.append(folder .. "/walks", ".")
+               os.execute("sleep " .. pause)
+               return walk()
+            end
+         end,
+         disk = spill.new(folder .. "/states", { seconds = 0, shared = true }),
+      }
+   end
+
+   local function graph_of(states)
+      local setting = espq.setting.espdl()
+      local _, make_graph = states:walk_setting(setting, 8, require("espq.quantize").road_options({ target = "esp32s3" }, setting))
+      return core.road.digest(make_graph())
+   end
+
+   local function walks() return #(program.read(folder .. "/walks") or "") end
+
+   it("are made once, by the first that needs them", function()
+      local worker, channel = core.process.fork()
+      if not worker then
+         channel:send(graph_of(new_states(0.1)))
+         core.process.exit(0)
+      end
+      while walks() == 0 do os.execute "sleep 0.01" end          -- the other is at it
+      local here, there = graph_of(new_states(0.1)), worker:receive()
+      worker:finish()
+      local count = walks()
+      assert.equal(there, here)
+      assert.equal(here, graph_of(new_states(0)))
+      assert.equal(count, walks())
+      program.remove(folder .. "/states")
+      os.remove(folder .. "/walks")
+      assert.equal(here, graph_of(new_states(0)))
+      assert.equal(count, walks())                               -- two processes walked no oftener than one does
+   end)
+
+   it("are made by another when the process dies that was at it", function()
+      local worker = core.process.fork()
+      if not worker then
+         graph_of(new_states(2))
+         core.process.exit(0)
+      end
+      while walks() == 0 do os.execute "sleep 0.01" end
+      worker:kill()
+      worker:finish()
+      assert.truthy(graph_of(new_states(0)))
+      assert.is_true(walks() > 1)
    end)
 end)

@@ -67,4 +67,31 @@ function Claims:inherited(name)
    return id == self.id and life < self.life
 end
 
+local FIRST_PAUSE, LAST_PAUSE = 0.002, 0.5
+
+--- Something that one process makes for all: what is found of it, or the right to make it. While another makes it this one waits; should that one
+--- die, its lock is free.
+---@param lock_path string
+---@param find fun(): any nil while it is not there
+---@return any found
+---@return userdata? lock to be closed when it is made; nil where files cannot be locked: each process makes it then
+function claims.once(lock_path, find)
+   local pause = FIRST_PAUSE
+   while true do
+      local found = find()
+      if found ~= nil then return found end
+      local done, lock = pcall(core.system.lock, lock_path, "", true)
+      if not done then return nil end
+      if lock then
+         found = find()                                      -- it may have come since the look before
+         if found == nil then return nil, lock end
+         lock:close()
+         return found
+      end
+      core.process.wait({}, pause)
+      core.base.check_cancel()
+      pause = math.min(2 * pause, LAST_PAUSE)
+   end
+end
+
 return claims

@@ -84,11 +84,11 @@ end
 
 -- ---- what all processes of a search know ----
 
--- The layers by their error are found once, by whoever needs them first.
+-- The layers by their error are found once, by whoever needs them first; the others wait.
 local function share_layers(folder, runner)
    local path, rank = folder .. "/layers.json", runner.rank_layers
    runner.rank_layers = function()
-      local content = files.read(path)
+      local content, lock <close> = claims.once(folder .. "/layers.lock", function() return files.read(path) end)     -- luacheck: ignore lock
       if content then
          local known = json.decode(content)
          runner.layers, runner.consumers = known.layers, known.consumers
@@ -319,10 +319,10 @@ function roles.finish(self, given)
    local setting = given.setting
    setting.resume = true
    given.runner.prepare = function() end
-   given.workers = self.cpus
+   given.workers, given.states = self.cpus, self.folder .. "/states"
    given.gather = setting.budget and setting.budget.seconds and "finished" or "all"
    local candidates = search.run(given)
-   for _, name in ipairs { "claims", "chunks", "work" } do files.remove(self.folder .. "/" .. name) end
+   for _, name in ipairs { "claims", "chunks", "work", "states" } do files.remove(self.folder .. "/" .. name) end
    return candidates
 end
 

@@ -39,6 +39,7 @@ function element.new(options)
    self.place = run_dir.guest(("%s/work/%s.%d"):format(self.folder, self.id, self.life))
    self.workers = workers.new(self.cpus, self.runner, self.place, self.timeout)
    core.system.durable(false)
+   self.runner:use_folder(self.folder .. "/states", true)
    self.runner:prepare()
    return self
 end

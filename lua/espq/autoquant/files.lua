@@ -28,7 +28,13 @@ end
 function files.is_folder(path) return lfs().attributes(path, "mode") == "directory" end
 
 ---@return integer? bytes nil when there is no such file
-function files.size(path) return lfs().attributes(path, "size") end
+---@return integer? time when it was written or touched
+function files.size(path)
+   local known = lfs().attributes(path)
+   if known then return known.size, known.modification end
+end
+
+function files.touch(path) lfs().touch(path) end
 
 --- A folder with everything in it. Links are removed, not followed.
 function files.remove(path)

@@ -216,6 +216,9 @@ function RunDir:workplace() return emptied(("%s/.trial-%d"):format(self.path, co
 --- The same for a trial whose turn has not come.
 function RunDir:workplace_ahead(hash) return emptied(("%s/.ahead-%s"):format(self.path, hash)) end
 
+--- Where this search and its workers keep states on disk; gone at its end.
+function RunDir:states_folder() return ("%s/.states-%d"):format(self.path, core.system.process()) end
+
 --- What a worker found out in its folder, or nil when that is not whole.
 ---@return table?
 function RunDir:ahead(hash)

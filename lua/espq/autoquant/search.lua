@@ -131,7 +131,7 @@ end
 
 --- Search. Gives the candidates, best first.
 ---@param options table setting, space, direction, runner, workers, trial_timeout, judge_again; gather: trials were run elsewhere, and "all": the
---- others are run here, "begin", "finished": none is; recorded_before: those that were before the budget began
+--- others are run here, "begin", "finished": none is; recorded_before: those that were before the budget began; states: the folder of the jobs' shared states
 ---@return table[]
 function search.run(options)
    local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil)
@@ -155,6 +155,7 @@ function search.run(options)
    state.progress:event("begin", { run_dir = dir.path, mode = options.setting.search_mode, recorded = dir.journal.count })
    core.system.durable(false)              -- a trial that a loss of power spoils is made again
    local done, ended = xpcall(function()
+      state.runner:use_folder(options.states or dir:states_folder(), options.states ~= nil or options.workers > 1)
       state.runner:keep_inputs(dir.path)
       if options.space:ranks_layers() then state.runner:rank_layers() end
       if options.workers > 1 or options.trial_timeout or options.gather then

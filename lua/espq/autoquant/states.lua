@@ -12,19 +12,21 @@ local states = {}
 local States = {}
 States.__index = States
 
--- The parts of the road: first row, the row behind the last, what it alone reads of the setting, and the switches without which it does nothing.
+-- The parts of the road: first row, the row behind the last, what it alone reads of the setting, and the switches without which it does nothing;
+-- walks: it walks the data, so that processes wait for each other's.
 local PARTS = {
    { last = "weight_split" },
    { first = "weight_split", last = "equalization", reads = { "weight_split", "channel_split" }, switches = { "weight_split", "channel_split" } },
    { first = "equalization", last = "convtranspose", reads = { "equalization" }, switches = { "equalization" }, changes_weights = true },
    { first = "convtranspose", last = "calibrate" },
-   { first = "calibrate", last = "align", reads = { "quantize_activation_setting" }, observes = true },
+   { first = "calibrate", last = "align", reads = { "quantize_activation_setting" }, observes = true, walks = true },
    { first = "align", last = "bias_correct", reads = { "fusion_setting.align_", "fusion_setting.force_alignment_overlap" } },
-   { first = "bias_correct", last = "lsq", reads = { "bias_correct" }, switches = { "bias_correct" } },
-   { first = "lsq", last = "tqt", reads = { "lsq_optimization" }, switches = { "lsq_optimization" }, changes_weights = true },
-   { first = "tqt", last = "blockwise", reads = { "tqt_optimization" }, switches = { "tqt_optimization" }, changes_weights = true },
-   { first = "blockwise", last = "recover", reads = { "blockwise_reconstruction" }, switches = { "blockwise_reconstruction" }, changes_weights = true },
-   { first = "recover", last = "baking", reads = { "recover" }, switches = { "recover" }, changes_weights = true },
+   { first = "bias_correct", last = "lsq", reads = { "bias_correct" }, walks = true, switches = { "bias_correct" } },
+   { first = "lsq", last = "tqt", reads = { "lsq_optimization" }, walks = true, switches = { "lsq_optimization" }, changes_weights = true },
+   { first = "tqt", last = "blockwise", reads = { "tqt_optimization" }, walks = true, switches = { "tqt_optimization" }, changes_weights = true },
+   { first = "blockwise", last = "recover", reads = { "blockwise_reconstruction" }, walks = true,
+     switches = { "blockwise_reconstruction" }, changes_weights = true },
+   { first = "recover", last = "baking", reads = { "recover" }, walks = true, switches = { "recover" }, changes_weights = true },
    { first = "baking", last = "lower", final = true },
 }
 
@@ -181,8 +183,8 @@ local function root_digest(self, common, road)
    return self.known[key]
 end
 
---- Let states that memory has no room for go to this folder.
-function States:use_folder(folder) self.disk = spill.new(folder) end
+--- Let states that memory has no room for go to this folder; and all that other processes may want, when it is shared with them.
+function States:use_folder(folder, shared) self.disk = spill.new(folder, { shared = shared }) end
 
 --- The float graph.
 function States:root(setting, bits, road)
@@ -203,6 +205,11 @@ end
 
 local function stops_search(err) return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory") end
 
+-- What another process came to with a step, or the right to make it.
+local function begin_step(self, part, key)
+   if part.walks then return self.disk:begin(key) end
+end
+
 --- Walk a setting's path as far as it is known by name, and make what is missing.
 ---@param setting table a quantization setting
 ---@param bits integer
@@ -221,10 +228,17 @@ function States:walk_setting(setting, bits, road)
       if known then
          digests[i] = known
       else
-         local done, err = pcall(graph_at, self, path, digests, common, road, i)
-         if not done then
-            if not stops_search(err) then self.known[key] = { error = err } end
-            error(err, 0)
+         local elsewhere, lock <close> = begin_step(self, path[i].part, key)
+         if elsewhere then
+            digests[i] = elsewhere
+         else
+            local begun = core.system.clock()
+            local done, result = pcall(graph_at, self, path, digests, common, road, i)
+            if not done then
+               if not stops_search(result) then self.known[key] = { error = result } end
+               error(result, 0)
+            end
+            if lock then self.disk:finish(key, digests[i], result, core.system.clock() - begun) end
          end
          self.known[key] = digests[i]
       end

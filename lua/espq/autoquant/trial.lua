@@ -302,10 +302,16 @@ function Runner:prepare()
    for _ in self.walk(graph)() do core.base.check_cancel() end
 end
 
+--- Where states lie that memory has no room for, or that several processes want.
+---@param folder string
+---@param shared boolean
+function Runner:use_folder(folder, shared)
+   if self.states then self.states:use_folder(folder, shared) end
+end
+
 --- Keep a few of the inputs beside the trials.
 ---@param folder string
 function Runner:keep_inputs(folder)
-   if self.states then self.states:use_folder(folder) end
    local road = self:road(self.base, 8)
    local graph = self.states and self.states:root(self.base, 8, road) or self.load(road)
    inputs.keep(folder, graph, self.walk(graph)()())
