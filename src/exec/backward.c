@@ -80,6 +80,7 @@ static bool make_step(Backward *walk, WalkStep *step, ProgramStep *program, Erro
         frame_header(&end->seen, value->dtype, &value->shape);
         frame_header(&end->gradient, value->dtype, &value->shape);
     }
+    step->in_blocks = blocks_fit(walk, step);
     return true;
 }
 
@@ -198,7 +199,7 @@ static void place_numbers(Backward *walk)
             if (end->value < 0) continue;
             const ProgramValue *value = &program->values[end->value];
             if (is_output) walk->values[end->value].place = take(walk, value->bytes, pieces_of(walk, value));
-            if (end->quantization.on && own->parameter < 0 && (is_output || !step->program->constants[index]))
+            if (end->quantization.on && own->parameter < 0 && (is_output ? !step->in_blocks : !step->program->constants[index]))
                 own->copy = take(walk, value->bytes, pieces_of(walk, value));
             if (is_output || !own->wants) continue;
             own->spare = beside;

@@ -8,7 +8,6 @@
 #include "exec/backward_walk.h"
 #include "kernel/gradient.h"
 
-#define LN2 0.69314718055994530942
 #define ADD_GRAIN 32768
 
 static char *at_piece(const Place *place, int piece)
@@ -23,10 +22,12 @@ static float *floats_at(const Place *place, int piece)
 
 /* ---- fake quantization by a trained scale ---- */
 
-static float scale_of(const BackwardScale *scale, int channel)
+float walk_scale(const Backward *walk, const Quantization *quantization, int scale, int channel)
 {
-    float log2 = scale->log2[channel];
-    if (scale->whole) return ldexpf(1.0f, (int)fminf(fmaxf(rintf(log2), -126.0f), 126.0f));
+    if (scale < 0) return ldexpf(1.0f, quantization->exponents ? quantization->exponents[channel] : quantization->exponent);
+    const BackwardScale *trained = &walk->options.scales[scale];
+    float log2 = trained->log2[channel];
+    if (trained->whole) return ldexpf(1.0f, (int)fminf(fmaxf(rintf(log2), -126.0f), 126.0f));
     return (float)espq_exp((double)log2 * LN2);
 }
 
@@ -44,10 +45,8 @@ static ChannelsF32 channels_of(const Backward *walk, const Quantization *quantiz
         if (quantization->count > 1 && i < quantization->axis) channels.outer *= shape->dims[i];
         if (quantization->count == 1 || i > quantization->axis) channels.inner *= shape->dims[i];
     }
-    for (int i = 0; i < quantization->count; i++) {
-        int exponent = quantization->exponents ? quantization->exponents[i] : quantization->exponent;
-        walk->channel_scales[i] = scale >= 0 ? scale_of(&walk->options.scales[scale], i) : ldexpf(1.0f, exponent);
-    }
+    for (int i = 0; i < quantization->count; i++)
+        walk->channel_scales[i] = walk_scale(walk, quantization, scale, i);
     return channels;
 }
 
@@ -168,6 +167,10 @@ static void run_step(const Backward *walk, const WalkStep *step, int piece)
         if (end->value < 0 || own->parameter >= 0 || step->program->constants[i] || !copies_input(walk, step, i)) continue;
         quantize_end(walk, &end->quantization, own->scale, &own->seen.shape, floats_at(&walk->values[end->value].place, piece),
                      tensor_floats(&own->seen));
+    }
+    if (step->in_blocks) {
+        blocks_run(walk, step, floats_at(&walk->values[step->program->outputs[0].value].place, piece));
+        return;
     }
     Run run = {.node = node,
                .inputs = step->seen_inputs,
@@ -337,8 +340,9 @@ static void back_step(Backward *walk, const WalkStep *step, int piece)
     if (!take_output_gradients(walk, step)) return;
     for (int i = 0; i < node->input_count; i++)
         wants = wants || step->inputs[i].wants;
+    if (wants) place_input_gradients(walk, step);
+    if (step->in_blocks) blocks_back(walk, step);
     if (!wants) return;
-    place_input_gradients(walk, step);
     Gradient gradient = {.node = node,
                          .inputs = step->seen_inputs,
                          .outputs = step->left_outputs,
@@ -346,7 +350,7 @@ static void back_step(Backward *walk, const WalkStep *step, int piece)
                          .input_gradients = step->input_gradients,
                          .state = step->program->prepare.state,
                          .scratch = walk->scratch.base};
-    node->op->gradient(&gradient);
+    if (!step->in_blocks) node->op->gradient(&gradient);
     for (int i = 0; i < node->input_count; i++) {
         if (!step->inputs[i].wants) continue;
         if (step->inputs[i].parameter >= 0)

@@ -5,6 +5,8 @@
 #include "exec/backward.h"
 #include "exec/program.h"
 
+#define LN2 0.69314718055994530942
+
 /* Numbers of a piece, the pieces one behind the other. Places are offsets until the walk's memory is made. */
 typedef struct Place {
     char *base;
@@ -27,6 +29,7 @@ typedef struct WalkStep {
     WalkEnd *inputs, *outputs;
     Tensor **seen_inputs, **left_outputs, **output_gradients, **input_gradients; /* pointers for Run and Gradient */
     bool back;                                                                   /* something before or in it is trained */
+    bool in_blocks; /* elementwise, and quantized by one scale: done block by block (backward_blocks.c), the raw output is not kept */
 } WalkStep;
 
 typedef struct WalkValue {
@@ -61,5 +64,14 @@ struct Backward {
     float *channel_scales; /* of the end that is quantized */
     float **scale_memory;
 };
+
+/* backward_run.c: the scale of an end, as it is now. */
+float walk_scale(const Backward *walk, const Quantization *quantization, int scale, int channel);
+
+/* backward_blocks.c: what the step reads goes through the operator and the quantization of its output, and the output's gradient back
+ * through both; NULL input gradient: only the scale's is wanted. */
+bool blocks_fit(const Backward *walk, const WalkStep *step);
+void blocks_run(const Backward *walk, const WalkStep *step, float *to);
+void blocks_back(Backward *walk, const WalkStep *step);
 
 #endif

@@ -57,11 +57,12 @@ typedef enum {
     OPERATOR_SHAPE_ONLY = 1 << 4,  /* result depends on the input's shape only (Shape, Size) */
     OPERATOR_WEIGHTED = 1 << 5,    /* input 1 is a weight and the last of more than 2 inputs a bias (Conv, ConvTranspose, Gemm) */
     OPERATOR_RANDOM = 1 << 6,
-    OPERATOR_SEQUENCE = 1 << 7,    /* its first axis may be time: the entries along it are no independent samples */
-    OPERATOR_IN_PLACE = 1 << 8,    /* output 0 may lie where input 0 lies when both have as many elements of one dtype */
-    OPERATOR_ANY_BATCH = 1 << 9,   /* run takes any multiple of the samples (axis 0 of input 0 and output 0) it was prepared for */
-    OPERATOR_JOINS = 1 << 10,      /* output is input after input along the attribute `axis` */
-    OPERATOR_CHANNEL_SUM = 1 << 11 /* output channels are sums over input 0's, weighted by input 1 [output][input][window], and a bias */
+    OPERATOR_SEQUENCE = 1 << 7,     /* its first axis may be time: the entries along it are no independent samples */
+    OPERATOR_IN_PLACE = 1 << 8,     /* output 0 may lie where input 0 lies when both have as many elements of one dtype */
+    OPERATOR_ANY_BATCH = 1 << 9,    /* run takes any multiple of the samples (axis 0 of input 0 and output 0) it was prepared for */
+    OPERATOR_JOINS = 1 << 10,       /* output is input after input along the attribute `axis` */
+    OPERATOR_CHANNEL_SUM = 1 << 11, /* output channels are sums over input 0's, weighted by input 1 [output][input][window], and a bias */
+    OPERATOR_ELEMENTWISE = 1 << 12  /* output 0 is input 0 element by element: run and gradient take any stretch, without scratch */
 } OperatorFlags;
 
 typedef enum { ALIGN_NEVER, ALIGN_ELEMENTWISE, ALIGN_CONCAT, ALIGN_POOLING, ALIGN_RESIZE, ALIGN_LOGICAL, ALIGN_RECURRENT } AlignKind;

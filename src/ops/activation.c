@@ -296,8 +296,8 @@ static double prelu_table(const Node *node, double x, const double *parameters, 
 #define ONE_TO_ONE .inputs = {1, 1}, .outputs = {1, 1}
 /* Of QUANT §4.4, with a runtime module, and on EXPORT's activation list (§4.8). */
 #define ACTIVATION                                                                                                                         \
-    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE, .layout = LAYOUT_PASSIVE, .swaps_transpose = true,       \
-    .cost = cost_elementwise
+    .infer = infer_same_shape, .flags = OPERATOR_QUANTIZABLE | OPERATOR_IN_PLACE | OPERATOR_ELEMENTWISE, .layout = LAYOUT_PASSIVE,         \
+    .swaps_transpose = true, .cost = cost_elementwise
 #define FLOAT_ONLY                                                                                                                         \
     .infer = infer_same_shape, .layout = LAYOUT_PASSIVE, .cost = cost_elementwise,                                                         \
     .module_cure = "it runs as a table at 8 bits, or replace it by Relu, HardSwish or Swish"
@@ -309,7 +309,7 @@ const Operator op_relu = {
     .infer = infer_same_shape,
     .run = relu_run,
     .gradient = gradient_relu,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE | OPERATOR_ELEMENTWISE,
     .layout = LAYOUT_PASSIVE,
     .table = relu_table,
     .swaps_transpose = true,
@@ -421,7 +421,7 @@ const Operator op_clip = {
     .run = clip_run,
     .gradient = gradient_clip,
     .gradient_fixed = 1u << 1 | 1u << 2,
-    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE,
+    .flags = OPERATOR_QUANTIZABLE | OPERATOR_CLAMP | OPERATOR_IN_PLACE | OPERATOR_ELEMENTWISE,
     .float_inputs = 1 << 1 | 1 << 2,
     .scaled_inputs = 1 << 1 | 1 << 2,
     .layout = LAYOUT_PASSIVE,
