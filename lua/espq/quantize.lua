@@ -312,6 +312,7 @@ local function run(what, options, graph, setting, road)
       end,
    })
    road.walk = calibration_walk and function()
+      core.train.check_layers(graph, road.setting)
       show_notes()
       return calibration_walk()
    end

@@ -6,6 +6,7 @@
 #include "bind/graph.h"
 #include "bind/setting.h"
 #include "bind/tensor.h"
+#include "optim/optim.h"
 #include "train/loss.h"
 #include "train/trainer.h"
 
@@ -91,6 +92,15 @@ static int trainer_make(lua_State *L)
     Box *box = push_box(L, TRAINER_TYPE);
     box->object = trainer_new(holder->graph, &options, &error);
     return box->object ? 1 : raise_error(L, &error);
+}
+
+/* check_layers(graph, setting): fails for layers that the setting names and that are not there. */
+static int check_layers_lua(lua_State *L)
+{
+    GraphHolder *holder = check_graph(L, 1);
+    Error error;
+    error_begin(&error);
+    return optim_check_layers(holder->graph, check_setting(L, 2), &error) ? 0 : raise_error(L, &error);
 }
 
 static int trainer_outputs(lua_State *L)
@@ -302,10 +312,19 @@ static int names_lua(lua_State *L)
 
 void open_train(lua_State *L)
 {
-    static const luaL_Reg functions[] = {{"make", trainer_make},     {"outputs", trainer_outputs}, {"forward", trainer_forward_lua},
-                                         {"back", trainer_back_lua}, {"apply", trainer_apply_lua}, {"save", trainer_save_lua},
-                                         {"load", trainer_load_lua}, {"about", trainer_about},     {"piece", trainer_piece_lua},
-                                         {"loss", loss_lua},         {"names", names_lua},         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"make", trainer_make},
+                                         {"outputs", trainer_outputs},
+                                         {"forward", trainer_forward_lua},
+                                         {"check_layers", check_layers_lua},
+                                         {"back", trainer_back_lua},
+                                         {"apply", trainer_apply_lua},
+                                         {"save", trainer_save_lua},
+                                         {"load", trainer_load_lua},
+                                         {"about", trainer_about},
+                                         {"piece", trainer_piece_lua},
+                                         {"loss", loss_lua},
+                                         {"names", names_lua},
+                                         {NULL, NULL}};
     make_type(L, TRAINER_TYPE, NULL, NULL, trainer_release);
     luaL_newlib(L, functions);
 }

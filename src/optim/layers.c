@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "optim/optim.h"
 
 /* ---- names ---- */
 
@@ -28,6 +29,15 @@ static bool fail_unknown(const Graph *graph, const char *setting, const char *na
     return fail(error, name, cure, "%s: no operator is called '%s' (did you mean '%s'?)", setting, name, graph->nodes[nearest]->name);
 }
 
+/* *node NULL: it was folded into its neighbour. */
+static bool find_named(const Graph *graph, const char *setting, const char *name, Node **node, Error *error)
+{
+    if (has_name(&graph->shared_names, name))
+        return fail(error, name, "give the operators names of their own", "%s: several operators are called '%s'", setting, name);
+    *node = graph_node(graph, name);
+    return *node || has_name(&graph->removed_names, name) || fail_unknown(graph, setting, name, error);
+}
+
 bool layers_named(Graph *graph, const SettingList *list, const char *setting, Node ***nodes, int *count, Error *error)
 {
     *count = 0;
@@ -35,21 +45,35 @@ bool layers_named(Graph *graph, const SettingList *list, const char *setting, No
     if (!*nodes) return fail_memory(error, (size_t)list->count * sizeof **nodes);
     bool ok = true;
     for (int i = 0; ok && i < list->count; i++) {
-        const char *name = list->items[i];
-        Node *node = graph_node(graph, name);
-        if (has_name(&graph->shared_names, name))
-            ok = fail(error, name, "give the operators names of their own", "%s: several operators are called '%s'", setting, name);
-        else if (node)
-            (*nodes)[(*count)++] = node;
-        else if (has_name(&graph->removed_names, name))
-            graph_note(graph, "%s: %s was folded into its neighbour; nothing is done there", setting, name);
-        else
-            ok = fail_unknown(graph, setting, name, error);
+        Node *node;
+        ok = find_named(graph, setting, list->items[i], &node, error);
+        if (ok && node) (*nodes)[(*count)++] = node;
+        if (ok && !node) graph_note(graph, "%s: %s was folded into its neighbour; nothing is done there", setting, list->items[i]);
     }
     if (ok) return true;
     memory_free(*nodes);
     *nodes = NULL;
     return false;
+}
+
+bool optim_check_layers(const Graph *graph, const Setting *setting, Error *error)
+{
+    const struct {
+        bool on;
+        const SettingList *list;
+        const char *path;
+    } rows[] = {
+        {setting->bias_correct, &setting->bias_correct_setting.interested_layers, "bias_correct_setting.interested_layers"},
+        {setting->lsq_optimization, &setting->lsq_optimization_setting.interested_layers, "lsq_optimization_setting.interested_layers"},
+        {setting->tqt_optimization, &setting->tqt_optimization_setting.interested_layers, "tqt_optimization_setting.interested_layers"},
+        {setting->blockwise_reconstruction, &setting->blockwise_reconstruction_setting.interested_layers,
+         "blockwise_reconstruction_setting.interested_layers"},
+    };
+    Node *node;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int k = 0; rows[i].on && k < rows[i].list->count; k++)
+            if (!find_named(graph, rows[i].path, rows[i].list->items[k], &node, error)) return false;
+    return true;
 }
 
 bool layers_unquantized(const Graph *graph, const char *pass, Error *error)

@@ -7,6 +7,9 @@
 #include "graph/pass.h"
 #include "quant/setting.h"
 
+/* Fails for a layer that a pass behind the calibration is to work on and that is not there: before the data are walked for nothing. */
+bool optim_check_layers(const Graph *graph, const Setting *setting, Error *error);
+
 bool pass_weight_split(Graph *graph, PassContext *context, Error *error);     /* §3; before the graph has slots */
 bool pass_channel_split(Graph *graph, PassContext *context, Error *error);    /* §2; before the graph has slots */
 bool pass_equalization(Graph *graph, PassContext *context, Error *error);     /* §1; before the graph has slots */

@@ -63,6 +63,22 @@ describe("training on the road", function()
    end
 end)
 
+describe("layers that do not exist", function()
+   it("are an error before the data are walked", function()
+      for _, group in ipairs { "bias_correct", "lsq_optimization", "tqt_optimization", "blockwise_reconstruction" } do
+         local setting, walks = espq.setting.espdl(), 0
+         setting[group], setting[group .. "_setting"].interested_layers = true, { "one", "tow" }
+         assert.error_matches(function()
+            espq.quantize_graph { graph = make(), target = "esp32s3", setting = setting, calib_steps = 6, calib_dataloader = function()
+               walks = walks + 1
+               return loader()()
+            end }
+         end, group .. "_setting.interested_layers: no operator is called 'tow' %(did you mean 'two'%?%)")
+         assert.equal(0, walks)
+      end
+   end)
+end)
+
 describe("training alone", function()
    local graph
    before_each(function()
