@@ -62,7 +62,8 @@ static void *new_large(size_t bytes)
 void *memory_new_aligned(size_t bytes)
 {
     if (bytes > SIZE_MAX - HUGE_PAGE || fault_reached(FAULT_ALLOCATION)) return NULL;
-    size_t rounded = bytes ? (bytes + 63) / 64 * 64 : 64;
+    size_t unit = bytes >= 4 * HUGE_PAGE ? HUGE_PAGE : 64; /* sanitizers ask for whole units */
+    size_t rounded = bytes ? (bytes + unit - 1) / unit * unit : unit;
     return counted(rounded >= 4 * HUGE_PAGE ? new_large(rounded) : aligned_alloc(64, rounded));
 }
 
