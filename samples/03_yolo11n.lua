@@ -9,7 +9,7 @@ local espq = require "espq"
 
 local here = arg[0]:match "^(.*/)" or ""
 local given = dofile(here .. "options.lua") {
-   model = "build/samples/yolo11n.onnx", calib = "build/samples/calib_yolo11n", eval = "build/samples/val2017", out = "outputs/yolo11n", size = "640",
+   model = "build/samples/yolo11n.onnx", calib = "build/samples/calib_yolo11n", eval = "build/samples/val2017", out = "outputs/yolo11n", size = 640,
    also = { "annotations", "size" },
    where = [[
 `make samples-data` fetches what Espressif and COCO publish into build/samples:
@@ -17,8 +17,7 @@ local given = dofile(here .. "options.lua") {
    calibration  https://dl.espressif.com/public/calib_yolo11n.zip
    to judge by  http://images.cocodataset.org/zips/val2017.zip, http://images.cocodataset.org/annotations/annotations_trainval2017.zip]],
 }
-local size = math.tointeger(tonumber(given.size)) or error("--size needs a whole number", 0)
-local annotations = given.annotations or given.eval:gsub("/+$", "") .. ".json"
+local size, annotations = given.size, given.annotations or given.eval:gsub("/+$", "") .. ".json"
 
 -- ---- data: calibrated on pictures resized to the square, judged on letterboxed ones, as the published sample does ----
 

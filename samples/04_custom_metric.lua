@@ -10,13 +10,13 @@ local espq = require "espq"
 
 local here = arg[0]:match "^(.*/)" or ""
 local given = dofile(here .. "options.lua") {
-   model = "kws.onnx", calib = "kws_calib.npy", eval = "kws_eval.npy", out = "outputs/custom_metric", others = "2", also = { "labels", "others" },
+   model = "kws.onnx", calib = "kws_calib.npy", eval = "kws_eval.npy", out = "outputs/custom_metric", others = 2, also = { "labels", "others" },
    where = [[
 The sample is made for MLPerf Tiny's keyword spotter (ten words, silence, unknown), or any classifier of words:
    model  https://github.com/mlcommons/tiny/tree/master/benchmark/training/keyword_spotting, the trained model through python3 -m tf2onnx.convert
    data   its spectrograms of Speech Commands as float32 .npy, a sample a row; the labels as integers in eval_labels.npy]],
 }
-local others = math.tointeger(tonumber(given.others)) or error("--others needs a whole number", 0)
+local others = given.others
 
 -- ---- data ----
 

@@ -32,6 +32,10 @@ TopK.__index = TopK
 
 --- One row of logits a label; labels count from 0.
 function TopK:add(logits, labels)
+   if labels == nil then
+      check.fail("metrics.topk: this batch has no labels", nil,
+                 "pictures have them from sub-folders by class or from labels = \"labels.tsv\"; other data as the second array of a batch")
+   end
    logits, labels = rows_of(logits), labels_list(labels)
    if #labels ~= #logits then check.fail(("metrics.topk: %d labels for %d rows of logits"):format(#labels, #logits)) end
    local most = math.min(self.ks[#self.ks], logits.shape[2])

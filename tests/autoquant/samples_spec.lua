@@ -54,8 +54,21 @@ describe("a sample of AutoQuant", function()
          local folder = program.folder()
          finally(function() program.remove(folder) end)
          local code, _, err = run(folder, "05_custom_strategy", case[1])
-         assert.equal(1, code)
+         assert.equal(2, code)
          assert.matches(case[2], err, 1, true)
+      end)
+   end
+
+   for _, sample in ipairs(samples) do
+      it(sample[1] .. " says with --help what it does and takes", function()
+         local folder = program.folder()
+         finally(function() program.remove(folder) end)
+         local code, out, err = run(folder, sample[1], "--help")
+         assert.same({ 0, "" }, { code, err })
+         for _, word in ipairs { "--model", "--calib", "--eval", "--target", "--budget", "--out", "espq samples/" .. sample[1] .. ".lua" } do
+            assert.matches(word, out, 1, true)
+         end
+         assert.is_nil(out:find("local ", 1, true))
       end)
    end
 
@@ -66,5 +79,6 @@ describe("a sample of AutoQuant", function()
       assert.equal(1, code)
       assert.matches("nowhere.onnx (--model) is not there. `make samples-data` fetches", err, 1, true)
       assert.matches("https://dl.espressif.com/public/imagenet_calib.zip", err, 1, true)
+      assert.is_nil(err:find("traceback", 1, true))
    end)
 end)

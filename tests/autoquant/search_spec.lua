@@ -142,6 +142,20 @@ describe("a search", function()
       local err = assert.error(function() small.search(folder, small.setting(folder), function() error "never" end) end)
       assert.matches("in each of the first 3 trials", tostring(err), 1, true)
       assert.matches("never", tostring(err), 1, true)
+      assert.matches("search_spec.lua:", tostring(err), 1, true)
+      assert.is_nil(tostring(err):find("espq/autoquant", 1, true))           -- the traceback is the user's
+   end)
+
+   it("ends when evaluate_fn always runs into an error of espq's, and says where that is", function()
+      local err = assert.error(function()
+         small.search(folder, small.setting(folder), function(graph)
+            espq.metrics.topk { 1 }:add(espq.executor(graph)(espq.ones { 1, 3, 6, 6 })[1], nil)
+            return 1, {}
+         end)
+      end)
+      assert.matches("in each of the first 3 trials", tostring(err), 1, true)
+      assert.matches("this batch has no labels", tostring(err), 1, true)
+      assert.matches("search_spec.lua:%d+", tostring(err))
    end)
 
    it("tries a module of the user's own like the built-in ones", function()

@@ -101,7 +101,7 @@ local function run_first(self, trials)
    self.hopeless = (self.hopeless or 0) + (record.from_user and 1 or 0)
    if self.count == HOPELESS and self.hopeless == HOPELESS then
       core.error.raise { what = ("evaluate_fn failed in each of the first %d trials; the last time: %s"):format(HOPELESS, record.error), code = "input",
-                         cure = "mend evaluate_fn and submit anew" }
+                            hopeless = true, cure = "mend evaluate_fn and submit anew" }
    end
    local now = core.system.clock()
    if self.count == 1 or now - self.shown > QUIET_SECONDS then

@@ -47,7 +47,7 @@ local function keep(state, record, result, workplace)
       if from_user then state.user_failures = state.user_failures + 1 end
       if state.user_failures == HOPELESS and state.tried == HOPELESS then
          core.error.raise { what = ("evaluate_fn failed in each of the first %d trials; the last time: %s"):format(HOPELESS, record.error), code = "input",
-                            cure = "they are recorded; mend evaluate_fn and begin anew" }
+                            hopeless = true, cure = "mend evaluate_fn and begin anew: these trials stand as failed" }
       end
    end
    state.progress:trial(record, best_of(state.dir:candidates()), left_after(state))
@@ -174,7 +174,7 @@ function search.run(options)
    local closed, close_error = pcall(dir.close, dir, done and ended)
    if not done then
       local interrupted = trial_tools.is_interrupt(ended)
-      if interrupted or dir.journal.count > 0 then
+      if interrupted or (dir.journal.count > 0 and not (core.error.is_error(ended) and ended.hopeless)) then
          state.progress:note(("%s: %d trials are in %s; setting.resume = true goes on"):format(interrupted and "interrupted" or "stopped",
             dir.journal.count, dir.path))
       end

@@ -149,6 +149,16 @@ end
 
 function trial.is_interrupt(err) return core.error.is_error(err) and err.code == "interrupted" end
 
+-- A traceback as far as it is the user's: what called evaluate_fn is espq's own.
+local function of_user(message) return (message:gsub("\n\t[^\n]*espq/autoquant/trial%.lua:.*$", "")) end
+
+-- Where in the user's script.
+local function place_of(trace)
+   for place in (trace or ""):gmatch "\n\t([^\n]-:%d+): " do
+      if not place:find "^espq/" and not place:find "/espq/" then return place end
+   end
+end
+
 -- Score and extras. A user's error becomes the trial's, with the user's traceback.
 local function judge(evaluate_fn, graph, path)
    local done, results = xpcall(function()
@@ -156,8 +166,12 @@ local function judge(evaluate_fn, graph, path)
       return { count = returned.n, returned[1], returned[2] }
    end, traced)
    if not done then
-      if core.error.is_error(results) then error(results, 0) end
-      core.error.raise { what = "evaluate_fn raised an error: " .. results.what, code = "input", from_user = true }
+      if trial.ends_search(results) then error(results, 0) end
+      if core.error.is_error(results) then
+         results.from_user, results.where = true, results.where or place_of(results.trace)
+         error(results, 0)
+      end
+      core.error.raise { what = "evaluate_fn raised an error: " .. of_user(results.what), code = "input", from_user = true }
    end
    return evaluate.check(results.count, results[1], results[2])
 end
