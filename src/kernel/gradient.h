@@ -1,6 +1,6 @@
 /* Gradients of the float32 kernels (OPTIM §13). Each is defined by loops in plain C (gradient_reference.c); variants and threads split
  * outputs, never a sum, and are bit-equal to the definition. Sums over pixels or samples are made in blocks of 4,096, added in the order
- * of the blocks; an image begins a new one. */
+ * of the blocks; an image begins a new one, except where it is said. */
 #ifndef ESPQ_KERNEL_GRADIENT_H
 #define ESPQ_KERNEL_GRADIENT_H
 
@@ -13,8 +13,9 @@ size_t conv_f32_input_gradient_scratch_bytes(const ConvF32 *conv);
 void conv_f32_input_gradient(const ConvF32 *conv, const float *weights, const float *dy, float *dx, void *scratch);
 void conv_f32_input_gradient_reference(const ConvF32 *conv, const float *weights, const float *dy, float *dx);
 
-/* To the weights: dw = sum over images and output pixels of x * dy. With one input channel a group a block is as many whole rows as have
- * 4,096 pixels, at least one, and is summed in 16 lanes (column modulo 16), which are added in halves at its end. */
+/* To the weights: dw = sum over images and output pixels of x * dy. Several images of together at most 4,096 pixels share a block. With one
+ * input channel a group a block is as many whole rows as have 4,096 pixels, at least one, and is summed in strips of 16 columns, each from
+ * the first row to the last, in 16 lanes (column modulo 16), which are added in halves at its end. */
 void conv_f32_weight_gradient(const ConvF32 *conv, const float *x, const float *dy, float *dw);
 void conv_f32_weight_gradient_reference(const ConvF32 *conv, const float *x, const float *dy, float *dw);
 

@@ -99,18 +99,30 @@ static float pixel(const ConvF32 *conv, const float *plane, int row, int column)
     return inside ? plane[(int64_t)row * conv->in[1] + column] : 0.0f;
 }
 
-/* Output pixels [begin, end) of one image, one weight. */
-static float block_product(const ConvF32 *conv, const float *x, const float *dy, int i, int j, int64_t begin, int64_t end, bool lanes)
+/* Output pixels [begin, end) of one image, one weight, added to `sum`. */
+static float block_product(const ConvF32 *conv, const float *x, const float *dy, int i, int j, int64_t begin, int64_t end, float sum)
+{
+    for (int64_t p = begin; p < end; p++) {
+        int row = (int)(p / conv->out[1]), column = (int)(p % conv->out[1]);
+        sum = fmaf(dy[p],
+                   pixel(conv, x, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
+                         column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]),
+                   sum);
+    }
+    return sum;
+}
+
+/* Rows [begin, end) of one image in strips of GRADIENT_LANES columns. */
+static float strips_product(const ConvF32 *conv, const float *x, const float *dy, int i, int j, int begin, int end)
 {
     float sums[GRADIENT_LANES] = {0};
-    for (int64_t p = begin; p < end; p++) {
-        int row = (int)(p / conv->out[1]), column = (int)(p % conv->out[1]), lane = lanes ? column % GRADIENT_LANES : 0;
-        sums[lane] = fmaf(dy[p],
-                          pixel(conv, x, row * conv->stride[0] - conv->pad[0] + i * conv->dilation[0],
-                                column * conv->stride[1] - conv->pad[1] + j * conv->dilation[1]),
-                          sums[lane]);
-    }
-    return lanes ? plain_lanes_sum(sums) : sums[0];
+    for (int strip = 0; strip < conv->out[1]; strip += GRADIENT_LANES)
+        for (int row = begin; row < end; row++)
+            for (int lane = 0; lane < GRADIENT_LANES && strip + lane < conv->out[1]; lane++) {
+                int64_t p = (int64_t)row * conv->out[1] + strip + lane;
+                sums[lane] = block_product(conv, x, dy, i, j, p, p + 1, sums[lane]);
+            }
+    return plain_lanes_sum(sums);
 }
 
 static float weight_sum(const ConvGradientTask *task, int64_t channel, int64_t in, int i, int j)
@@ -118,16 +130,24 @@ static float weight_sum(const ConvGradientTask *task, int64_t channel, int64_t i
     const ConvF32 *conv = task->conv;
     int64_t pixels = (int64_t)conv->out[0] * conv->out[1], in_plane = (int64_t)conv->in[0] * conv->in[1],
             group = channel / conv->channels_out;
-    int64_t channels = (int64_t)conv->groups * conv->channels_out, block = GRADIENT_BLOCK;
-    bool lanes = conv->channels_in == 1;
-    if (lanes) block = conv->out[1] < GRADIENT_BLOCK ? GRADIENT_BLOCK / conv->out[1] * conv->out[1] : conv->out[1];
-    float total = 0.0f;
+    int64_t channels = (int64_t)conv->groups * conv->channels_out, images = pixels ? GRADIENT_BLOCK / pixels : 0;
+    int rows = conv->out[1] && conv->out[1] < GRADIENT_BLOCK ? GRADIENT_BLOCK / conv->out[1] : 1;
+    float total = 0.0f, sum = 0.0f;
+    bool begun = false;
+    if (images < 1 || conv->channels_in == 1) images = 1;
     for (int64_t image = 0; image < conv->batch; image++) {
         const float *x = task->x + ((image * conv->groups + group) * conv->channels_in + in) * in_plane;
         const float *dy = task->dy + (image * channels + channel) * pixels;
+        int64_t block = conv->channels_in == 1 ? (int64_t)rows * conv->out[1] : GRADIENT_BLOCK;
         for (int64_t p = 0; p < pixels; p += block) {
-            float sum = block_product(conv, x, dy, i, j, p, p + block < pixels ? p + block : pixels, lanes);
-            total = image == 0 && p == 0 ? sum : total + sum;
+            int64_t end = p + block < pixels ? p + block : pixels;
+            if (conv->channels_in == 1)
+                sum = strips_product(conv, x, dy, i, j, (int)(p / conv->out[1]), (int)(end / conv->out[1]));
+            else
+                sum = block_product(conv, x, dy, i, j, p, end, image % images == 0 ? 0.0f : sum);
+            if (image % images != images - 1 && image != conv->batch - 1) continue;
+            total = begun ? total + sum : sum;
+            begun = true;
         }
     }
     return total;

@@ -10,9 +10,9 @@ static inline void transpose_8x8(const float *from, int64_t from_row, float *to,
     __m256 pair[8], quad[8];
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) { /* rows i and i + 4 side by side, in halves of four columns */
-        __m256 low = _mm256_loadu_ps(from + i * from_row), high = _mm256_loadu_ps(from + (i + 4) * from_row);
-        pair[i] = _mm256_permute2f128_ps(low, high, 0x20);
-        pair[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
+        const float *low = from + i * from_row, *high = from + (i + 4) * from_row;
+        pair[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+        pair[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low + 4)), _mm_loadu_ps(high + 4), 1);
     }
 #pragma GCC unroll 2
     for (int half = 0; half < 8; half += 4) {
