@@ -203,6 +203,7 @@ static void digest_of(char hex[41], int pass, const int64_t *sizes, int batches,
     set(&fixture, "tqt_optimization_setting.scale_lr", "0.1");
     set(&fixture, "block_holdout", "0.3");
     set(&fixture, "block_seed", seed);
+    set(&fixture, "keep_best", "3");
     CHECK(run(&fixture, passes[pass].run), "%s: %s", passes[pass].name, fixture.error.what);
     CHECK(pass != 1 || !says(&fixture, " 0 exponents moved"), "%s", fixture.graph->notes.data);
     name_of(&fixture, hex);
