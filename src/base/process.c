@@ -31,6 +31,7 @@ static bool fail_system(Error *error, const char *doing)
 static void become_worker(Channel *channel, int mine, int parents, pid_t parent)
 {
     close(parents);
+    setpgid(0, 0);
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);
@@ -140,7 +141,9 @@ bool process_wait(Channel *const *channels, int count, double seconds, bool *rea
 
 void process_kill(Channel *channel)
 {
-    if (channel->pid > 0) kill((pid_t)channel->pid, SIGKILL);
+    if (channel->pid <= 0) return;
+    kill(-(pid_t)channel->pid, SIGKILL); /* what it started itself, too */
+    kill((pid_t)channel->pid, SIGKILL);  /* should it not have come to form its group */
 }
 
 WorkerEnd process_finish(Channel *channel, int *code)

@@ -223,13 +223,14 @@ static int lock_forget_lua(lua_State *L)
 static int lock_lua(lua_State *L)
 {
     const char *path = check_text(L, 1, "a path"), *holder = check_text(L, 2, "a text");
+    bool quietly = lua_toboolean(L, 3);
     Lock *lock = lua_newuserdatauv(L, sizeof *lock, 0);
     lock->file = -1;
     luaL_setmetatable(L, LOCK_TYPE);
     Error error;
     error_begin(&error);
     if (lock_take(lock, path, holder, &error)) return 1;
-    if (!lock->held || !lua_toboolean(L, 3)) return raise_error(L, &error);
+    if (!lock->held || !quietly) return raise_error(L, &error);
     lua_pushnil(L);
     return 1;
 }

@@ -210,9 +210,9 @@ describe("a search as jobs", function()
       local text = program.read(folder .. "/s.lua"):gsub("bias_correction = { true, false }",
          "bias_correction, setting.strategy_space.weight_equalization = { false }, { false }")
          :gsub("num_of_candidates", "share = false, %0")
-      -- The job with all its processes is one process group here.
+      -- The shell's parent is the job's worker; the job, whose worker ends with it, is the worker's parent.
       program.write(folder .. "/s.lua", (text:gsub('os.execute%("sleep "', [[
-         if graph:node("one").input_config[1].observer == "kl" then os.execute "kill -9 0" end
+         if graph:node("one").input_config[1].observer == "kl" then os.execute "kill -9 $(cut -d' ' -f4 /proc/$PPID/stat)" end
          %0]])))
       assert.equal(0, (program.run(folder, pretend_cluster() .. command("--slurm --array 1", "exhaustive", "run", 0))))
       local lives = 0

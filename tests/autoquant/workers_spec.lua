@@ -1,6 +1,7 @@
 -- Promise: workers change how long a search takes and nothing else, and one that dies costs its trial only.
 local espq = require "espq"
 local core = require "espq.core"
+local lfs = require "lfs"
 local program = require "lua.program"
 local small = require "autoquant.small"
 
@@ -69,10 +70,14 @@ describe("workers", function()
    it("are stopped when a trial takes too long", function()
       local setting = small.setting(folder, { share = false })
       search(setting, function(graph)
-         if graph:node("one").input_config[1].observer == "kl" then os.execute "sleep 20" end
+         if graph:node("one").input_config[1].observer == "kl" then os.execute(("ESPQ_HANGS='%s' sleep 20; true"):format(folder)) end
          return 1, {}
       end, { trial_timeout = 1.5, workers = 2 })
       local list = small.list(folder .. "/run/summary.json")
+      for entry in lfs.dir "/proc" do                       -- what evaluate_fn started has ended, too
+         local words = entry:find "^%d+$" and program.read(("/proc/%s/environ"):format(entry)) or ""
+         assert.is_nil(words:find("ESPQ_HANGS=" .. folder, 1, true))
+      end
       assert.equal("done", list[1].status)
       assert.matches("longer than trial_timeout = 1.5 seconds", list[4].error, 1, true)
    end)

@@ -23,7 +23,7 @@ function evaluate.check(count, score, extras)
    if type(score) ~= "number" then
       breach("the score is a %s, not a number%s", type_of(score), core.tensor.is_tensor(score) and " (score:item() takes it out)" or "")
    end
-   if score ~= score or score == math.huge or score == -math.huge then breach("the score is not finite: %s", tostring(score)) end
+   if score ~= score or score == math.huge or score == -math.huge then breach("the score is not finite: %s", (tostring(score):gsub("^-nan$", "nan"))) end
    if type(extras) ~= "table" then breach("the second value is a %s, not a table of extras", type_of(extras)) end
    local taken, checked = {}, {}
    for key, value in pairs(extras) do

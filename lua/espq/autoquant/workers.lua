@@ -52,10 +52,13 @@ Workers.__index = Workers
 local function start(self)
    local worker, channel = core.process.fork()
    if worker then return { process = worker, known = 0 } end
-   for _, other in ipairs(self.list) do other.process:close() end
-   self.dir.lock:forget()
-   require("espq").is_worker = true
-   pcall(serve, channel, self.runner, self.dir)
+   -- Whatever happens here, the worker ends: what stands below it on the stack is the parent's.
+   pcall(function()
+      for _, other in ipairs(self.list) do other.process:close() end
+      self.dir.lock:forget()
+      require("espq").is_worker = true
+      serve(channel, self.runner, self.dir)
+   end)
    core.process.exit(1)
 end
 
