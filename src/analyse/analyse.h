@@ -3,6 +3,7 @@
 #define ESPQ_ANALYSE_ANALYSE_H
 
 #include "exec/batches.h"
+#include "exec/memo.h"
 #include "graph/graph.h"
 
 typedef enum { MEASURE_SNR, MEASURE_COSINE, MEASURE_MSE } Measure;
@@ -59,6 +60,7 @@ typedef struct AnalyseOptions {
      * data: whoever gives an equal one promises that both are. NULL: nothing is kept. */
     FloatSamples *samples;
     const char *samples_key;
+    Memo *memo; /* graphwise: figures of nodes that an earlier graph had as well; NULL: nothing is shared */
 } AnalyseOptions;
 
 bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *options, AnalyseTable *table, Error *error);

@@ -4,6 +4,7 @@
 
 #include "analyse/float_samples.h"
 #include "analyse/ledger.h"
+#include "analyse/recalled.h"
 #include "base/memory.h"
 #include "base/progress.h"
 #include "exec/plan.h"
@@ -25,6 +26,7 @@ typedef struct Graphwise {
     bool reuses;
     int chunk;               /* number of the chunk at hand */
     atomic_size_t new_bytes; /* sampled in this chunk */
+    Recalled recalled;       /* figures of the chunk at hand that are known, and where its simulated run begins */
 } Graphwise;
 
 static int find_node(const Ledger *ledger, const Node *node)
@@ -38,6 +40,13 @@ static bool wants(void *context, const Node *node, bool is_output, int index)
 {
     const Graphwise *graphwise = context;
     return is_output && index == 0 && find_node(&graphwise->ledger, node) >= 0;
+}
+
+static bool wants_unknown(void *context, const Node *node, bool is_output, int index)
+{
+    const Graphwise *graphwise = context;
+    int place = is_output && index == 0 ? find_node(&graphwise->ledger, node) : -1;
+    return place >= 0 && !recalled_knows(&graphwise->recalled, place);
 }
 
 static void sample_row(const float *row, int64_t count, float *out)
@@ -96,7 +105,8 @@ static void free_plans(Graphwise *graphwise)
 
 static bool make_plans(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
 {
-    bool floats = !graphwise->reuses, same = (!floats || graphwise->plans[0]) && graphwise->plans[1];
+    bool floats = !graphwise->reuses, simulates = !graphwise->recalled.memo;
+    bool same = (!floats || graphwise->plans[0]) && (!simulates || graphwise->plans[1]);
     for (int i = 0; i < graph->input_count && same; i++)
         same = shape_equal(&graphwise->shapes[i], &chunk->shapes[i]);
     if (same) return true;
@@ -106,7 +116,7 @@ static bool make_plans(Graphwise *graphwise, Graph *graph, const Chunk *chunk, b
     PlanOptions options = {.mode = EXEC_FLOAT, .exact = exact, .wanted = &nothing, .wanted_count = 0, .watcher = &graphwise->watcher};
     if (floats && !(graphwise->plans[0] = plan_new(graph, &options, chunk->shapes, error))) return false;
     options.mode = EXEC_SIMULATED;
-    return (graphwise->plans[1] = plan_new(graph, &options, chunk->shapes, error)) != NULL;
+    return !simulates || (graphwise->plans[1] = plan_new(graph, &options, chunk->shapes, error)) != NULL;
 }
 
 static void free_sampled(Graphwise *graphwise)
@@ -142,18 +152,43 @@ static void end_samples(Graphwise *graphwise, bool done)
         free_sampled(graphwise);
 }
 
+/* The nodes whose figures are not known, from the values that are. */
+static bool run_unknown(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
+{
+    Recalled *recalled = &graphwise->recalled;
+    Watcher watcher = graphwise->watcher;
+    watcher.wants = wants_unknown;
+    PlanOptions options = {.mode = EXEC_SIMULATED,
+                           .exact = exact,
+                           .given = recalled->given,
+                           .given_count = recalled->given_count,
+                           .wanted = recalled->noted,
+                           .wanted_count = recalled->noted_count,
+                           .watcher = &watcher};
+    Plan *plan = plan_new(graph, &options, recalled->shapes, error);
+    bool done = plan && plan_run(plan, recalled->tensors, recalled->results, error);
+    plan_free(plan);
+    if (done) recalled_keep(recalled, &graphwise->ledger, chunk);
+    return done;
+}
+
 static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
 {
     Tensor *nothing[1];
     graphwise->first_unit = chunk->first_unit;
     graphwise->units = chunk->units;
     atomic_store(&graphwise->new_bytes, 0);
-    bool done = begin_samples(graphwise, chunk, error) && ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error) &&
-                make_plans(graphwise, graph, chunk, exact, error);
-    for (int half = graphwise->reuses; half < 2 && done; half++) {
-        graphwise->quantized = half == 1;
-        done = plan_run(graphwise->plans[half], chunk->inputs, nothing, error);
-    }
+    bool done = ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error);
+    if (done) recalled_find(&graphwise->recalled, &graphwise->ledger, chunk);
+    if (!done || graphwise->recalled.all) return done;
+    done = begin_samples(graphwise, chunk, error) && make_plans(graphwise, graph, chunk, exact, error);
+    graphwise->quantized = false;
+    if (done && !graphwise->reuses) done = plan_run(graphwise->plans[0], chunk->inputs, nothing, error);
+    graphwise->quantized = true;
+    if (done && graphwise->recalled.memo)
+        done = run_unknown(graphwise, graph, chunk, exact, error);
+    else if (done)
+        done = plan_run(graphwise->plans[1], chunk->inputs, nothing, error);
     end_samples(graphwise, done);
     graphwise->chunk++;
     return done;
@@ -184,12 +219,16 @@ bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
     bool done = true;
     if (graphwise.ledger.node_count) {
         progress_begin("graphwise error", options->steps + 1);
-        done = feed_begin(&feed, graph, batches, options->steps + 1, FEED_UNITS, error) &&
+        /* Passes keep values by batches. */
+        FeedMode mode = options->memo ? FEED_BATCHES : FEED_UNITS;
+        done = recalled_begin(&graphwise.recalled, graph, options, error) &&
+               feed_begin(&feed, graph, batches, options->steps + 1, mode, error) &&
                run_chunks(&graphwise, graph, &feed, options->exact, error) &&
                ledger_table(&graphwise.ledger, &feed, options->measure, table, error);
         if (graphwise.kept && !graphwise.reuses && done) float_samples_end(graphwise.kept, graphwise.chunk);
         progress_end();
         feed_end(&feed);
+        recalled_end(&graphwise.recalled);
     }
     ledger_end(&graphwise.ledger);
     return done;

@@ -6,6 +6,7 @@
 #include "bind/batches.h"
 #include "bind/fields.h"
 #include "bind/graph.h"
+#include "bind/memo.h"
 
 #define TABLE_TYPE "espq.analysis"
 
@@ -67,10 +68,11 @@ static AnalyseOptions check_options(lua_State *L, int table)
         options.samples = check_box(L, lua_gettop(L), SAMPLES_TYPE, "a keeper of samples");
         lua_pop(L, 1); /* the table keeps it */
     }
+    options.memo = field_memo(L, table);
     return options;
 }
 
-/* graphwise(graph, walk, { method =, steps =, exact =, samples =, samples_key = }): rows, and the printed table. */
+/* graphwise(graph, walk, { method =, steps =, exact =, samples =, samples_key =, memo = }): rows, and the printed table. */
 static int ranked(lua_State *L, bool (*analyse)(Graph *, Batches *, const AnalyseOptions *, AnalyseTable *, Error *))
 {
     static const char *const fields[] = {"snr", "cosine", "mse"};

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "bind/batches.h"
 #include "bind/graph.h"
+#include "bind/memo.h"
 #include "bind/setting.h"
 #include "bind/tensor.h"
 #include "road/native.h"
@@ -37,6 +38,7 @@ static RoadOptions check_options(lua_State *L, int table)
     if (lua_getfield(L, table, "observed") != LUA_TNIL)
         options.observed = check_box(L, lua_gettop(L), OBSERVED_TYPE, "what a calibration observed");
     lua_pop(L, 1); /* the table keeps it */
+    options.memo = field_memo(L, table);
     return options;
 }
 
@@ -437,12 +439,14 @@ void open_road(lua_State *L)
                                          {"part", road_part_lua},
                                          {"digest", road_digest_lua},
                                          {"observed", observed_lua},
+                                         {"memo", memo_lua},
                                          {"save_native", save_native_lua},
                                          {"load_native", load_native_lua},
                                          {"simplify", simplify_lua},
                                          {"platform", platform_lua},
                                          {"targets", targets_lua},
                                          {NULL, NULL}};
+    make_memo_type(L);
     make_type(L, OBSERVED_TYPE, NULL, NULL, observed_release);
     luaL_newlib(L, functions);
 }

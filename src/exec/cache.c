@@ -1,12 +1,12 @@
 #include "exec/cache.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cancel.h"
 #include "base/memory.h"
 #include "base/scratch.h"
 #include "exec/feed.h"
+#include "exec/value_index.h"
 #include "graph/operator.h"
 
 #define DEFAULT_MEMORY ((size_t)256 << 20)
@@ -18,6 +18,7 @@ typedef struct Kept { /* one value of one batch */
     Shape shape;
     int64_t place; /* in the file */
     bool there;
+    bool recalled; /* the memo holds it too: it does not count */
 } Kept;
 
 struct Cache {
@@ -33,21 +34,20 @@ struct Cache {
     Scratch *file;
     int stop;         /* gone to last, -1 */
     bool from_inputs; /* runs cannot begin inside: their batches mean something else there */
-    struct {
-        const Value *key;
-        int index;
-    } * index; /* sorted: value → its index */
+    ValueIndex index;
+    Names names[MODES]; /* with a memo: of all values as they are now */
+    Name *batch_names;  /* one a batch */
 };
 
 /* What a stop takes, worked out for one mode. */
 typedef struct Work {
     Cache *cache;
     ExecMode mode;
-    bool *marked; /* one a value: asked for */
-    bool *later;  /* one a value: kept on */
-    bool *runs;   /* one an entry of order */
-    Value **given, **made;
-    int given_count, made_count;
+    bool *marked;          /* one a value: asked for */
+    bool *later;           /* one a value: kept on */
+    bool *runs;            /* one an entry of order */
+    Value **given, **made; /* behind those made: values for the memo only */
+    int given_count, made_count, noted_count;
     Plan *plan; /* of the batch run last */
     Shape *shapes;
     Tensor **tensors; /* inputs, then results */
@@ -55,24 +55,9 @@ typedef struct Work {
 
 /* ---- values ---- */
 
-static int by_address(const void *a, const void *b)
-{
-    const Value *const *left = a, *const *right = b;
-    return (uintptr_t)*left < (uintptr_t)*right ? -1 : (uintptr_t)*left > (uintptr_t)*right;
-}
-
 static int index_of(const Cache *cache, const Value *value)
 {
-    int low = 0, high = cache->value_count - 1;
-    while (low <= high) {
-        int middle = (low + high) / 2;
-        if (cache->index[middle].key == value) return cache->index[middle].index;
-        if ((uintptr_t)cache->index[middle].key < (uintptr_t)value)
-            low = middle + 1;
-        else
-            high = middle - 1;
-    }
-    return -1;
+    return value_index_of(&cache->index, value);
 }
 
 static bool is_input(const Cache *cache, const Value *value)
@@ -91,7 +76,7 @@ static Kept **kept_of(const Cache *cache, ExecMode mode, const Value *value)
 static void drop_one(Cache *cache, Kept *kept)
 {
     if (kept->tensor) {
-        cache->used -= tensor_bytes(kept->tensor);
+        if (!kept->recalled) cache->used -= tensor_bytes(kept->tensor);
         tensor_release(kept->tensor);
     } else if (kept->there) {
         scratch_drop(cache->file, kept->place, (size_t)shape_count(&kept->shape) * dtype_bytes(kept->dtype));
@@ -141,16 +126,14 @@ static bool make_tables(Cache *cache, Error *error)
     const Graph *graph = cache->graph;
     size_t values = (size_t)graph->value_count + 1;
     cache->kept = memory_new_array(values * MODES, sizeof *cache->kept);
-    cache->index = memory_new_array(values, sizeof *cache->index);
     cache->values = memory_new_array(values, sizeof *cache->values);
     cache->behind = memory_new_array(values, sizeof *cache->behind);
-    if (!cache->kept || !cache->index || !cache->values || !cache->behind) return fail_memory(error, values * sizeof *cache->index);
-    for (int i = 0; i < graph->value_count; i++) {
+    if (!cache->kept || !cache->values || !cache->behind) return fail_memory(error, values * sizeof *cache->kept);
+    for (int i = 0; i < graph->value_count; i++)
         cache->values[i] = graph->values[i];
-        cache->index[i].key = graph->values[i];
-        cache->index[i].index = i;
-    }
-    qsort(cache->index, (size_t)graph->value_count, sizeof *cache->index, by_address);
+    if (!value_index_make(&cache->index, graph, error)) return false;
+    for (int mode = 0; cache->options.memo && mode < MODES; mode++)
+        if (!names_make(&cache->names[mode], cache->graph, (ExecMode)mode, cache->options.exact, error)) return false;
     cache->value_count = graph->value_count;
     cache->node_count = graph->node_count;
     return graph_sort(graph, &cache->order, error);
@@ -169,6 +152,12 @@ static bool add_batch(Cache *cache, Tensor *const *inputs, Error *error)
         memset(grown + count, 0, (capacity - count) * sizeof *grown);
         *kept = grown;
     }
+    if (cache->options.memo && capacity > cache->batch_capacity) {
+        Name *grown = memory_resize(cache->batch_names, capacity * sizeof *grown);
+        if (!grown) return fail_memory(error, capacity * sizeof *grown);
+        cache->batch_names = grown;
+    }
+    if (cache->options.memo) cache->batch_names[count] = name_of_batch(graph, inputs);
     cache->batch_capacity = capacity;
     cache->batch_count++;
     for (int i = 0; i < graph->input_count; i++) {
@@ -229,8 +218,11 @@ void cache_free(Cache *cache)
     memory_free(cache->kept);
     memory_free(cache->values);
     memory_free(cache->behind);
-    memory_free(cache->index);
+    memory_free(cache->batch_names);
     memory_free(cache->order);
+    value_index_free(&cache->index);
+    for (int mode = 0; mode < MODES; mode++)
+        names_free(&cache->names[mode]);
     memory_free(cache);
 }
 
@@ -242,6 +234,47 @@ int64_t cache_batch_count(const Cache *cache)
 int64_t cache_spilled_bytes(const Cache *cache)
 {
     return cache->file ? scratch_bytes(cache->file) : 0;
+}
+
+Name cache_name(const Cache *cache, ExecMode mode, const Value *value, int64_t batch)
+{
+    return cache->options.memo ? names_of(&cache->names[mode], value, &cache->batch_names[batch]) : (Name){""};
+}
+
+Name cache_node_name(const Cache *cache, ExecMode mode, const Node *node)
+{
+    for (int i = 0; cache->options.memo && i < cache->node_count; i++)
+        if (cache->order[i] == node) return cache->names[mode].alone[i];
+    return (Name){""};
+}
+
+/* ---- what earlier runs gave ---- */
+
+/* Values of all batches from the memo, or of none. */
+static bool recall(Cache *cache, ExecMode mode, const Value *value, Error *error)
+{
+    Kept **kept = kept_of(cache, mode, value);
+    bool all = cache->batch_count > 0;
+    if (!cache->options.memo || *kept || cache->from_inputs) return true;
+    for (int64_t batch = 0; all && batch < cache->batch_count; batch++) {
+        Name name = cache_name(cache, mode, value, batch);
+        Tensor *tensor = memo_find(cache->options.memo, &name);
+        all = tensor != NULL;
+        if (all && !*kept && !(*kept = memory_new_array((size_t)cache->batch_count + 1, sizeof **kept))) {
+            tensor_release(tensor);
+            return fail_memory(error, (size_t)cache->batch_count * sizeof **kept);
+        }
+        /* the memo's memory, which is bounded by its own limit */
+        if (all) (*kept)[batch] = (Kept){tensor, tensor->dtype, tensor->shape, 0, true, true};
+    }
+    if (!all) drop_all(cache, kept);
+    return true;
+}
+
+static void remember(const Cache *cache, ExecMode mode, const Value *value, int64_t batch, Tensor *tensor)
+{
+    Name name = cache_name(cache, mode, value, batch);
+    if (cache->names[mode].worth[index_of(cache, value)]) memo_keep(cache->options.memo, &name, tensor);
 }
 
 /* ---- what a stop takes ---- */
@@ -290,19 +323,33 @@ static bool makes_fresh(const Work *work, const Node *node)
     return false;
 }
 
+static bool recall_outputs(const Work *work, const Node *node, Error *error)
+{
+    for (int i = 0; i < node->output_count; i++) {
+        const Value *output = node->outputs[i];
+        if (output && work->marked[index_of(work->cache, output)] && !recall(work->cache, work->mode, output, error)) return false;
+    }
+    return true;
+}
+
 /* Nodes to run: backwards from the stop's values to those a run can begin at. */
-static void find_runs(Work *work, int stop)
+static bool find_runs(Work *work, int stop, Error *error)
 {
     Cache *cache = work->cache;
     bool asked = false;
     mark_stop(work, stop, work->marked);
-    for (int i = 0; i < cache->value_count; i++) /* a stop whose values are all there runs nothing */
-        asked = asked || (work->marked[i] && !is_kept(work, cache->values[i]));
+    for (int i = 0; i < cache->value_count; i++) { /* a stop whose values are all there runs nothing */
+        if (!work->marked[i]) continue;
+        if (!is_input(cache, cache->values[i]) && !recall(cache, work->mode, cache->values[i], error)) return false;
+        asked = asked || !is_kept(work, cache->values[i]);
+    }
     for (int i = cache->node_count - 1; asked && i >= 0; i--) {
+        if (!recall_outputs(work, cache->order[i], error)) return false;
         if (!makes_fresh(work, cache->order[i])) continue;
         work->runs[i] = true;
         mark_inputs(work, cache->order[i], work->marked);
     }
+    return true;
 }
 
 /* Values that this or a later stop needs and that are there, or will be when the nodes have run. */
@@ -315,6 +362,28 @@ static void find_later(Work *work, int stop)
         const Node *node = cache->order[i];
         if (!work->runs[i] && makes_later(work, node)) mark_inputs(work, node, work->later);
     }
+}
+
+static bool is_known(const Work *work, const Value *value)
+{
+    Name name = cache_name(work->cache, work->mode, value, 0);
+    Tensor *tensor = memo_find(work->cache->options.memo, &name);
+    tensor_release(tensor);
+    return tensor != NULL || !name.hex[0];
+}
+
+/* Values on the way that a later run may want to begin at. */
+static void list_noted(Work *work)
+{
+    Cache *cache = work->cache;
+    if (!cache->options.memo || cache->from_inputs || !cache->batch_count) return;
+    for (int i = 0; i < cache->node_count; i++)
+        for (int k = 0; work->runs[i] && k < cache->order[i]->output_count; k++) {
+            Value *output = cache->order[i]->outputs[k];
+            int place = output ? index_of(cache, output) : -1;
+            if (place < 0 || !cache->names[work->mode].worth[place] || (work->later[place] && !is_kept(work, output))) continue;
+            if (!is_known(work, output)) work->made[work->made_count + work->noted_count++] = output;
+        }
 }
 
 static void list_values(Work *work)
@@ -331,6 +400,7 @@ static void list_values(Work *work)
         Value *value = cache->values[i];
         if (work->marked[i] && begins(work, value)) work->given[work->given_count++] = value;
     }
+    list_noted(work);
 }
 
 /* Inside of the graph a batch of another size is told by the first axis: it must have grown there like the graph's inputs. */
@@ -360,21 +430,21 @@ static bool work_begin(Work *work, Cache *cache, ExecMode mode, int stop, Error 
     size_t values = (size_t)cache->value_count + 1, nodes = (size_t)cache->node_count + 1;
     *work = (Work){.cache = cache, .mode = mode};
     work->marked = memory_new_array(values * 2 + nodes, sizeof *work->marked);
-    work->given = memory_new_array(values * 2, sizeof *work->given);
+    work->given = memory_new_array(values * 3, sizeof *work->given);
     work->shapes = memory_new_array(values, sizeof *work->shapes);
-    work->tensors = memory_new_array(values * 2, sizeof *work->tensors);
+    work->tensors = memory_new_array(values * 3, sizeof *work->tensors);
     if (!work->marked || !work->given || !work->shapes || !work->tensors) return fail_memory(error, values * sizeof *work->shapes);
     work->later = work->marked + values;
     work->runs = work->later + values;
     work->made = work->given + values;
-    find_runs(work, stop);
+    if (!find_runs(work, stop, error)) return false;
     find_later(work, stop);
     list_values(work);
     if (cache->from_inputs || grew_alike(work)) return true;
     cache->from_inputs = true;
     memset(work->marked, 0, (values * 2 + nodes) * sizeof *work->marked);
-    work->given_count = work->made_count = 0;
-    find_runs(work, stop);
+    work->given_count = work->made_count = work->noted_count = 0;
+    if (!find_runs(work, stop, error)) return false;
     find_later(work, stop);
     list_values(work);
     return true;
@@ -404,7 +474,7 @@ static bool make_plan(Work *work, Error *error)
                            .given = work->given,
                            .given_count = work->given_count,
                            .wanted = work->made,
-                           .wanted_count = work->made_count};
+                           .wanted_count = work->made_count + work->noted_count};
     plan_free(work->plan);
     work->plan = plan_new(work->cache->graph, &options, work->shapes, error);
     return work->plan != NULL;
@@ -414,7 +484,8 @@ static bool run_batch(Work *work, int64_t batch, Error *error)
 {
     Cache *cache = work->cache;
     Tensor **results = work->tensors + work->given_count;
-    memset(work->tensors, 0, (size_t)(work->given_count + work->made_count) * sizeof *work->tensors);
+    int count = work->given_count + work->made_count + work->noted_count;
+    memset(work->tensors, 0, (size_t)count * sizeof *work->tensors);
     bool ok = cancel_check(error);
     for (int i = 0; ok && i < work->given_count; i++)
         ok = (work->tensors[i] = take(cache, &(*kept_of(cache, work->mode, work->given[i]))[batch], error)) != NULL;
@@ -425,7 +496,9 @@ static bool run_batch(Work *work, int64_t batch, Error *error)
     }
     for (int i = 0; ok && i < work->made_count; i++)
         ok = keep(cache, &(*kept_of(cache, work->mode, work->made[i]))[batch], results[i], error);
-    for (int i = 0; i < work->given_count + work->made_count; i++)
+    for (int i = 0; ok && cache->options.memo && i < work->made_count + work->noted_count; i++)
+        remember(cache, work->mode, work->made[i], batch, results[i]);
+    for (int i = 0; i < count; i++)
         tensor_release(work->tensors[i]);
     return ok;
 }
@@ -508,8 +581,24 @@ static bool is_behind(const Cache *cache, const Node *node, Node *const *nodes, 
     return false;
 }
 
+bool cache_put(Cache *cache, ExecMode mode, const Value *value, int64_t batch, Tensor *tensor, Error *error)
+{
+    Kept **kept = kept_of(cache, mode, value);
+    if (cache->options.memo && !cache->from_inputs) remember(cache, mode, value, batch, tensor);
+    if (cache->used + tensor_bytes(tensor) > cache->options.memory_limit) {
+        drop_all(cache, kept);
+        return true;
+    }
+    if (!*kept && batch) return true;
+    if (!*kept && !(*kept = memory_new_array((size_t)cache->batch_count + 1, sizeof **kept)))
+        return fail_memory(error, (size_t)cache->batch_count * sizeof **kept);
+    if (!(*kept)[batch].there) return keep(cache, &(*kept)[batch], tensor, error);
+    return true;
+}
+
 void cache_changed(Cache *cache, ExecMode mode, Node *const *nodes, int count)
 {
+    if (cache->options.memo) names_changed(&cache->names[mode], nodes, count);
     memset(cache->behind, 0, (size_t)cache->value_count * sizeof *cache->behind);
     for (int i = 0; i < cache->node_count; i++) {
         const Node *node = cache->order[i];

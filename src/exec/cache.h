@@ -18,6 +18,7 @@
 #define ESPQ_EXEC_CACHE_H
 
 #include "exec/batches.h"
+#include "exec/names.h"
 #include "exec/plan.h"
 
 /* Values (none of them constant) that are looked at together; either list may be empty. */
@@ -33,6 +34,7 @@ typedef struct CacheOptions {
     size_t memory_limit;    /* bytes of values in memory; 0: 256 MB */
     const CacheStop *stops; /* in the order they are gone to, the caller's, live as long as the cache, as do their lists */
     int stop_count;
+    Memo *memo; /* values are taken from there where they are known, and left there for later runs; NULL: nothing is shared */
 } CacheOptions;
 
 typedef struct Cache Cache;
@@ -50,6 +52,13 @@ bool cache_go(Cache *cache, int stop, Error *error);
 /* One batch of the stop gone to last: floating[i] and simulated[i] get a new reference, in the order of its lists. On failure none is
  * held. */
 bool cache_row(Cache *cache, int64_t batch, Tensor **floating, Tensor **simulated, Error *error);
+
+/* A value that the caller has made itself, with constants and slots as they are now: the next stop needs not make it again. For all
+ * batches in order, from the first, before the next cache_go. It is kept only where there is room in memory. */
+bool cache_put(Cache *cache, ExecMode mode, const Value *value, int64_t batch, Tensor *tensor, Error *error);
+/* Names of a value of a batch, and of what a node does by itself; nameless without a memo. */
+Name cache_name(const Cache *cache, ExecMode mode, const Value *value, int64_t batch);
+Name cache_node_name(const Cache *cache, ExecMode mode, const Node *node);
 
 /* Constants or slots of these nodes have changed for this mode: what was kept behind them is forgotten, and made again when a later stop
  * needs it. The stop gone to last must be gone to again before its rows are asked for, if it lies behind them. */

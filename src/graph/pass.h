@@ -15,6 +15,7 @@ typedef struct PassContext {
     bool hi_precision;
     struct Batches *batches;   /* calibration data; NULL where there are none */
     struct Observed *observed; /* what an earlier calibration of this graph saw, or room for it; NULL: nobody asks (quant/observed.h) */
+    struct Memo *memo;         /* what runs over these data gave before, for this one (exec/memo.h); NULL: nothing is shared */
     void *lua;                 /* a Lua pass's function, known to the binding */
 } PassContext;
 

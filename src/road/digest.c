@@ -1,83 +1,29 @@
 /* The name of a graph's contents: two graphs of one digest behave alike in every pass, run and export. */
-#include <string.h>
-
-#include "base/sha1.h"
+#include "graph/contents.h"
 #include "road/road.h"
-
-static void add_text(Sha1 *sha1, const char *text)
-{
-    uint8_t given = text != NULL;
-    sha1_add(sha1, &given, 1);
-    if (text) sha1_add(sha1, text, strlen(text) + 1);
-}
-
-static void add_integer(Sha1 *sha1, int64_t value)
-{
-    sha1_add(sha1, &value, sizeof value);
-}
-
-static bool add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
-{
-    add_integer(sha1, tensor != NULL);
-    if (!tensor) return true;
-    Tensor *whole = tensor_contiguous(tensor, error);
-    if (!whole) return false;
-    add_integer(sha1, whole->dtype);
-    add_integer(sha1, whole->shape.rank);
-    sha1_add(sha1, whole->shape.dims, sizeof whole->shape.dims[0] * (size_t)whole->shape.rank);
-    sha1_add_fast(sha1, whole->data, tensor_bytes(whole)); /* weights have megabytes and are asked for at every state */
-    tensor_release(whole);
-    return true;
-}
 
 static bool add_value(Sha1 *sha1, const Value *value, bool floats, Error *error)
 {
-    add_text(sha1, value->name);
-    add_integer(sha1, value->dtype);
-    add_integer(sha1, value->shaped);
+    contents_add_text(sha1, value->name);
+    contents_add_integer(sha1, value->dtype);
+    contents_add_integer(sha1, value->shaped);
     if (value->shaped) {
-        add_integer(sha1, value->shape.rank);
+        contents_add_integer(sha1, value->shape.rank);
         sha1_add(sha1, value->shape.dims, sizeof value->shape.dims[0] * (size_t)value->shape.rank);
     }
     for (int i = 0; i < value->use_count; i++) {
-        add_text(sha1, value->uses[i].node->name);
-        add_integer(sha1, value->uses[i].index);
+        contents_add_text(sha1, value->uses[i].node->name);
+        contents_add_integer(sha1, value->uses[i].index);
     }
-    add_integer(sha1, value->given != NULL);
+    contents_add_integer(sha1, value->given != NULL);
     if (value->given) {
-        add_integer(sha1, value->given->low);
-        add_integer(sha1, value->given->high);
-        add_integer(sha1, value->given->count);
+        contents_add_integer(sha1, value->given->low);
+        contents_add_integer(sha1, value->given->high);
+        contents_add_integer(sha1, value->given->count);
         sha1_add(sha1, value->given->scales, sizeof(float) * (size_t)value->given->count);
     }
-    if (floats) return add_tensor(sha1, value->unbaked ? value->unbaked : value->constant, error);
-    return add_tensor(sha1, value->constant, error) && add_tensor(sha1, value->unbaked, error);
-}
-
-static bool add_attribute(Sha1 *sha1, const Attribute *attribute, Error *error)
-{
-    add_text(sha1, attribute->name);
-    add_integer(sha1, attribute->kind);
-    switch (attribute->kind) {
-    case ATTRIBUTE_INT: add_integer(sha1, attribute->integer); break;
-    case ATTRIBUTE_FLOAT: sha1_add(sha1, &attribute->number, sizeof attribute->number); break;
-    case ATTRIBUTE_STRING: add_text(sha1, attribute->string); break;
-    case ATTRIBUTE_INTS:
-        add_integer(sha1, attribute->count);
-        sha1_add(sha1, attribute->integers, sizeof(int64_t) * (size_t)attribute->count);
-        break;
-    case ATTRIBUTE_FLOATS:
-        add_integer(sha1, attribute->count);
-        sha1_add(sha1, attribute->numbers, sizeof(float) * (size_t)attribute->count);
-        break;
-    case ATTRIBUTE_STRINGS:
-        add_integer(sha1, attribute->count);
-        for (int i = 0; i < attribute->count; i++)
-            add_text(sha1, attribute->strings[i]);
-        break;
-    case ATTRIBUTE_TENSOR: return add_tensor(sha1, attribute->tensor, error);
-    }
-    return true;
+    if (floats) return contents_add_tensor(sha1, value->unbaked ? value->unbaked : value->constant, error);
+    return contents_add_tensor(sha1, value->constant, error) && contents_add_tensor(sha1, value->unbaked, error);
 }
 
 static void add_slot(Sha1 *sha1, const Slot *slot)
@@ -88,34 +34,34 @@ static void add_slot(Sha1 *sha1, const Slot *slot)
     sha1_add(sha1, numbers, sizeof numbers);
     sha1_add(sha1, &slot->percentile, sizeof slot->percentile);
     sha1_add(sha1, slot->exponents, sizeof(int) * (size_t)slot->exponent_count);
-    add_text(sha1, slot->observer);
+    contents_add_text(sha1, slot->observer);
     if (slot->parent && slot->parent != slot) {
-        add_integer(sha1, slot->parent->id);
-        add_text(sha1, slot->parent->node ? slot->parent->node->name : NULL);
-        add_integer(sha1, slot->parent->is_output);
-        add_integer(sha1, slot->parent->index);
+        contents_add_integer(sha1, slot->parent->id);
+        contents_add_text(sha1, slot->parent->node ? slot->parent->node->name : NULL);
+        contents_add_integer(sha1, slot->parent->is_output);
+        contents_add_integer(sha1, slot->parent->index);
     }
 }
 
 static bool add_node(Sha1 *sha1, const Node *node, bool floats, Error *error)
 {
-    add_text(sha1, node->name);
-    add_text(sha1, node->type);
-    add_text(sha1, node->domain);
-    add_integer(sha1, node->opset);
-    add_integer(sha1, node->platform && !floats ? node->platform->id : INT64_MIN);
-    add_integer(sha1, node->quantized);
-    add_integer(sha1, node->wide && !floats);
-    add_integer(sha1, node->unnamed);
-    add_integer(sha1, node->attribute_count);
+    contents_add_text(sha1, node->name);
+    contents_add_text(sha1, node->type);
+    contents_add_text(sha1, node->domain);
+    contents_add_integer(sha1, node->opset);
+    contents_add_integer(sha1, node->platform && !floats ? node->platform->id : INT64_MIN);
+    contents_add_integer(sha1, node->quantized);
+    contents_add_integer(sha1, node->wide && !floats);
+    contents_add_integer(sha1, node->unnamed);
+    contents_add_integer(sha1, node->attribute_count);
     for (int i = 0; i < node->attribute_count; i++)
-        if (!add_attribute(sha1, &node->attributes[i], error)) return false;
-    add_integer(sha1, node->input_count);
+        if (!contents_add_attribute(sha1, &node->attributes[i], error)) return false;
+    contents_add_integer(sha1, node->input_count);
     for (int i = 0; i < node->input_count; i++)
-        add_text(sha1, node->inputs[i] ? node->inputs[i]->name : NULL);
-    add_integer(sha1, node->output_count);
+        contents_add_text(sha1, node->inputs[i] ? node->inputs[i]->name : NULL);
+    contents_add_integer(sha1, node->output_count);
     for (int i = 0; i < node->output_count; i++)
-        add_text(sha1, node->outputs[i] ? node->outputs[i]->name : NULL);
+        contents_add_text(sha1, node->outputs[i] ? node->outputs[i]->name : NULL);
     for (int i = 0; node->quantized && !floats && i < node->input_count; i++)
         add_slot(sha1, node->input_slots[i]);
     for (int i = 0; node->quantized && !floats && i < node->output_count; i++)
@@ -130,23 +76,23 @@ static bool digest(const Graph *graph, bool floats, char hex[41], Error *error)
     const int64_t numbers[] = {graph->ir_version, graph->opset, graph->next_operation, graph->next_variable, graph->next_slot};
     const Text *texts[] = {&graph->removed_names, &graph->shared_names};
     if (!floats) {
-        add_text(&sha1, graph->name);
+        contents_add_text(&sha1, graph->name);
         sha1_add(&sha1, numbers, sizeof numbers);
         for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
-            add_integer(&sha1, (int64_t)texts[i]->length);
+            contents_add_integer(&sha1, (int64_t)texts[i]->length);
             sha1_add(&sha1, texts[i]->data, texts[i]->length);
         }
     }
-    add_integer(&sha1, graph->node_count);
+    contents_add_integer(&sha1, graph->node_count);
     for (int i = 0; i < graph->node_count; i++)
         if (!add_node(&sha1, graph->nodes[i], floats, error)) return false;
-    add_integer(&sha1, graph->value_count);
+    contents_add_integer(&sha1, graph->value_count);
     for (int i = 0; i < graph->value_count; i++)
         if (!add_value(&sha1, graph->values[i], floats, error)) return false;
     for (int i = 0; i < graph->input_count; i++)
-        add_text(&sha1, graph->inputs[i]->name);
+        contents_add_text(&sha1, graph->inputs[i]->name);
     for (int i = 0; i < graph->output_count; i++)
-        add_text(&sha1, graph->outputs[i]->name);
+        contents_add_text(&sha1, graph->outputs[i]->name);
     sha1_end(&sha1, hex);
     return true;
 }

@@ -23,6 +23,7 @@ static PassContext pass_context(const RoadOptions *options)
                          .bits = options->bits,
                          .batches = options->batches,
                          .observed = options->observed,
+                         .memo = options->memo,
                          .hi_precision = options->hi_precision};
 }
 

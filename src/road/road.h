@@ -3,6 +3,7 @@
 #define ESPQ_ROAD_ROAD_H
 
 #include "exec/batches.h"
+#include "exec/memo.h"
 #include "graph/pass.h"
 #include "lower/device.h"
 #include "onnx/onnx.h"
@@ -24,6 +25,7 @@ typedef struct RoadOptions {
     bool hi_precision;
     Batches *batches;   /* NULL: passes that need data are refused */
     Observed *observed; /* of calibration, shared by settings that differ in the method only; NULL: not shared */
+    Memo *memo;         /* of passes that run the graph, shared by graphs that have much in common; NULL: not shared */
     bool check;         /* graph_check after every pass */
     /* After each pass; stop the road by setting *stop (dump --after). NULL: nothing. */
     bool (*after)(void *context, const Pass *pass, Graph *graph, bool *stop, Error *error);

@@ -19,6 +19,7 @@ call.search = search.run
 
 local WHAT = "auto_quantize_onnx"
 local STATES_MEMORY = 1e9        -- bytes of states that are kept, in all workers together
+local VALUES_MEMORY = 800000000  -- bytes of values, likewise
 
 ---@class espq.autoquant.Call
 ---@field onnx_import_file string
@@ -158,6 +159,8 @@ function call.run(options)
       if evaluate_fn then check.fail(WHAT .. ": evaluate_fn and evaluate_command are both given", nil, "leave one out") end
       evaluate_fn = evaluate.command(options.evaluate_command)
    end
+   local count = options.workers or core.executor.threads()
+   local memo = setting.share and core.road.memo(VALUES_MEMORY // count) or nil
    local own_metric, judge_again = evaluate_fn ~= nil, nil
    if options.evaluate_fast then
       if not evaluate_fn then check.fail(WHAT .. ": evaluate_fast ranks, but nothing judges", nil, "give an evaluate_fn or an evaluate_command as well") end
@@ -168,7 +171,7 @@ function call.run(options)
          core.base.note "note: without evaluate_fn the score is the mean of the three largest graphwise errors: minimize, whatever score_direction says"
       end
       direction = "minimize"
-      evaluate_fn = evaluate.default(error_walk, setting.share)
+      evaluate_fn = evaluate.default(error_walk, setting.share, memo)
    end
    local runtime = {
       onnx_import_file = options.onnx_import_file, espdl_export_file = options.espdl_export_file, input_shape = json.list(options.input_shape),
@@ -178,13 +181,12 @@ function call.run(options)
    if setting.search_mode == "fast" then
       runtime.top_strategy, runtime.early_stop_patience = setting.top_strategy, setting.early_stop_patience
    end
-   local count = options.workers or core.executor.threads()
    return with_verbose(options, function()
       local runner = trial.runner {
          path = options.onnx_import_file, shapes = graph_tools.shapes_of(with_batch(options.input_shape)), target = target,
          walk = walk(options.calib_steps), error_walk = error_walk, base = base, share = setting.share, evaluate_fn = evaluate_fn,
          evaluates_bytes = own_metric, runtime = runtime, export_name = export_name, seed = setting.seed,
-         memory = STATES_MEMORY / count, methods = methods_of(setting), costs = setting.search_mode == "pareto",
+         memory = STATES_MEMORY / count, memo = memo, methods = methods_of(setting), costs = setting.search_mode == "pareto",
          prune_walk = setting.prune and walk(prune.BATCHES) or nil,
       }
       return call.search { setting = setting, space = space, direction = direction, runner = runner, workers = count, trial_timeout = options.trial_timeout,

@@ -81,11 +81,12 @@ local SAMPLES = 256000000        -- bytes of float values that are kept for the 
 --- are compared with the same float values.
 ---@param walk_of fun(graph: userdata): function of the data
 ---@param share boolean keep float values for the next trial?
+---@param memo userdata? what earlier trials' runs gave
 ---@return fun(graph: userdata): number, table
-function evaluate.default(walk_of, share)
+function evaluate.default(walk_of, share, memo)
    local samples
    return function(graph)
-      local judge = { method = "snr", steps = 8, exact = core.graph.about(graph).exact }
+      local judge = { method = "snr", steps = 8, exact = core.graph.about(graph).exact, memo = memo }
       if share then
          samples = samples or core.analyse.samples(SAMPLES)
          judge.samples, judge.samples_key = samples, core.road.digest(graph, true) .. tostring(judge.exact)

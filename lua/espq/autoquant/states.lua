@@ -80,10 +80,11 @@ end
 
 --- Where trials share what they have in common.
 ---@param options table load = function(road) giving the float graph, walk, memory = bytes, methods = those of calibration that will be asked for,
---- disk = where states go that had to leave memory
+--- memo = what runs of passes gave, for those of other trials; disk = where states go that had to leave memory
 function states.new(options)
    return setmetatable({ load = options.load, walk = options.walk, limit = options.memory or MEMORY, bytes = 0,
-                         methods = options.methods or {}, observed = {}, disk = options.disk or spill.new(), known = {}, graphs = {}, clock = 0 }, States)
+                         methods = options.methods or {}, observed = {}, memo = options.memo, disk = options.disk or spill.new(), known = {},
+                         graphs = {}, clock = 0 }, States)
 end
 
 local function weight_bytes(graph)
@@ -163,9 +164,9 @@ local function graph_at(self, path, digests, common, road, i)
    else
       graph = graph_at(self, path, digests, common, road, i - 1):copy()
       begun = core.system.clock()
-      road.walk, road.observed = self.walk(graph), part.observes and self:observed_at(digests[i - 1], common)
+      road.walk, road.observed, road.memo = self.walk(graph), part.observes and self:observed_at(digests[i - 1], common), self.memo
       core.road.part(graph, part.first, part.last, road)
-      road.observed = nil
+      road.observed, road.memo = nil, nil
    end
    digests[i] = core.road.digest(graph)
    if not (part and part.final) then keep(self, digests[i], graph, part, core.system.clock() - begun) end

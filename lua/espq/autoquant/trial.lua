@@ -347,7 +347,7 @@ function Runner:learn(record, result)
 end
 
 --- What all trials of a search have in common.
----@param options table path, shapes, target, walk, error_walk, base, share, memory, evaluate_fn, evaluates_bytes, runtime, export_name, seed; costs:
+---@param options table path, shapes, target, walk, error_walk, base, share, memory, memo, evaluate_fn, evaluates_bytes, runtime, export_name, seed; costs:
 --- estimate what each trial costs; prune_walk: the few batches by which hopeless trials are left out, nil: none is
 ---@return espq.autoquant.Runner
 function trial.runner(options)
@@ -358,7 +358,8 @@ function trial.runner(options)
    }, Runner)
    self.load = function(road) return core.road.load(options.path, options.shapes, road) end
    if options.share then
-      self.states = states.new { load = self.load, walk = options.walk, memory = options.memory, methods = options.methods }
+      self.states = states.new { load = self.load, walk = options.walk, memory = options.memory, methods = options.methods,
+                                 memo = options.memo }
       self.by_bytes = options.evaluates_bytes and {} or nil
    end
    return self
