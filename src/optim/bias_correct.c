@@ -525,6 +525,7 @@ bool pass_bias_correct(Graph *graph, PassContext *context, Error *error)
     if (size < 0)
         return fail(error, "bias_correct_setting.block_size", "give 0 or more", "a block cannot span %lld steps", (long long)size);
     if (context->setting->block_batches < 0) return fail(error, "block_batches", "give 0 or more", "a negative number means nothing here");
+    if (!layers_unbaked(graph, "bias_correct", error)) return false;
     if (!layers_named(graph, list, "bias_correct_setting.interested_layers", &named, &named_count, error)) return false;
     Snapshot before = {0};
     bool ok = blocks_find(&blocks, graph, size, error) && snapshot_take(&before, graph, error);

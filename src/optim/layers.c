@@ -86,6 +86,20 @@ bool layers_unquantized(const Graph *graph, const char *pass, Error *error)
     return true;
 }
 
+bool layers_unbaked(const Graph *graph, const char *pass, Error *error)
+{
+    for (int i = 0; i < graph->node_count; i++) {
+        const Node *node = graph->nodes[i];
+        for (int k = 0; node->quantized && k < node->input_count; k++) {
+            SlotState state = node->input_slots[k]->state;
+            if (state == SLOT_BAKED || state == SLOT_PASSIVE_BAKED)
+                return fail(error, node->name, "run it before the pass 'baking', or leave baking_parameter off",
+                            "%s: weights and biases that are baked cannot change any more", pass);
+        }
+    }
+    return true;
+}
+
 /* ---- weights ---- */
 
 bool is_layer(const Node *node)

@@ -10,6 +10,8 @@
 bool layers_named(Graph *graph, const SettingList *list, const char *setting, Node ***nodes, int *count, Error *error);
 /* Fails when the graph has slots: what they were calibrated for is about to change. */
 bool layers_unquantized(const Graph *graph, const char *pass, Error *error);
+/* Fails when constants are baked: they run as they are, and would leave their steps. */
+bool layers_unbaked(const Graph *graph, const char *pass, Error *error);
 
 bool is_layer(const Node *node); /* Conv, ConvTranspose, Gemm */
 

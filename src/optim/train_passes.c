@@ -217,21 +217,6 @@ static bool check_counts(const Setting *setting, Error *error)
     return true;
 }
 
-/* What is baked runs as it is, and would leave its steps. */
-static bool check_unbaked(const Graph *graph, const TrainMethod *method, Error *error)
-{
-    for (int i = 0; i < graph->node_count; i++) {
-        const Node *node = graph->nodes[i];
-        for (int k = 0; node->quantized && k < node->input_count; k++) {
-            SlotState state = node->input_slots[k]->state;
-            if (state == SLOT_BAKED || state == SLOT_PASSIVE_BAKED)
-                return fail(error, node->name, "train before the pass 'baking', or leave baking_parameter off",
-                            "%s: baked weights cannot be trained", method->name);
-        }
-    }
-    return true;
-}
-
 static bool check_setting(const Graph *graph, const TrainMethod *method, const PassContext *context, Error *error)
 {
     const TrainSetting *setting = method->setting;
@@ -246,7 +231,7 @@ static bool check_setting(const Graph *graph, const TrainMethod *method, const P
                     setting->lr >= 0 && isfinite(setting->lr) ? setting->scale_lr : setting->lr);
     if (!(all->block_holdout >= 0 && all->block_holdout < 1))
         return fail(error, "block_holdout", "give a share from 0 to below 1", "%g of the batches cannot be held back", all->block_holdout);
-    return check_counts(all, error) && check_unbaked(graph, method, error);
+    return check_counts(all, error) && layers_unbaked(graph, method->name, error);
 }
 
 /* The graph is as it was before when this fails. */

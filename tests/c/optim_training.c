@@ -286,7 +286,10 @@ TEST(training_refuses_what_means_nothing)
     end(&fixture);
     begin(&fixture, ONE, "esp32s3", false);
     fixture.ok = fixture.ok && pass_baking(fixture.graph, &fixture.context, &fixture.error);
-    CHECK(fixture.ok && !run(&fixture, pass_tqt) && strstr(fixture.error.what, "baked weights"), "%s", fixture.error.what);
+    CHECK(fixture.ok && !pass_tqt(fixture.graph, &fixture.context, &fixture.error) && strstr(fixture.error.what, "baked"), "tqt: %s",
+          fixture.error.what);
+    CHECK(!pass_bias_correct(fixture.graph, &fixture.context, &fixture.error) && strstr(fixture.error.what, "baked"), "bias_correct: %s",
+          fixture.error.what);
     end(&fixture);
     begin(&fixture, ONE, "esp32s3", false);
     test_batches(&fixture.data, ones, 0, batch);
