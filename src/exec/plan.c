@@ -103,7 +103,7 @@ static bool make_outputs(Plan *plan, Error *error)
             plan->outputs[i] = tensor_retain(value->constant);
         else {
             Shape shape = program_whole_shape(program, value, program->piece * program->pieces);
-            if (!(plan->outputs[i] = tensor_new(value->dtype, &shape, error))) return false;
+            if (!(plan->outputs[i] = tensor_new_unset(value->dtype, &shape, error))) return false;
         }
     }
     return true;
