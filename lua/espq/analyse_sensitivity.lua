@@ -16,14 +16,21 @@ local sensitivity = {}
 local Peaks = {}
 Peaks.__index = Peaks
 
--- Largest |x| of each channel (axis 1) of the tensors named, in float, over the batches.
+-- Channels lie behind the samples, those of a MatMul's tensors last.
+local function peak_of(x, last)
+   local rank = #x.shape
+   if last and rank > 2 then return x:abs():reshape { -1, x.shape[rank] }:max { axis = 0 } end
+   local channels = rank >= 2 and x.shape[2] or 1
+   return x:abs():reshape { x.shape[1] or 1, channels, -1 }:max { axis = 2 }:max { axis = 0 }
+end
+
+-- Largest |x| of each channel of the tensors named, in float, over the batches.
 local function collect(graph, names, walk, most, exact)
    local peaks = setmetatable({ samples = 0, of = {} }, Peaks)
    local run = require("espq.executor").make(graph, { mode = "float", exact = exact })
    for _, name in ipairs(names) do
       run:watch(name, function(x)
-         local channels = #x.shape >= 2 and x.shape[2] or 1
-         local rows = x:abs():reshape { x.shape[1] or 1, channels, -1 }:max { axis = 2 }:max { axis = 0 }
+         local rows = peak_of(x, names[name] == "last")
          peaks.of[name] = peaks.of[name] and peaks.of[name]:maximum(rows) or rows
       end)
    end
@@ -79,6 +86,7 @@ local function outlier(list, per_channel)
 end
 
 local cure = "setting.equalization (opt_level 2), setting.channel_split or setting.recover would even it out"
+local cure_of_product = "16 bits in setting.dispatching_table, or setting.recover; equalization does not reach a MatMul"
 
 -- A layer is judged with the quantization of what it reads, too.
 local function outlier_activation(_, peaks, node)
@@ -87,7 +95,10 @@ local function outlier_activation(_, peaks, node)
       local list = value and peaks.of[value.name]
       if list then
          local place, times = outlier(flat(list), config.per_channel)
-         if place then return ("channel %d of its %s reaches %.0f times as far as the middle one: %s"):format(place, side, times, cure) end
+         if place then
+            return ("channel %d of its %s reaches %.0f times as far as the middle one: %s"):format(place, side, times,
+               node.type == "MatMul" and cure_of_product or cure)
+         end
       end
    end
 end
@@ -156,20 +167,20 @@ local function concats_of(graph)
 end
 
 local function names_of(all, dear, concats)
-   local names, seen = {}, {}
-   local function add(value)
-      if value and value.producer and not seen[value.name] and (value.dtype or "float32") == "float32" then
-         seen[value.name] = true
+   local names = {}          -- and by name where the channels lie
+   local function add(value, node)
+      if value and value.producer and not names[value.name] and (value.dtype or "float32") == "float32" then
+         names[value.name] = node and node.type == "MatMul" and "last" or "second"
          names[#names + 1] = value.name
       end
    end
    for _, node in ipairs(all) do
       local _, name = output_end(node)
-      add(node.graph:tensor(name))
+      add(node.graph:tensor(name), node)
    end
    for _, node in ipairs(dear) do
-      add(node.inputs[1])
-      add(node.outputs[1])
+      add(node.inputs[1], node)
+      add(node.outputs[1], node)
       for _, concat in ipairs(concats[node.name] or {}) do
          for _, input in ipairs(concat.inputs) do add(input) end
       end

@@ -66,6 +66,20 @@ describe("sensitivity", function()
       assert.matches("16 bits", advice_of(rows, "side"), 1, true)
    end)
 
+   it("looks for channels where a MatMul has them: last", function()
+      local up, down = espq.randn({ 4, 8 }, { seed = 1 }), espq.randn({ 8, 3 }, { seed = 2 })
+      local scale = espq.tensor { 1, 1, 1, 1, 1, 60, 1, 1 }
+      local graph = espq.graph {
+         name = "net", inputs = { x = { 1, 6, 4 } }, outputs = { "y" },
+         nodes = {
+            { type = "MatMul", name = "one", inputs = { "x", up * scale }, outputs = { "a" } },
+            { type = "MatMul", name = "two", inputs = { "a", down / scale:reshape { 8, 1 } }, outputs = { "y" } },
+         },
+      }
+      local data = espq.randn({ 16, 6, 4 }, { seed = 3 })
+      assert.matches("channel 5 of its output .* equalization does not reach a MatMul", advice_of(sensitivity(quantized(graph, data), data), "one"))
+   end)
+
    it("names a row of weights that takes the bits from the others", function()
       local data = espq.randn({ 16, 3, 4, 4 }, { seed = 3 })
       local small, large = espq.tensor { 1, 1, 0.02 }, espq.tensor { 1, 1, 50 }
