@@ -155,20 +155,21 @@ describe("a machine that stops", function()
       search { budget = { trials = 1 } }
       local hash = hashes()[1]
       local ahead = folder .. "/run/.ahead-" .. hash
-      for _, case in ipairs { { "another", 1 }, { require("espq.autoquant.journal").this_boot(), 0 } } do
+      for content, case in pairs { ["empt"] = 1, ["empty"] = 0 } do
          program.remove(folder .. "/run/journal.index")
          program.write(folder .. "/run/summary.json", "[]")
          program.write(folder .. "/run/candidates.json", "[]")
          lfs.mkdir(ahead)
-         program.write(ahead .. "/record.json", ('{"status": "done", "score": 5.5, "boot": "%s"}'):format(case[1]))
+         program.write(ahead .. "/out.espdl", content)
+         program.write(ahead .. "/record.json", '{"status": "done", "score": 5.5, "sizes": {"out.espdl": 5}}')
          local asked = 0
          small.search(folder, small.setting(folder, { resume = true, share = false, budget = { trials = 1 } }), function()
             core.base.write(folder .. "/asked", "")
             return 7, {}
          end, { workers = 2 })
          if os.remove(folder .. "/asked") then asked = 1 end
-         assert.equal(case[2], asked)
-         assert.equal(case[2] == 1 and 7 or 5.5, summary()[1].score)
+         assert.equal(case, asked)
+         assert.equal(case == 1 and 7 or 5.5, summary()[1].score)
       end
    end)
 end)
@@ -181,40 +182,6 @@ describe("a fresh search", function()
       search { budget = { trials = 1 } }
       assert.same({ "0000", "candidates.json", "inputs.npz", "journal.index", "journal.records", "lock", "notes.txt", "old", "summary.json" },
                   program.names(folder .. "/run"))
-   end)
-end)
-
-describe("a run directory", function()
-   it("that another search holds says who does", function()
-      local nested
-      search({ share = false }, function(graph)
-         nested = nested or tostring(assert.error(function() search() end))
-         return score(graph)
-      end)
-      assert.matches("another search holds this folder: process %d+ on ", nested)
-      assert.equal(4, #summary())
-   end)
-
-   it("that cannot be written says so at once", function()
-      lfs.mkdir(folder .. "/run")
-      os.execute(("chmod a-w '%s/run'"):format(folder))
-      local probe = io.open(folder .. "/run/probe", "w")
-      if probe then
-         probe:close()
-         pending "this user may write anywhere"
-      end
-      assert.matches("permission", tostring(assert.error(function() search() end)):lower(), 1, true)
-   end)
-
-   it("has no failed trials when the data cannot be read: the search ends", function()
-      local setting = small.setting(folder)
-      local err = assert.error(function()
-         small.search(folder, setting, score, { calib_dataloader = function()
-            return function() error "picture 3 is gone" end
-         end })
-      end)
-      assert.matches("picture 3 is gone", tostring(err), 1, true)
-      assert.same({}, summary())
    end)
 end)
 
@@ -232,6 +199,48 @@ small.search(folder, setting, function(graph)
    return graph:node("one").output_config[1].exponent, {}
 end)
 ]]
+
+describe("a run directory", function()
+   it("that another search holds says who does", function()
+      local nested
+      search({ share = false }, function(graph)
+         nested = nested or tostring(assert.error(function() search() end))
+         return score(graph)
+      end)
+      assert.matches("another search holds this folder: process %d+ on ", nested)
+      assert.equal(4, #summary())
+   end)
+
+   it("that cannot be written says so at once, and stays as it is", function()
+      program.write(folder .. "/s.lua", script)
+      search { budget = { trials = 2 } }
+      local before = small.contents(folder .. "/run")
+      os.execute(("chmod -R a-w,a+rX '%s' && chmod a+rx '%s'"):format(folder .. "/run", folder))
+      -- Root may write anywhere: it becomes nobody for this.
+      local pipe = io.popen "id -u"
+      local as_nobody = pipe:read "l" == "0" and "setpriv --reuid=65534 --regid=65534 --clear-groups " or ""
+      pipe:close()
+      if not os.execute(as_nobody .. ("'%s' --version >/dev/null 2>&1"):format(program.path)) then pending "nobody may not run espq here" return end
+      for _, how in ipairs { "fresh", "resume" } do
+         local pipe_of = io.popen(("%s'%s' '%s/s.lua' '%s' %s 2>&1"):format(as_nobody, program.path, folder, folder, how))
+         local text = pipe_of:read "a"
+         assert.is_falsy(pipe_of:close())
+         assert.matches("cannot lock the folder: Permission denied; check the permissions of the folder", text, 1, true)
+         assert.equal(before, small.contents(folder .. "/run"))
+      end
+   end)
+
+   it("has no failed trials when the data cannot be read: the search ends", function()
+      local setting = small.setting(folder)
+      local err = assert.error(function()
+         small.search(folder, setting, score, { calib_dataloader = function()
+            return function() error "picture 3 is gone" end
+         end })
+      end)
+      assert.matches("picture 3 is gone", tostring(err), 1, true)
+      assert.same({}, summary())
+   end)
+end)
 
 describe("a search that is", function()
    local function start(extra) return ("'%s' '%s/s.lua' '%s' %s"):format(program.path, folder, folder, extra) end

@@ -77,10 +77,9 @@ end
 -- A finished trial appears at once, for the others and for the last job; one that was there before stays.
 local function publish(self, trial, record, workplace)
    if not core.base.exists(workplace .. "/record.json") then
-      self.place:write_ahead(workplace, { status = record.status, error = record.error, seconds = record.seconds })
+      run_dir.write_ahead(workplace, { status = record.status, error = record.error, seconds = record.seconds })
    end
    local to = target(self, trial.hash)
-   core.system.sync(workplace)
    local done, err = pcall(core.system.rename, workplace, to)
    if not done then
       if not files.is_folder(to) then error(err, 0) end

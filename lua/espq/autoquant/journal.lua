@@ -32,19 +32,19 @@ function Journal:remove()
    os.remove(self.records_path)
 end
 
+-- Which start of which machine this is; the same for all processes between two starts.
+local boot_id
+local function this_boot()
+   boot_id = boot_id or (files.read "/proc/sys/kernel/random/boot_id" or "unknown"):match "%S+"
+   return boot_id
+end
+
 --- Begin an empty one.
 function Journal:begin()
    self:remove()
    core.base.write(self.records_path, "")
-   core.base.write(self.index_path, ("%s%s\nboot %s\ndurable 0\n"):format(HEAD, self.filter, journal.this_boot()))
+   core.base.write(self.index_path, ("%s%s\nboot %s\ndurable 0\n"):format(HEAD, self.filter, this_boot()))
    self.durable = 0
-end
-
--- Which start of which machine this is; the same for all processes between two starts.
-local boot_id
-function journal.this_boot()
-   boot_id = boot_id or (files.read "/proc/sys/kernel/random/boot_id" or "unknown"):match "%S+"
-   return boot_id
 end
 
 local function broken(self)
@@ -61,7 +61,7 @@ function Journal:load(see)
    if not filter then broken(self) end
    local whole = content:sub(-1) == "\n" and #content or content:find "[^\n]*$" - 1
    local boot, durable, safe = content:match ".*\nboot (%S+)\n", content:match ".*\ndurable (%d+)\n()"
-   if boot and boot ~= journal.this_boot() and safe then whole = math.min(whole, safe - 1) end
+   if boot and boot ~= this_boot() and safe then whole = math.min(whole, safe - 1) end
    while at <= whole do
       local hash, index, status, score, accepted, offset, length, after = content:match(ENTRY, at)
       if hash then
@@ -84,7 +84,7 @@ function Journal:load(see)
       at = after
    end
    self.durable = math.min(math.tointeger(tonumber(durable)) or 0, self.count)
-   local line = boot ~= journal.this_boot() and ("boot %s\n"):format(journal.this_boot()) or ""
+   local line = boot ~= this_boot() and ("boot %s\n"):format(this_boot()) or ""
    self.dropped = select(2, content:sub(whole + 1):gsub("%x+ %d+ %a+ %S+ [01] %d+ %d+\n", ""))
    if self.dropped > 0 then os.remove(self.summary_path) end               -- it may name them, too; it is written anew
    if whole < #content then

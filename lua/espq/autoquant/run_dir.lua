@@ -198,7 +198,7 @@ end
 ---@param path string
 function run_dir.guest(path)
    core.system.make_folder(path)
-   return setmetatable({ path = path, guest = true, done = {}, lock = { forget = function() end } }, RunDir)
+   return setmetatable({ path = path, done = {}, lock = { forget = function() end } }, RunDir)
 end
 
 -- ---- trials ----
@@ -224,8 +224,11 @@ function RunDir:states_folder() return ("%s/.states-%d"):format(self.path, core.
 function RunDir:ahead(hash)
    local content = files.read(("%s/.ahead-%s%s"):format(self.path, hash, RECORD))
    local done, found = pcall(json.decode, content or "")
-   if not done or (found.boot and found.boot ~= journal.this_boot()) then return nil end     -- files of a machine that stopped may be empty
+   if not done then return nil end
    found.workplace = ("%s/.ahead-%s"):format(self.path, hash)
+   for name, size in pairs(found.sizes or {}) do
+      if files.size(found.workplace .. "/" .. name) ~= size then return nil end       -- its machine stopped before the file was on the disk
+   end
    return found
 end
 
@@ -239,15 +242,17 @@ function RunDir:waiting()
    return count
 end
 
---- In a worker: all is said about its trial. A guest's are synced before others see them.
-function RunDir:write_ahead(workplace, found)
-   found.boot = not self.guest and journal.this_boot() or nil
+--- In a worker: all is said about its trial. Nothing is synced: sizes tell whether all was written, should the machine stop.
+function RunDir.write_ahead(workplace, found)
+   found.sizes = {}
+   for _, name in ipairs(files.names(workplace)) do
+      if name ~= "log" then found.sizes[name] = files.size(workplace .. "/" .. name) end
+   end
    core.base.write(workplace .. RECORD, text.encode(found))
 end
+run_dir.write_ahead = RunDir.write_ahead
 
 function RunDir:folder(index) return ("%s/%04d"):format(self.path, index) end
-
-local CHECKPOINT_SECONDS = 5     -- what a loss of power costs at most
 
 -- The summary is rewritten when an eighth has come to it: on the whole that costs each trial the same.
 local function summary_is_due(self)
@@ -255,13 +260,17 @@ local function summary_is_due(self)
    return self.journal.count - written > written // 8
 end
 
+local CHECKPOINT_SECONDS = 5     -- what a loss of power costs
+local CHECKPOINT_COST = 20       -- times as long as it took until the next one
+
 --- Everything that was kept so far survives the end of the machine, too. For many trials at once, as a disk takes a while for it.
 ---@param seconds number but not if the last time was so recently
 function RunDir:checkpoint(seconds)
    local now = core.system.clock()
-   if self.synced and now - self.synced < seconds then return end
+   if now - self.synced < seconds then return end
    self.journal:checkpoint(self.path)
    self.synced = core.system.clock()
+   self.synced = self.synced + CHECKPOINT_COST * (self.synced - now)       -- a busy disk is asked less often
 end
 
 --- Keep a finished trial: its folder gets its number, then record, summary, candidates.
@@ -374,7 +383,7 @@ function RunDir:close(complete)
    if not self.journal:summary_is_whole() then
       done, err = pcall(self.journal.write_summary, self.journal)
    end
-   if done then done, err = pcall(self.checkpoint, self, 0) end
+   if done then done, err = pcall(self.journal.checkpoint, self.journal, self.path) end
    pcall(tidy, self, not complete)
    lock:close()
    if not done then error(err, 0) end

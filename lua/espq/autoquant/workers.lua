@@ -18,7 +18,7 @@ local function run_job(runner, dir, job)
    local record, result = runner:run(job.trial, job.workplace)
    io.stdout:flush()
    if files.size(job.workplace .. "/log") == 0 then os.remove(job.workplace .. "/log") end
-   dir:write_ahead(job.workplace, {
+   dir.write_ahead(job.workplace, {
       score = record.score, error = record.error, status = record.status, seconds = record.seconds, from_user = record.from_user,
       extras = result and result.extras, name = result and result.name, bytes = result and result.bytes,
    })
