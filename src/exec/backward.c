@@ -55,7 +55,15 @@ static size_t pieces_of(const Backward *walk, const ProgramValue *value)
     return value->batched ? (size_t)walk->program->pieces : 1;
 }
 
-static bool make_step(Backward *walk, WalkStep *step, ProgramStep *program, Error *error)
+/* Room of a value whose samples lie one behind the other. */
+static Place take_value(Backward *walk, const ProgramValue *value)
+{
+    Place place = take(walk, value->bytes, pieces_of(walk, value));
+    if (walk->unit_program && value->batched) place.apart = value->bytes / (size_t)walk->units;
+    return place;
+}
+
+static bool make_step(Backward *walk, const Program *whole, WalkStep *step, ProgramStep *program, Error *error)
 {
     const Node *node = program->node;
     size_t inputs = (size_t)node->input_count + 1, outputs = (size_t)node->output_count + 1;
@@ -76,7 +84,7 @@ static bool make_step(Backward *walk, WalkStep *step, ProgramStep *program, Erro
         if (end->parameter >= 0) walk->parameters[end->parameter].step = step;
         end->scale = scale_at(&walk->options, node, is_output, index);
         if (from->value < 0) continue;
-        const ProgramValue *value = &walk->program->values[from->value];
+        const ProgramValue *value = &whole->values[from->value];
         frame_header(&end->seen, value->dtype, &value->shape);
         frame_header(&end->gradient, value->dtype, &value->shape);
     }
@@ -84,8 +92,9 @@ static bool make_step(Backward *walk, WalkStep *step, ProgramStep *program, Erro
     return true;
 }
 
-/* Which gradients are needed, in the order of execution; an operator without one on the way is an error. */
-static bool find_needs(Backward *walk, WalkStep *step, Error *error)
+/* Which gradients are needed, in the order of execution; an operator without one on the way is an error. used: these steps are walked, not
+ * those of the other size. */
+static bool find_needs(Backward *walk, WalkStep *step, bool used, Error *error)
 {
     const ProgramStep *program = step->program;
     const Node *node = program->node;
@@ -112,7 +121,7 @@ static bool find_needs(Backward *walk, WalkStep *step, Error *error)
         walk->values[value].needs = any || step->outputs[i].scale >= 0;
         step->back = step->back || step->outputs[i].scale >= 0;
     }
-    if (passes && scratch > walk->scratch.apart) walk->scratch.apart = scratch;
+    if (used && passes && scratch > walk->scratch.apart) walk->scratch.apart = scratch;
     return true;
 }
 
@@ -121,6 +130,8 @@ static bool find_needs(Backward *walk, WalkStep *step, Error *error)
 typedef struct Room {
     size_t bytes, offset;
     bool taken;
+    int segment;  /* of the last that took it, where that goes by units; -1: none */
+    bool passing; /* taken for one unit at a time */
 } Room;
 
 typedef struct Rooms {
@@ -128,13 +139,19 @@ typedef struct Rooms {
     int count;
 } Rooms;
 
+/* A segment that goes by units is walked again and again: within it only what is kept for one unit may follow on each other. */
+static bool is_free(const Room *room, int segment, bool passing)
+{
+    return !room->taken && (segment < 0 || room->segment != segment || (passing && room->passing));
+}
+
 /* The smallest free room that is large enough, or the largest free one made larger, or a new one. */
-static int rooms_take(Rooms *rooms, size_t bytes)
+static int rooms_take(Rooms *rooms, size_t bytes, int segment, bool passing)
 {
     int best = -1;
     for (int i = 0; i < rooms->count; i++) {
         const Room *room = &rooms->items[i];
-        if (room->taken) continue;
+        if (!is_free(room, segment, passing)) continue;
         if (best < 0) {
             best = i;
             continue;
@@ -146,13 +163,52 @@ static int rooms_take(Rooms *rooms, size_t bytes)
     Room *room = &rooms->items[best];
     if (room->bytes < bytes) room->bytes = bytes;
     room->taken = true;
+    room->segment = segment;
+    room->passing = passing;
     return best;
 }
 
-static void enter_room(Backward *walk, Rooms *rooms, int value)
+/* segment: that takes it, by units; -1: one of the whole batch, or none yet. */
+static void enter_room(Backward *walk, Rooms *rooms, int value, int segment)
 {
-    if (walk->values[value].needs && walk->values[value].room < 0)
-        walk->values[value].room = rooms_take(rooms, walk->program->values[value].bytes);
+    WalkValue *own = &walk->values[value];
+    if (!own->needs || own->room >= 0) return;
+    bool passing = own->segment >= 0;
+    own->room = rooms_take(rooms, walk->program->values[value].bytes / (size_t)(passing ? walk->units : 1), segment, passing);
+}
+
+/* Which values' gradients are read and written in one segment only that goes by units. */
+static void find_segments_of_values(Backward *walk)
+{
+    const Program *program = walk->program;
+    enum { UNSEEN = -2 };
+    for (int i = 0; i < program->value_count; i++)
+        walk->values[i].segment = UNSEEN;
+    for (int i = 0; i < program->wanted_count; i++)
+        walk->values[program->wanted_index[i]].segment = -1;
+    for (int i = 0; i < program->given_count; i++)
+        walk->values[program_value(program, program->given[i])].segment = -1;
+    for (int n = 0; n < walk->segment_count; n++) {
+        const WalkSegment *segment = &walk->segments[n];
+        for (int i = segment->first; i < segment->end; i++) {
+            const ProgramStep *step = &program->steps[i];
+            for (int k = 0; k < step->node->input_count + step->node->output_count; k++) {
+                int value = k < step->node->input_count ? step->inputs[k].value : step->outputs[k - step->node->input_count].value;
+                if (value < 0) continue;
+                int *own = &walk->values[value].segment;
+                *own = !segment->by_unit || (*own != UNSEEN && *own != n) ? -1 : n;
+            }
+        }
+    }
+}
+
+static void free_rooms_of_step(const Backward *walk, Rooms *rooms, const WalkStep *step, bool by_unit, bool passing)
+{
+    for (int k = 0; k < step->program->node->output_count; k++) {
+        int value = step->program->outputs[k].value;
+        if (value < 0 || walk->values[value].room < 0 || (by_unit && (walk->values[value].segment >= 0) != passing)) continue;
+        rooms->items[walk->values[value].room].taken = false;
+    }
 }
 
 static bool place_gradients(Backward *walk, Error *error)
@@ -162,35 +218,64 @@ static bool place_gradients(Backward *walk, Error *error)
     if (!rooms.items) return fail_memory(error, (size_t)program->value_count * sizeof(Room));
     for (int i = 0; i < program->value_count; i++)
         walk->values[i].room = -1;
+    find_segments_of_values(walk);
     for (int i = 0; i < program->wanted_count; i++)
-        enter_room(walk, &rooms, program->wanted_index[i]);
-    for (int i = program->step_count - 1; i >= 0; i--) {
-        const WalkStep *step = &walk->steps[i];
-        const Node *node = step->program->node;
-        for (int k = 0; k < node->input_count; k++)
-            if (step->inputs[k].wants && step->inputs[k].parameter < 0) enter_room(walk, &rooms, step->program->inputs[k].value);
-        for (int k = 0; k < node->output_count; k++) {
-            int value = step->program->outputs[k].value;
-            if (value >= 0 && walk->values[value].room >= 0) rooms.items[walk->values[value].room].taken = false;
+        enter_room(walk, &rooms, program->wanted_index[i], -1);
+    for (int n = walk->segment_count - 1; n >= 0; n--) {
+        const WalkSegment *segment = &walk->segments[n];
+        for (int i = segment->end - 1; i >= segment->first; i--) {
+            const WalkStep *step = &walk->steps[i];
+            for (int k = 0; k < step->program->node->input_count; k++)
+                if (step->inputs[k].wants && step->inputs[k].parameter < 0)
+                    enter_room(walk, &rooms, step->program->inputs[k].value, segment->by_unit ? n : -1);
+            free_rooms_of_step(walk, &rooms, step, segment->by_unit, true);
         }
+        for (int i = segment->first; segment->by_unit && i < segment->end; i++) /* the next unit may still read them until here */
+            free_rooms_of_step(walk, &rooms, &walk->steps[i], true, false);
     }
     for (int i = 0; i < rooms.count; i++)
         rooms.items[i].offset = take(walk, rooms.items[i].bytes, 1).offset;
-    for (int i = 0; i < program->value_count; i++)
-        if (walk->values[i].room >= 0) walk->values[i].gradient = (Place){.offset = rooms.items[walk->values[i].room].offset, .used = true};
+    for (int i = 0; i < program->value_count; i++) {
+        WalkValue *own = &walk->values[i];
+        if (own->room < 0) continue;
+        own->gradient = (Place){.offset = rooms.items[own->room].offset, .used = true};
+        if (walk->unit_program && own->segment < 0 && program->values[i].batched)
+            own->gradient.apart = program->values[i].bytes / (size_t)walk->units;
+    }
     memory_free(rooms.items);
     return true;
+}
+
+/* Where the gradients of a step's inputs stand beside others; returns the bytes. */
+static size_t place_beside(const Program *program, WalkStep *step)
+{
+    size_t beside = 0;
+    for (int i = 0; i < step->program->node->input_count; i++) {
+        if (!step->inputs[i].wants) continue;
+        step->inputs[i].spare = beside;
+        beside += (program->values[step->program->inputs[i].value].bytes + 63) / 64 * 64;
+    }
+    return beside;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 /* Everything else: values, copies, parameters, scratch. */
 static void place_numbers(Backward *walk)
 {
     const Program *program = walk->program;
-    size_t spare = 0, scratch = walk->scratch.apart > program->scratch_bytes ? walk->scratch.apart : program->scratch_bytes;
+    size_t spare = 0, scratch = larger(walk->scratch.apart, program->scratch_bytes);
+    if (walk->unit_program) scratch = larger(scratch, walk->unit_program->scratch_bytes);
+    for (int n = 0; n < walk->segment_count; n++)
+        for (int s = walk->segments[n].first; s < walk->segments[n].end; s++)
+            spare = larger(spare, walk->segments[n].by_unit ? place_beside(walk->unit_program, &walk->unit_steps[s])
+                                                            : place_beside(program, &walk->steps[s]));
     for (int s = 0; s < program->step_count; s++) {
         WalkStep *step = &walk->steps[s];
         const Node *node = step->program->node;
-        size_t beside = 0;
         for (int i = 0; i < node->input_count + node->output_count; i++) {
             bool is_output = i >= node->input_count;
             int index = is_output ? i - node->input_count : i;
@@ -198,14 +283,10 @@ static void place_numbers(Backward *walk)
             WalkEnd *own = is_output ? &step->outputs[index] : &step->inputs[index];
             if (end->value < 0) continue;
             const ProgramValue *value = &program->values[end->value];
-            if (is_output) walk->values[end->value].place = take(walk, value->bytes, pieces_of(walk, value));
+            if (is_output) walk->values[end->value].place = take_value(walk, value);
             if (end->quantization.on && own->parameter < 0 && (is_output ? !step->in_blocks : !step->program->constants[index]))
-                own->copy = take(walk, value->bytes, pieces_of(walk, value));
-            if (is_output || !own->wants) continue;
-            own->spare = beside;
-            beside += (value->bytes + 63) / 64 * 64;
+                own->copy = take_value(walk, value);
         }
-        if (beside > spare) spare = beside;
     }
     for (int i = 0; i < walk->options.parameter_count; i++) {
         size_t bytes = (size_t)walk->options.parameters[i].count * sizeof(float);
@@ -240,10 +321,14 @@ static bool make_memory(Backward *walk, Error *error)
     }
     for (int s = 0; s < program->step_count; s++) {
         const WalkStep *step = &walk->steps[s];
-        for (int i = 0; i < step->program->node->input_count; i++)
+        for (int i = 0; i < step->program->node->input_count; i++) {
             settle(walk, &step->inputs[i].copy);
-        for (int i = 0; i < step->program->node->output_count; i++)
+            if (walk->unit_program) walk->unit_steps[s].inputs[i].copy = step->inputs[i].copy;
+        }
+        for (int i = 0; i < step->program->node->output_count; i++) {
             settle(walk, &step->outputs[i].copy);
+            if (walk->unit_program) walk->unit_steps[s].outputs[i].copy = step->outputs[i].copy;
+        }
     }
     for (int i = 0; i < program->given_count; i++)
         settle(walk, &walk->input_places[i]);
@@ -325,6 +410,84 @@ static bool take_scales(Backward *walk, Error *error)
     return (walk->sums && walk->channel_scales) || fail_memory(error, (size_t)most * sizeof *walk->sums);
 }
 
+/* ---- segments ---- */
+
+#define CACHE_BYTES ((size_t)6 << 20) /* what all units of a step may read and write before it goes by units */
+
+/* Is it faster unit by unit? Its numbers do not fit in the cache together, and its constants weigh little beside them. Hangs on shapes
+ * only: the order of the sums does. */
+static bool goes_by_unit(const Backward *walk, const Program *units, int index)
+{
+    const ProgramStep *step = &walk->program->steps[index];
+    const Node *node = step->node;
+    size_t bytes = 0, constants = 0;
+    for (int i = 0; i < node->input_count + node->output_count; i++) {
+        const ProgramEnd *end = i < node->input_count ? &step->inputs[i] : &step->outputs[i - node->input_count];
+        if (end->value < 0) continue;
+        const ProgramValue *value = &walk->program->values[end->value];
+        if (value->constant) {
+            constants += value->bytes;
+            continue;
+        }
+        if (!value->batched || value->bytes != units->values[end->value].bytes * (size_t)walk->units) return false;
+        bytes += value->bytes;
+    }
+    return bytes > CACHE_BYTES && constants <= bytes / (size_t)walk->units;
+}
+
+/* Runs of steps that go by units, and what lies between them. */
+static void cut_segments(Backward *walk, const Program *units)
+{
+    walk->segment_count = 0;
+    for (int i = 0; i < walk->program->step_count; i++) {
+        bool by_unit = units && goes_by_unit(walk, units, i);
+        WalkSegment *last = walk->segment_count ? &walk->segments[walk->segment_count - 1] : NULL;
+        if (!last || last->by_unit != by_unit) {
+            last = &walk->segments[walk->segment_count++];
+            *last = (WalkSegment){.first = i, .by_unit = by_unit};
+        }
+        last->end = i + 1;
+    }
+}
+
+static bool same_steps(const Program *a, const Program *b)
+{
+    if (a->step_count != b->step_count) return false;
+    for (int i = 0; i < a->step_count; i++)
+        if (a->steps[i].node != b->steps[i].node) return false;
+    return true;
+}
+
+/* Segments, and where some go by units a program and steps for those. */
+static bool make_segments(Backward *walk, Graph *graph, const PlanOptions *plan, Error *error)
+{
+    Program *program = walk->program;
+    size_t steps = (size_t)program->step_count + 1, given = (size_t)program->given_count + 1;
+    walk->segments = memory_new_array(steps, sizeof *walk->segments);
+    if (!walk->segments) return fail_memory(error, steps * sizeof *walk->segments);
+    walk->units = 1;
+    cut_segments(walk, NULL);
+    if (program->pieces > 1 || !program->traced || program->samples % program->traced || program->samples == program->traced) return true;
+    Shape *shapes = memory_new_array(given, sizeof *shapes);
+    if (!shapes) return fail_memory(error, given * sizeof *shapes);
+    for (int i = 0; i < program->given_count; i++)
+        shapes[i] = program->given[i]->shape;
+    Program *units = program_new(graph, plan, shapes, error);
+    memory_free(shapes);
+    if (!units) return false;
+    walk->unit_program = units;
+    walk->units = (int)(program->samples / program->traced);
+    if (same_steps(program, units)) cut_segments(walk, units);
+    if (walk->segment_count > 1 || (walk->segment_count && walk->segments[0].by_unit)) {
+        if (!(walk->unit_steps = memory_new_array(steps, sizeof *walk->unit_steps))) return fail_memory(error, steps * sizeof *walk->steps);
+        return true;
+    }
+    program_free(units);
+    walk->unit_program = NULL;
+    walk->units = 1;
+    return true;
+}
+
 /* ---- life ---- */
 
 static bool make_arrays(Backward *walk, Error *error)
@@ -364,8 +527,17 @@ static bool build(Backward *walk, Graph *graph, const Shape *shapes, Error *erro
         int value = program_value(program, program->given[i]);
         walk->values[value].needs = program->values[value].dtype == DTYPE_FLOAT32;
     }
-    for (int i = 0; i < program->step_count; i++)
-        if (!make_step(walk, &walk->steps[i], &program->steps[i], error) || !find_needs(walk, &walk->steps[i], error)) return false;
+    if (!make_segments(walk, graph, &plan, error)) return false;
+    for (int n = 0; n < walk->segment_count; n++)
+        for (int i = walk->segments[n].first; i < walk->segments[n].end; i++) {
+            bool by_unit = walk->segments[n].by_unit;
+            if (!make_step(walk, program, &walk->steps[i], &program->steps[i], error)) return false;
+            if (walk->unit_program && !make_step(walk, walk->unit_program, &walk->unit_steps[i], &walk->unit_program->steps[i], error))
+                return false;
+            walk->steps[i].ahead = walk->units - 1;
+            if (!find_needs(walk, &walk->steps[i], !by_unit, error)) return false;
+            if (walk->unit_program && !find_needs(walk, &walk->unit_steps[i], by_unit, error)) return false;
+        }
     place_numbers(walk);
     if (!place_gradients(walk, error) || !make_memory(walk, error)) return false;
     make_headers(walk);
@@ -385,20 +557,28 @@ Backward *backward_new(Graph *graph, const BackwardOptions *options, const Shape
     return NULL;
 }
 
+static void free_steps(WalkStep *steps, int count)
+{
+    for (int i = 0; steps && i < count; i++) {
+        memory_free(steps[i].inputs);
+        memory_free(steps[i].outputs);
+        memory_free(steps[i].seen_inputs);
+    }
+    memory_free(steps);
+}
+
 void backward_free(Backward *walk)
 {
     if (!walk) return;
-    for (int i = 0; walk->program && walk->steps && i < walk->program->step_count; i++) {
-        memory_free(walk->steps[i].inputs);
-        memory_free(walk->steps[i].outputs);
-        memory_free(walk->steps[i].seen_inputs);
-    }
+    if (walk->program) free_steps(walk->steps, walk->program->step_count);
+    if (walk->unit_program) free_steps(walk->unit_steps, walk->unit_program->step_count);
     for (int i = 0; walk->program && walk->inputs && i < walk->program->given_count; i++)
         tensor_release(walk->inputs[i]);
     for (int i = 0; walk->scale_memory && i < walk->options.scale_count; i++)
         memory_free(walk->scale_memory[i]);
     program_free(walk->program);
-    memory_free(walk->steps);
+    program_free(walk->unit_program);
+    memory_free(walk->segments);
     memory_free(walk->values);
     memory_free(walk->parameters);
     memory_free(walk->scale_memory);
@@ -415,6 +595,7 @@ void backward_free(Backward *walk)
 bool backward_refresh(Backward *walk, Error *error)
 {
     if (!program_refresh(walk->program, error)) return false;
+    if (walk->unit_program && !program_refresh(walk->unit_program, error)) return false;
     for (int i = 0; i < walk->program->value_count; i++)
         if (walk->program->values[i].constant) walk->values[i].place.base = walk->program->values[i].constant->data;
     return true;

@@ -197,7 +197,8 @@ static bool take_inputs(Backward *walk, Tensor *const *inputs, Error *error)
         if (!input) return false;
         tensor_release(walk->inputs[i]);
         walk->inputs[i] = input;
-        walk->values[index].place = (Place){.base = input->data, .apart = value->batched ? value->bytes : 0, .used = true};
+        walk->values[index].place =
+            (Place){.base = input->data, .apart = value->batched ? value->bytes / (size_t)walk->units : 0, .used = true};
         walk->values[index].made = NULL;
     }
     return true;
@@ -209,9 +210,14 @@ bool backward_forward(Backward *walk, Tensor *const *inputs, const Tensor **outp
     if (!take_inputs(walk, inputs, error)) return false;
     see_parameters(walk);
     for (int piece = 0; piece < program->pieces; piece++) {
-        if (!cancel_check(error)) return false;
-        for (int i = 0; i < program->step_count; i++)
-            run_step(walk, &walk->steps[i], piece);
+        for (int n = 0; n < walk->segment_count; n++) {
+            const WalkSegment *segment = &walk->segments[n];
+            for (int unit = 0; unit < (segment->by_unit ? walk->units : 1); unit++) {
+                if (!cancel_check(error)) return false;
+                for (int i = segment->first; i < segment->end; i++)
+                    run_step(walk, segment->by_unit ? &walk->unit_steps[i] : &walk->steps[i], segment->by_unit ? unit : piece);
+            }
+        }
     }
     for (int i = 0; i < program->wanted_count; i++) {
         walk->outputs[i].data = walk->values[program->wanted_index[i]].place.base;
@@ -243,31 +249,42 @@ static void add_floats(const float *from, float *to, int64_t count)
     threads_for(count, ADD_GRAIN, add_body, &task);
 }
 
+/* Does the gradient stand, of all that the step reads and writes at this piece (or unit)? */
+static bool stands(const WalkValue *value, const WalkStep *step, int piece)
+{
+    return value->begun > piece + step->ahead;
+}
+
+static void begin_value(WalkValue *value, const WalkStep *step, int piece)
+{
+    value->begun = piece + step->ahead + 1;
+}
+
 /* The loss' own gradients at the outputs, for one piece; what was padded gains nothing. */
 static void begin_gradients(Backward *walk, Tensor *const *gradients, int piece)
 {
     const Program *program = walk->program;
     for (int i = 0; i < program->value_count; i++)
-        walk->values[i].has = false;
+        walk->values[i].begun = 0;
     for (int i = 0; i < program->wanted_count; i++) {
         const ProgramValue *value = &program->values[program->wanted_index[i]];
         WalkValue *own = &walk->values[program->wanted_index[i]];
         size_t first = value->batched ? (size_t)piece * value->bytes : 0, all = gradients[i] ? tensor_bytes(gradients[i]) : 0;
         if (!gradients[i] || !own->needs || (piece > 0 && !value->batched)) continue;
         size_t bytes = first >= all ? 0 : all - first < value->bytes ? all - first : value->bytes;
-        if (own->has) {
+        if (own->begun) {
             add_floats((const float *)(const void *)(gradients[i]->data + first), floats_at(&own->gradient, 0),
                        (int64_t)(bytes / sizeof(float)));
             continue;
         }
         memcpy(own->gradient.base, gradients[i]->data + first, bytes);
         memset(own->gradient.base + bytes, 0, value->bytes - bytes);
-        own->has = true;
+        own->begun = piece + walk->units;
     }
 }
 
 /* Gradients of the outputs as run left them. False: the loss hangs on none. */
-static bool take_output_gradients(Backward *walk, const WalkStep *step)
+static bool take_output_gradients(Backward *walk, const WalkStep *step, int piece)
 {
     const Node *node = step->program->node;
     bool any = false;
@@ -275,8 +292,8 @@ static bool take_output_gradients(Backward *walk, const WalkStep *step)
         const ProgramEnd *end = &step->program->outputs[i];
         WalkEnd *own = &step->outputs[i];
         step->output_gradients[i] = NULL;
-        if (end->value < 0 || !walk->values[end->value].has) continue;
-        own->gradient.data = walk->values[end->value].gradient.base;
+        if (end->value < 0 || !stands(&walk->values[end->value], step, piece)) continue;
+        own->gradient.data = at_piece(&walk->values[end->value].gradient, piece);
         if (own->copy.used && end->quantization.on)
             unquantize_end(walk, &end->quantization, own->scale, &own->seen.shape, tensor_floats(&own->seen),
                            tensor_floats(&own->gradient));
@@ -287,7 +304,7 @@ static bool take_output_gradients(Backward *walk, const WalkStep *step)
 }
 
 /* Where the gradient of each input is made: at once in its place, where nothing stands there yet. */
-static void place_input_gradients(Backward *walk, const WalkStep *step)
+static void place_input_gradients(Backward *walk, const WalkStep *step, int piece)
 {
     const Node *node = step->program->node;
     for (int i = 0; i < node->input_count; i++) {
@@ -302,9 +319,9 @@ static void place_input_gradients(Backward *walk, const WalkStep *step)
             continue;
         }
         WalkValue *value = &walk->values[step->program->inputs[i].value];
-        if (!value->gradient.used || value->has) continue;
-        own->gradient.data = value->gradient.base;
-        value->has = true;
+        if (!value->gradient.used || stands(value, step, piece)) continue;
+        own->gradient.data = at_piece(&value->gradient, piece);
+        begin_value(value, step, piece);
     }
 }
 
@@ -328,8 +345,8 @@ static void finish_input(Backward *walk, const WalkStep *step, int index, int pi
     if (!step->program->constants[index] && copies_input(walk, step, index))
         unquantize_end(walk, &end->quantization, own->scale, &own->seen.shape, floats_at(&value->place, piece),
                        tensor_floats(&own->gradient));
-    if (value->gradient.used && own->gradient.data != value->gradient.base)
-        add_floats(tensor_floats(&own->gradient), floats_at(&value->gradient, 0), tensor_count(&own->gradient));
+    if (value->gradient.used && own->gradient.data != at_piece(&value->gradient, piece))
+        add_floats(tensor_floats(&own->gradient), floats_at(&value->gradient, piece), tensor_count(&own->gradient));
 }
 
 static void back_step(Backward *walk, const WalkStep *step, int piece)
@@ -337,10 +354,10 @@ static void back_step(Backward *walk, const WalkStep *step, int piece)
     const Node *node = step->program->node;
     bool wants = false;
     bind_step(walk, step, piece);
-    if (!take_output_gradients(walk, step)) return;
+    if (!take_output_gradients(walk, step, piece)) return;
     for (int i = 0; i < node->input_count; i++)
         wants = wants || step->inputs[i].wants;
-    if (wants) place_input_gradients(walk, step);
+    if (wants) place_input_gradients(walk, step, piece);
     if (step->in_blocks) blocks_back(walk, step);
     if (!wants) return;
     Gradient gradient = {.node = node,
@@ -360,6 +377,15 @@ static void back_step(Backward *walk, const WalkStep *step, int piece)
     }
 }
 
+static void back_segment(Backward *walk, const WalkSegment *segment, int piece)
+{
+    for (int unit = 0; unit < (segment->by_unit ? walk->units : 1); unit++)
+        for (int i = segment->end - 1; i >= segment->first; i--) {
+            const WalkStep *step = segment->by_unit ? &walk->unit_steps[i] : &walk->steps[i];
+            if (step->back) back_step(walk, step, segment->by_unit ? unit : piece);
+        }
+}
+
 static void keep_input_gradients(const Backward *walk, int piece)
 {
     const Program *program = walk->program;
@@ -370,8 +396,8 @@ static void keep_input_gradients(const Backward *walk, int piece)
         if (!value->needs) continue;
         char *to = walk->input_places[i].base + (program->values[index].batched ? (size_t)piece * bytes : 0);
         if (!program->values[index].batched && piece > 0) {
-            if (value->has) add_floats(floats_at(&value->gradient, 0), (float *)(void *)to, (int64_t)(bytes / sizeof(float)));
-        } else if (value->has) {
+            if (value->begun) add_floats(floats_at(&value->gradient, 0), (float *)(void *)to, (int64_t)(bytes / sizeof(float)));
+        } else if (value->begun) {
             memcpy(to, value->gradient.base, bytes);
         } else {
             memset(to, 0, bytes);
@@ -389,8 +415,8 @@ bool backward_back(Backward *walk, Tensor *const *gradients, Error *error)
     for (int piece = 0; piece < program->pieces; piece++) {
         if (!cancel_check(error)) return false;
         begin_gradients(walk, gradients, piece);
-        for (int i = program->step_count - 1; i >= 0; i--)
-            if (walk->steps[i].back) back_step(walk, &walk->steps[i], piece);
+        for (int n = walk->segment_count - 1; n >= 0; n--)
+            back_segment(walk, &walk->segments[n], piece);
         keep_input_gradients(walk, piece);
     }
     for (int i = 0; i < walk->options.parameter_count; i++)

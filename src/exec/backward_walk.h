@@ -29,6 +29,7 @@ typedef struct WalkStep {
     WalkEnd *inputs, *outputs;
     Tensor **seen_inputs, **left_outputs, **output_gradients, **input_gradients; /* pointers for Run and Gradient */
     bool back;                                                                   /* something before or in it is trained */
+    int ahead;      /* of a whole batch: its last unit; whatever it reads must stand for all of them */
     bool in_blocks; /* elementwise, and quantized by one scale: done block by block (backward_blocks.c), the raw output is not kept */
 } WalkStep;
 
@@ -36,7 +37,9 @@ typedef struct WalkValue {
     Place place;              /* as its readers find it; given values: in the caller's tensor */
     Place gradient;           /* of the piece at hand */
     int room;                 /* of the gradient, -1: none */
-    bool needs, has;          /* needs: something it hangs on is trained; has: its gradient was begun in this walk */
+    bool needs;               /* something it hangs on is trained */
+    int begun;                /* units whose gradient was begun in this walk */
+    int segment;              /* the only one that reads and writes it, unit by unit; -1: there are others */
     const Quantization *made; /* how its producer left it; NULL: unknown */
     bool made_trained;
 } WalkValue;
@@ -47,10 +50,21 @@ typedef struct WalkParameter {
     bool written;                /* its gradient, in this walk back */
 } WalkParameter;
 
+/* Steps [first, end) of the order of execution. */
+typedef struct WalkSegment {
+    int first, end;
+    bool by_unit; /* one unit after the other goes through all of them, while its numbers are in the cache; else the batch through each */
+} WalkSegment;
+
 struct Backward {
     BackwardOptions options;
     Program *program;
     WalkStep *steps;
+    Program *unit_program; /* of the traced size; NULL: no segment goes by units */
+    WalkStep *unit_steps;
+    int units;
+    WalkSegment *segments;
+    int segment_count;
     WalkValue *values;
     WalkParameter *parameters;
     char *memory;

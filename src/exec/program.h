@@ -63,6 +63,7 @@ typedef struct Program {
     int step_count;
     int64_t samples; /* of the batch asked for */
     int64_t piece;   /* samples of a piece */
+    int64_t traced;  /* one piece: it could as well go in pieces of so many samples; 0: it could not */
     int pieces;
     bool one_thread;  /* a Lua operator: stays on the calling thread */
     int arena_pieces; /* pieces that lie in the arena side by side: 1, or all of them for a watcher */

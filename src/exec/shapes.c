@@ -368,9 +368,11 @@ static bool several_pieces(Program *program, Cut *cut, Error *error)
         FirstAxis axis = first_axis(program, batched, &traced);
         if (axis == AXIS_TIME)
             program->piece = cut->batch; /* a longer sequence, as in ONNX */
-        else if (axis == AXIS_SAMPLES && grows(program, batched, &traced, cut->traced, &asked, cut->batch))
+        else if (axis == AXIS_SAMPLES && grows(program, batched, &traced, cut->traced, &asked, cut->batch)) {
             program->piece =
                 program->options.whole_batch ? cut->batch : choose_piece(cut->batch, widest_step(program, batched, &traced, cut->traced));
+            program->traced = cut->traced;
+        }
     }
     if (ignored.code == ERROR_MEMORY) {
         *error = ignored;

@@ -102,6 +102,105 @@ TEST(backward_walk_gives_the_gradients_of_a_net)
     }
 }
 
+/* x [1,2,160,160] -> Conv -> Relu -> Conv of stride 2 -> (Conv of stride 5 -> Relu -> ConvTranspose of stride 5) -> Add with what went in
+ * -> Conv. Of 16 samples the beginning and the Add are too large for the cache and go sample by sample, the rest does not. */
+static Graph *make_large_net(void)
+{
+    Error error = {0};
+    Graph *graph = graph_new("large", &error);
+    make_parameter(graph, "wa", &(Shape){4, {4, 2, 3, 3}}, 1);
+    make_parameter(graph, "wb", &(Shape){4, {6, 4, 3, 3}}, 2);
+    make_parameter(graph, "wc", &(Shape){4, {6, 6, 5, 5}}, 3);
+    make_parameter(graph, "we", &(Shape){4, {6, 6, 5, 5}}, 4);
+    make_parameter(graph, "wd", &(Shape){4, {2, 6, 1, 1}}, 5);
+    make_input(graph, "x", &(Shape){4, {1, 2, 160, 160}});
+    Node *node = make_node(graph, "Conv", "a", "x wa", "va");
+    node_set_integers(graph, node, "pads", (int64_t[]){1, 1, 1, 1}, 4);
+    make_node(graph, "Relu", "relu", "va", "vr");
+    node = make_node(graph, "Conv", "b", "vr wb", "vb");
+    node_set_integers(graph, node, "strides", (int64_t[]){2, 2}, 2);
+    node_set_integers(graph, node, "pads", (int64_t[]){1, 1, 1, 1}, 4);
+    node = make_node(graph, "Conv", "c", "vb wc", "vc");
+    node_set_integers(graph, node, "strides", (int64_t[]){5, 5}, 2);
+    make_node(graph, "Relu", "small", "vc", "vs");
+    node = make_node(graph, "ConvTranspose", "e", "vs we", "ve");
+    node_set_integers(graph, node, "strides", (int64_t[]){5, 5}, 2);
+    make_node(graph, "Add", "add", "ve vb", "vadd");
+    make_node(graph, "Conv", "d", "vadd wd", "y");
+    graph_add_output(graph, graph_value(graph, "y"), &error);
+    CHECK(graph_infer(graph, &error), "%s", error.what);
+    return graph;
+}
+
+static bool back_large(Backward *walk, Tensor *x, const Tensor **y, Error *error)
+{
+    if (!backward_forward(walk, &x, y, error)) return false;
+    Tensor *gradient = tensor_new(DTYPE_FLOAT32, &y[0]->shape, error);
+    int64_t count = gradient ? tensor_count(gradient) : 0, own = count / gradient->shape.dims[0];
+    for (int64_t i = 0; i < count; i++)
+        tensor_floats(gradient)[i] = (float)((i % own) % 13) / 13 - 0.4f;
+    bool done = gradient && backward_back(walk, &gradient, error);
+    tensor_release(gradient);
+    return done;
+}
+
+/* Promise: a batch whose numbers are too large for the cache gives the outputs of its samples, and the sum of their gradients, whatever the
+ * number of threads. */
+TEST(backward_walk_of_a_large_batch_is_the_sum_of_its_samples)
+{
+    enum { SAMPLES = 16, WEIGHTS = 5 };
+    Error error = {0};
+    int threads = threads_count();
+    Graph *graph = make_large_net();
+    Shape one = {4, {1, 2, 160, 160}}, all = {4, {SAMPLES, 2, 160, 160}};
+    BackwardParameter parameters[2][WEIGHTS];
+    for (int i = 0, found = 0; i < graph->node_count; i++)
+        if (backward_can_train(graph->nodes[i], 1))
+            parameters[0][found] = parameters[1][found] = (BackwardParameter){.node = graph->nodes[i], .index = 1}, found++;
+    BackwardOptions options = {.floating = true, .input_gradients = true, .parameter_count = WEIGHTS};
+    options.parameters = parameters[0];
+    Backward *single = backward_new(graph, &options, &one, &error);
+    options.parameters = parameters[1];
+    Backward *walk = backward_new(graph, &options, &all, &error);
+    Tensor *x = random_tensor(&all, 7);
+    const Tensor *y = NULL, *part = NULL;
+    CHECK(single && walk && back_large(walk, x, &y, &error), "%s", error.what);
+    double *sums[WEIGHTS];
+    for (int i = 0; i < WEIGHTS; i++)
+        sums[i] = memory_new_array((size_t)parameters[0][i].count, sizeof(double));
+    for (int64_t k = 0; single && y && k < SAMPLES; k++) {
+        Tensor *sample = tensor_from_data(DTYPE_FLOAT32, &one, x->data + k * (int64_t)tensor_bytes(x) / SAMPLES, &error);
+        CHECK(back_large(single, sample, &part, &error), "%s", error.what);
+        size_t bytes = tensor_bytes(part);
+        CHECK(memcmp(part->data, y->data + (size_t)k * bytes, bytes) == 0, "output %d", (int)k);
+        const Tensor *dx = backward_input_gradient(walk, 0), *own = backward_input_gradient(single, 0);
+        CHECK(memcmp(own->data, dx->data + (size_t)k * tensor_bytes(own), tensor_bytes(own)) == 0, "input gradient %d", (int)k);
+        for (int i = 0; i < WEIGHTS; i++)
+            for (int64_t n = 0; n < parameters[0][i].count; n++)
+                sums[i][n] += (double)parameters[0][i].gradient[n];
+        tensor_release(sample);
+    }
+    for (int i = 0; i < WEIGHTS; i++)
+        for (int64_t n = 0; n < parameters[1][i].count; n++)
+            CHECK(fabs(sums[i][n] - (double)parameters[1][i].gradient[n]) <= 1e-3 * (1 + fabs(sums[i][n])), "weight %d: %g, %g", i,
+                  sums[i][n], (double)parameters[1][i].gradient[n]);
+    for (int count = 1; walk && count <= 3; count += 2) {
+        float *kept = memory_new_array((size_t)parameters[1][0].count, sizeof *kept);
+        memcpy(kept, parameters[1][0].gradient, (size_t)parameters[1][0].count * sizeof *kept);
+        threads_set_count(count);
+        CHECK(back_large(walk, x, &y, &error), "%s", error.what);
+        CHECK(memcmp(kept, parameters[1][0].gradient, (size_t)parameters[1][0].count * sizeof *kept) == 0, "%d threads", count);
+        memory_free(kept);
+    }
+    threads_set_count(threads);
+    for (int i = 0; i < WEIGHTS; i++)
+        memory_free(sums[i]);
+    backward_free(single);
+    backward_free(walk);
+    tensor_release(x);
+    graph_free(graph);
+}
+
 /* Promise: forward in simulated mode gives the bits of the plan. */
 TEST(backward_walk_runs_forward_like_the_plan)
 {
