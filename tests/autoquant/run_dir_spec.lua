@@ -101,6 +101,22 @@ describe("resuming", function()
       end
    end)
 
+   it("is refused when its trials could not be compared with those that are there", function()
+      search()
+      local before = small.contents(folder .. "/run")
+      local cases = {
+         { {}, { target = "esp32p4" }, 'made with target = "esp32s3", this search has "esp32p4"' },
+         { { score_direction = "minimize" }, {}, 'made with score_direction = "maximize", this search has "minimize"' },
+         { {}, { calib_steps = 2 }, "made with calib_steps = 4, this search has 2" },
+      }
+      for _, case in ipairs(cases) do
+         case[1].resume = true
+         local err = assert.error(function() small.search(folder, small.setting(folder, case[1]), score, case[2]) end)
+         assert.matches(case[3], tostring(err), 1, true)
+         assert.equal(before, small.contents(folder .. "/run"))
+      end
+   end)
+
    it("asks another filter about the old trials, too", function()
       search { num_of_candidates = 2 }
       local top = small.search(folder, small.setting(folder, {

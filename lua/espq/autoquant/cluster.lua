@@ -210,7 +210,7 @@ function roles.submit(self, given)
    paths.run_dir = self.path
    slurm.check_shared(paths, hosts)
    if self.options.resume then given.setting.resume = true end
-   local held = run_dir.open(given.setting, given.direction, given.judge_again ~= nil)
+   local held = run_dir.open(given.setting, given.direction, given.judge_again ~= nil, given.runner.runtime)
    local done, err = pcall(function()
       files.remove(self.folder)
       for _, name in ipairs { "claims", "chunks", "work" } do core.system.make_folder(self.folder .. "/" .. name) end

@@ -64,6 +64,29 @@ local function check_reference_files(self)
    return lists[1]
 end
 
+-- What makes trials comparable; the rest of a call (paths, how many candidates) may change from one search to the next.
+local SAME = { "target", "score_direction", "calib_steps", "input_shape" }
+
+-- Trials of another chip, or judged the other way round, would be mixed with these.
+local function check_same_search(self, runtime)
+   local first = core.base.exists(self.path .. "/0000/config.json")      -- a folder with very many need not be listed
+   for _, name in ipairs(first and { "0000" } or files.names(self.path)) do
+      local content = name:find "^%d%d%d%d+$" and files.read(("%s/%s/config.json"):format(self.path, name))
+      local done, config = pcall(json.decode, content or "")
+      local before = done and type(config) == "table" and type(config.runtime) == "table" and config.runtime or nil
+      if before then
+         for _, field in ipairs(SAME) do
+            local was, is = text.encode(before[field]), text.encode(runtime[field])
+            if before[field] ~= nil and was ~= is then
+               check.fail(("cannot resume: the trials in this folder were made with %s = %s, this search has %s"):format(field, was, is), self.path,
+                          "take another run_dir, or run with resume = false, which begins anew")
+            end
+         end
+         return
+      end
+   end
+end
+
 local function accepted(self, record)
    return not self.filter or (self.filter(record) and true or false)
 end
@@ -170,8 +193,9 @@ end
 ---@param setting espq.autoquant.Setting
 ---@param direction "maximize"|"minimize" the one in force
 ---@param judges boolean? are candidates judged by another metric than the one that ranks?
+---@param runtime table? what config.json of its trials says of the search
 ---@return espq.autoquant.RunDir
-function run_dir.open(setting, direction, judges)
+function run_dir.open(setting, direction, judges, runtime)
    local path = #setting.run_dir > 1 and setting.run_dir:gsub("/+$", "") or setting.run_dir
    local self = setmetatable({
       path = path, summary_path = path .. "/summary.json", candidates_path = path .. "/candidates.json",
@@ -179,7 +203,10 @@ function run_dir.open(setting, direction, judges)
       direction = direction, pool = candidates.pool(setting.num_of_candidates, setting.candidate_filter ~= nil, direction), done = {}, position = {},
       next_index = 0, failed = 0, journal = journal.new(path, filter_name(setting.candidate_filter)),
    }, RunDir)
-   if setting.resume and not self.journal:exists() then check_reference_files(self) end        -- before anything is touched
+   if setting.resume then                                 -- before anything is touched
+      if runtime then check_same_search(self, runtime) end
+      if not self.journal:exists() then check_reference_files(self) end
+   end
    self.synced = core.system.clock()
    core.system.make_folder(path)
    self.lock = core.system.lock(path .. "/lock", holder())

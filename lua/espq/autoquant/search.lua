@@ -134,7 +134,7 @@ end
 --- others are run here, "begin", "finished": none is; recorded_before: those that were before the budget began; states: the folder of the jobs' shared states
 ---@return table[]
 function search.run(options)
-   local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil)
+   local dir = run_dir.open(options.setting, options.direction, options.judge_again ~= nil, options.runner.runtime)
    local state = {
       dir = dir, runner = options.runner, trials = order.new(options.space, options.setting, options.direction), tried = 0, skipped = 0, failures = 0,
       pruned = 0, user_failures = 0, budget = options.setting.budget, begun = core.system.clock(),
