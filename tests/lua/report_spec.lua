@@ -234,7 +234,8 @@ addEventListener("load", () => {
    const list = []
    for (const frame of document.querySelectorAll("iframe")) {
       const page = frame.contentDocument, root = page.documentElement
-      list.push(root.scrollWidth + " of " + root.clientWidth + ", drawings " + (page.querySelectorAll("svg").length > 0))
+      const cut = [...page.querySelectorAll(".cards")].filter(table => table.parentNode.scrollWidth > table.parentNode.clientWidth).length
+      list.push(root.scrollWidth + " of " + root.clientWidth + ", drawings " + (page.querySelectorAll("svg").length > 0) + ", tables cut " + cut)
    }
    document.getElementById("found").textContent = "[" + list.join("; ") + "]"
 })
@@ -252,7 +253,7 @@ describe("the pages in a browser", function()
       local code, out, err = program.run(folder, ("HOME=. %s --allow-file-access-from-files --enable-logging=stderr --dump-dom file://%s/phone.html"):format(
          common, folder))
       assert.equal(0, code, err)
-      assert.matches("[360 of 360, drawings true; 360 of 360, drawings true]", out, 1, true)
+      assert.matches("[360 of 360, drawings true, tables cut 0; 360 of 360, drawings true, tables cut 0]", out, 1, true)
       assert.is_nil(err:find "CONSOLE", err)
       code, out, err = program.run(folder, ("HOME=. %s --print-to-pdf=page.pdf file://%s/report.html"):format(common, folder))
       assert.equal(0, code, out .. err)

@@ -93,22 +93,25 @@ function html.spread(value) return value and ("± %.2g"):format(value) or "–" 
 function html.frame(label, ...) return tag("div", { class = "scroll", tabindex = "0", role = "region", ["aria-label"] = label }, ...) end
 
 --- A table in a frame of its own that scrolls when the page is narrow. columns: { title =, and one of number = true, wide = true (sentences), chart = true
---- }; rows: lists of children.
+--- }; rows: lists of children. On a phone a row of a table with sentences becomes a card: each cell with its title, one below the other.
 ---@param caption string what it shows, also for those who do not see it
 ---@param columns table[]
 ---@param rows table[]
 function html.table(caption, columns, rows)
-   local head, body = {}, {}
+   local head, body, cards = {}, {}, nil
+   for i, column in ipairs(columns) do
+      if column.wide then cards = "cards" end
+   end
    for i, column in ipairs(columns) do head[i] = tag("th", { scope = "col", class = column.number and "n" or nil }, column.title) end
    for r, row in ipairs(rows) do
       local cells = {}
       for i, column in ipairs(columns) do
          local class = column.number and "n" or column.chart and "c" or column.wide and "w" or nil
-         cells[i] = i == 1 and tag("th", { scope = "row", class = class }, row[i]) or tag("td", { class = class }, row[i])
+         cells[i] = i == 1 and tag("th", { scope = "row", class = class }, row[i]) or tag("td", { class = class, ["data-title"] = cards and column.title or nil }, row[i])
       end
       body[r] = tag("tr", nil, cells)
    end
-   return html.frame(caption, tag("table", nil, tag("caption", nil, caption), tag("thead", nil, tag("tr", nil, head)), tag("tbody", nil, body)))
+   return html.frame(caption, tag("table", { class = cards }, tag("caption", nil, caption), tag("thead", nil, tag("tr", nil, head)), tag("tbody", nil, body)))
 end
 
 --- What is behind a chart, folded.

@@ -93,8 +93,15 @@ svg .tensor { fill:var(--main); fill-opacity:.35; stroke:var(--main); stroke-wid
 footer {
   margin:3rem 0 1rem; color:var(--soft); font-size:.85rem; border-top:1px solid var(--line); padding-top:.6rem;
 }
-@media (max-width:40rem) {
+@media screen and (max-width:40rem) {
   body { padding:.7rem }
+  .cards thead { display:none }
+  .cards tr { display:flex; flex-wrap:wrap; align-items:baseline; border-bottom:1px solid var(--line); padding:.3rem 0 }
+  .cards th,.cards td { border:0; padding:.1rem .6rem .1rem 0; width:auto; text-align:left; overflow-wrap:anywhere; white-space:normal }
+  .cards th { font-weight:600 }
+  .cards td::before { content:attr(data-title) " "; color:var(--soft) }
+  .cards td.w { min-width:0; flex-basis:100% }
+  .cards td.c { flex-basis:100% }
   .plot { grid-template-columns:3.6rem 1fr }
 }
 @media print {
