@@ -12,8 +12,8 @@ local given = dofile(here .. "options.lua") {
    model = "build/samples/mobilenet_v2.onnx", calib = "build/samples/imagenet/calib", out = "outputs/mobilenetv2",
    where = [[
 `make samples-data` fetches what Espressif publishes into build/samples:
-   model     https://raw.githubusercontent.com/espressif/esp-dl/master/examples/tutorial/how_to_quantize_model/quantize_mobilenetv2/models/torch/mobilenet_v2.onnx
-   pictures  https://dl.espressif.com/public/imagenet_calib.zip]],
+   model  https://raw.githubusercontent.com/espressif/esp-dl/master/examples/tutorial/how_to_quantize_model/quantize_mobilenetv2/models/torch/mobilenet_v2.onnx
+   data   https://dl.espressif.com/public/imagenet_calib.zip]],
 }
 
 -- ---- data: short side 256, the middle 224 × 224, normalised as the model was trained ----

@@ -84,4 +84,40 @@ describe("a write, sync or rename that fails", function()
          assert.is_true(failures > 0 and n > 2)
       end)
    end
+
+   -- Two aims, candidates judged again, two workers: files that the search above does not write. A fault is armed in the parent and, by the fork, in
+   -- each worker, whose own n-th write fails.
+   it("costs nothing of what workers, fronts and judges write", function()
+      espq.verbose = 0
+      local folder = small.folder()
+      finally(function() program.remove(folder) end)
+      local setting = small.setting(folder, { search_mode = "pareto", num_of_candidates = 2 })
+      setting.param_space.calib_algorithm.method = { "minmax" }
+      local function search(resume)
+         setting.resume = resume
+         local function judge(graph) return graph:node("one").output_config[1].exponent, {} end
+         return pcall(small.search, folder, setting, judge, { evaluate_fast = judge, workers = 2 })
+      end
+      local function all()
+         local run = folder .. "/run/"
+         return (left(folder .. "/run") .. program.read(run .. "pareto.json") .. program.read(run .. "judged.json")):gsub('"seconds": [%d.e-]+', "")
+      end
+      assert(search(false))
+      local clean, failures, passed, n = all(), 0, 0, 0
+      while passed < 3 do                                               -- behind the last write of all processes
+         os.execute(("rm -rf '%s/run'"):format(folder))
+         core.system.fault("write", n)
+         local done, err = search(false)
+         local reached = core.system.fault()
+         if not done then
+            failures = failures + 1
+            assert.equal("file", core.error.is_error(err) and err.code or tostring(err))
+         end
+         passed = done and not reached and passed + 1 or 0
+         assert(search(program.read(folder .. "/run/journal.index") ~= nil))
+         assert.equal(clean, all(), ("write %d"):format(n))
+         n = n + 1
+      end
+      assert.is_true(failures > 10)
+   end)
 end)

@@ -99,7 +99,7 @@ function html.frame(label, ...) return tag("div", { class = "scroll", tabindex =
 ---@param rows table[]
 function html.table(caption, columns, rows)
    local head, body, cards = {}, {}, nil
-   for i, column in ipairs(columns) do
+   for _, column in ipairs(columns) do
       if column.wide then cards = "cards" end
    end
    for i, column in ipairs(columns) do head[i] = tag("th", { scope = "col", class = column.number and "n" or nil }, column.title) end
@@ -107,7 +107,8 @@ function html.table(caption, columns, rows)
       local cells = {}
       for i, column in ipairs(columns) do
          local class = column.number and "n" or column.chart and "c" or column.wide and "w" or nil
-         cells[i] = i == 1 and tag("th", { scope = "row", class = class }, row[i]) or tag("td", { class = class, ["data-title"] = cards and column.title or nil }, row[i])
+         local title = cards and column.title or nil
+         cells[i] = i == 1 and tag("th", { scope = "row", class = class }, row[i]) or tag("td", { class = class, ["data-title"] = title }, row[i])
       end
       body[r] = tag("tr", nil, cells)
    end
