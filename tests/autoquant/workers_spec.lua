@@ -35,6 +35,24 @@ describe("workers", function()
       end)
    end
 
+   it("leave nothing undone that they finished before the time was over", function()
+      local setting = small.setting(folder)
+      setting.budget = { seconds = 0.5 }
+      search(setting, function(graph)
+         if graph:node("one").input_config[1].observer == "minmax" then
+            local mark = folder .. "/slow"
+            if not core.base.exists(mark) then
+               core.base.write(mark, "")
+               os.execute "sleep 2"
+            end
+         end
+         return 1, {}
+      end)
+      local list = small.list(folder .. "/run/summary.json")
+      assert.is_true(#list > 1, "only the trial that was slow is recorded")
+      for i, record in ipairs(list) do assert.same({ i - 1, "done" }, { record.index, record.status }) end
+   end)
+
    it("see what the script has made, print into the trial's folder, and say that they are workers", function()
       local secret = espq.full({ 1 }, 41)
       search(small.setting(folder), function()

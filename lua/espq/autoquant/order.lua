@@ -14,22 +14,26 @@ end
 
 -- ---- exhaustive: every trial of the space ----
 
-local Exhaustive = {}
+local Exhaustive = { sure = true }      -- what comes does not hang on scores
 Exhaustive.__index = Exhaustive
 
----@return espq.autoquant.Trial?
-function Exhaustive:next()
-   if not self.current then self.current = self.space:trial(self.at) end
-   return self.current
+-- Trials that were made before their turn are not made again.
+local function trial_at(self, ordinal)
+   self.made[ordinal] = self.made[ordinal] or self.space:trial(ordinal)
+   return self.made[ordinal]
 end
 
+---@return espq.autoquant.Trial?
+function Exhaustive:next() return trial_at(self, self.at) end
+
 function Exhaustive:tell()
-   self.current, self.at = nil, self.at + 1
+   self.made[self.at] = nil
+   self.at = self.at + 1
 end
 
 function Exhaustive:ahead(count)
    local list = {}
-   for i = 1, count do list[i] = i == 1 and self:next() or self.space:trial(self.at + i - 1) end
+   for i = 1, count do list[i] = trial_at(self, self.at + i - 1) end
    return list
 end
 
@@ -168,7 +172,7 @@ function Fast.left() return nil end
 ---@param from? integer exhaustive: the ordinal to begin with
 function order.new(space, setting, direction, from)
    if setting.search_mode == "exhaustive" then
-      return setmetatable({ space = space, at = from or 0 }, Exhaustive)
+      return setmetatable({ space = space, at = from or 0, made = {} }, Exhaustive)
    end
    if from and from ~= 0 then
       check.fail("enumerate: 'from' is for the exhaustive search: the order of the others depends on the scores before", nil, "leave it out")

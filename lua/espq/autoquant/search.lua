@@ -79,6 +79,15 @@ local function gather(state, trial)
    return true
 end
 
+-- The time is over: what workers have finished ahead of its turn counts, where scores do not decide what comes.
+local function take_finished(state)
+   if not (state.workers and state.trials.sure and state.budget.seconds) then return end
+   for _, trial in ipairs(state.trials:ahead(state.workers:ahead(true))) do
+      local found = state.dir.done[trial.hash] == nil and state.workers:recorded(trial)
+      if found then keep(state, found.record, found.result, found.workplace) end
+   end
+end
+
 -- One trial after the other; workers, where there are, run those ahead meanwhile.
 local function run_all(state)
    while true do
@@ -89,13 +98,16 @@ local function run_all(state)
       if known ~= nil then
          state.skipped = state.skipped + 1
          state.trials:tell(known or nil, state.trials.two_aims and state.dir:record(trial.hash) or nil)
-      elseif over_budget(state.budget, state.tried, state.begun) or (state.gather and not gather(state, trial)) then
+      elseif over_budget(state.budget, state.tried, state.begun) then
+         if not state.gather then take_finished(state) end
+         return false
+      elseif state.gather and not gather(state, trial) then
          return false
       elseif not state.gather then
          local record, result, workplace
          if state.workers then
             local most = state.budget and state.budget.trials and state.budget.trials - state.tried or math.huge
-            record, result, workplace = state.workers:run(state.trials:ahead(math.min(state.workers:ahead(), most)))
+            record, result, workplace = state.workers:run(state.trials:ahead(math.min(state.workers:ahead(state.trials.sure), most)))
          else
             workplace = state.dir:workplace()
             record, result = state.runner:run(trial, workplace)

@@ -193,15 +193,18 @@ function States:root(setting, bits, road)
    return graph_at(self, {}, { [0] = root_digest(self, common, road) }, common, road, 0)
 end
 
---- A name for what comes before the alignment: trials of one branch share the walks over the data.
----@return string
+--- Names for what trials have in common: those of one branch share the walks over the data before the alignment; those of one stem differ in the
+-- alignment alone, so that most of what later passes and the evaluation run is equal.
+---@return string branch, string stem
 function states.branch(setting, bits)
-   local texts, parts = settings_text(setting), {}
+   local texts, before, all = settings_text(setting), {}, {}
    for i, part in ipairs(PARTS) do
-      if part.first == "align" then break end
-      parts[i] = switched_on(part, setting) and texts[i] or ""
+      local text = switched_on(part, setting) and texts[i] or ""
+      if part.first ~= "align" then all[#all + 1] = text end
+      if part.first == "align" then before = table.move(all, 1, #all, 1, {}) end
    end
-   return core.system.sha1(("%s\n%d\n%s"):format(texts[0], bits, table.concat(parts, "\n")))
+   local function name(parts) return core.system.sha1(("%s\n%d\n%s"):format(texts[0], bits, table.concat(parts, "\n"))) end
+   return name(before), name(all)
 end
 
 local function stops_search(err) return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory") end

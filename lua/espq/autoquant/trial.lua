@@ -283,12 +283,12 @@ function Runner:failed(given, workplace, message, seconds)
             seconds = tonumber(("%.3f"):format(seconds)) + 0.0 }
 end
 
---- Which trials have most in common with this one: a name for the states up to calibration, nil where nothing is shared.
----@return string?
+--- Which trials have most in common with this one: names as of `states.branch`, nil where nothing is shared.
+---@return string? branch, string? stem
 function Runner:branch(given)
    if not self.states then return nil end
    local done, setting, bits = pcall(self.setting_of, self, given)
-   return done and states.branch(setting, bits) or nil
+   if done then return states.branch(setting, bits) end
 end
 
 --- Judge a recorded trial by another metric than the one that ranked it.
@@ -339,7 +339,11 @@ end
 
 --- Remember where an equal trial finds its files.
 function Runner:learn(record, result)
-   if not result or not result.name or self.results[result.name] then return end
+   if not result or not result.name then return end
+   if self.results[result.name] then
+      self.results[result.name].folder = record.folder            -- it has got its number
+      return
+   end
    self.results[result.name] = { score = result.score, extras = result.extras, folder = record.folder, name = result.name }
    if self.by_bytes and result.bytes and not self.by_bytes[result.bytes] then
       self.by_bytes[result.bytes] = { score = result.score, extras = result.extras }

@@ -7,7 +7,8 @@ local text = require "espq.autoquant.text"
 
 local workers = {}
 
-local AHEAD = 8                  -- trials a worker that may be begun before their turn
+local AHEAD = 8                  -- trials a worker that may be begun before their turn, where scores decide what comes
+local AHEAD_SURE = 32            -- where they do not: enough that workers find work that has little in common
 local ATTEMPTS = 2
 
 -- ---- in a worker ----
@@ -16,6 +17,7 @@ local function run_job(runner, dir, job)
    for _, known in ipairs(job.learned or {}) do runner:learn(known, known) end
    core.process.redirect(job.workplace .. "/log")
    local record, result = runner:run(job.trial, job.workplace)
+   runner:learn({ folder = job.workplace }, result)
    io.stdout:flush()
    if files.size(job.workplace .. "/log") == 0 then os.remove(job.workplace .. "/log") end
    dir.write_ahead(job.workplace, {
@@ -67,7 +69,7 @@ end
 ---@param timeout number? seconds a trial may take
 function workers.new(count, runner, dir, timeout)
    return setmetatable({ count = count, runner = runner, dir = dir, timeout = timeout, list = {}, finished = {}, attempts = {}, running = {},
-                         learned = {}, branches = {}, branch_of = {} }, Workers)
+                         learned = {}, owners = {}, names = {} }, Workers)
 end
 
 local function begin(self, worker, trial)
@@ -80,17 +82,28 @@ local function begin(self, worker, trial)
    pcall(worker.process.send, worker.process, text.encode(job))       -- one that has died is noticed when it is waited for
 end
 
--- Which of these does a worker run best: one of its own branch, else one of a branch that nobody has, else the first.
-local function choose(self, worker, open)
-   local fresh
-   for _, trial in ipairs(open) do
-      local branch = self.branch_of[trial.hash] or self.runner:branch(trial) or trial.hash
-      self.branch_of[trial.hash] = branch
-      local owner = self.branches[branch]
-      if owner == worker then return trial end
-      if not owner and not fresh then fresh = trial end
+-- Branch and stem of a trial. Where nothing is shared, it is alone in both.
+local function names_of(self, trial)
+   local names = self.names[trial.hash]
+   if not names then
+      local branch, stem = self.runner:branch(trial)
+      names = { branch = "branch " .. (branch or trial.hash), stem = "stem " .. (stem or trial.hash) }
+      self.names[trial.hash] = names
    end
-   return fresh or open[1]
+   return names
+end
+
+-- Which of these does a worker run best: one of its own stem; of its own branch, as long as nobody else has the stem; of a branch that nobody
+-- has; of a stem that nobody has; else the first.
+local function choose(self, worker, open)
+   local best, rank = nil, 5
+   for _, trial in ipairs(open) do
+      local names = names_of(self, trial)
+      local branch, stem = self.owners[names.branch], self.owners[names.stem]
+      local this = stem == worker and 1 or stem and 5 or branch == worker and 2 or not branch and 3 or 4
+      if not best or this < rank then best, rank = trial, this end
+   end
+   return best
 end
 
 local function fill(self, trials)
@@ -111,7 +124,8 @@ local function fill(self, trials)
       end
       if not worker.trial then
          local trial = choose(self, worker, open)
-         self.branches[self.branch_of[trial.hash]] = worker
+         local names = names_of(self, trial)
+         self.owners[names.branch], self.owners[names.stem] = self.owners[names.branch] or worker, worker
          for k, other in ipairs(open) do
             if other == trial then table.remove(open, k) break end
          end
@@ -124,8 +138,8 @@ local function remove(self, worker)
    for i = 1, self.count do
       if self.list[i] == worker then self.list[i] = nil end
    end
-   for branch, owner in pairs(self.branches) do
-      if owner == worker then self.branches[branch] = nil end
+   for name, owner in pairs(self.owners) do
+      if owner == worker then self.owners[name] = nil end
    end
    -- no holes: the list is walked by position
    local left = {}
@@ -216,13 +230,14 @@ function Workers:run(trials)
    end
    fill(self, trials)
    local found = self.finished[trial.hash]
-   self.finished[trial.hash], self.attempts[trial.hash], self.branch_of[trial.hash] = nil, nil, nil
+   self.finished[trial.hash], self.attempts[trial.hash], self.names[trial.hash] = nil, nil, nil
    if found.error then core.error.raise(found.error) end
    return found.record, found.result, found.workplace
 end
 
 --- How many trials are worth looking ahead.
-function Workers:ahead() return AHEAD * self.count end
+---@param sure boolean do they come whatever the scores are?
+function Workers:ahead(sure) return (sure and AHEAD_SURE or AHEAD) * self.count end
 
 --- A trial is kept: all workers hear where an equal one finds its files.
 function Workers:learn(record, result)
