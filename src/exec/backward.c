@@ -412,7 +412,7 @@ static bool take_scales(Backward *walk, Error *error)
 
 /* ---- segments ---- */
 
-#define CACHE_BYTES ((size_t)6 << 20) /* what all units of a step may read and write before it goes by units */
+#define CACHE_BYTES ((size_t)2 << 20) /* what all units of a step may read and write before it goes by units */
 
 /* Is it faster unit by unit? Its numbers do not fit in the cache together, and its constants weigh little beside them. Hangs on shapes
  * only: the order of the sums does. */

@@ -70,6 +70,7 @@ const Kernels kernels_avx512 = {
     weight_gradient_run,
     block_sum_run,
     range_gradient_run,
+    swish_gradient_run,
     fake_quantize_gradient_run,
     adam_run,
     momentum_run,

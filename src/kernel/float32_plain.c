@@ -70,6 +70,7 @@ const Kernels kernels_plain = {
     conv_f32_weight_gradient_reference,
     plain_block_sum,
     plain_range_gradient,
+    plain_swish_gradient,
     plain_fake_quantize_gradient,
     plain_adam,
     plain_momentum,

@@ -364,6 +364,19 @@ void range_gradient_f32(const float *x, const float *dy, float *dx, int64_t coun
     threads_for(count, GRAIN, range_body, &task);
 }
 
+static void swish_body(void *context, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const GradientTask *task = context;
+    task->kernels->swish_gradient(task->x + begin, task->dy + begin, task->to + begin, end - begin, task->scale);
+}
+
+void swish_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float factor)
+{
+    GradientTask task = {.kernels = kernels(), .x = x, .dy = dy, .to = dx, .scale = factor};
+    threads_for(count, GRAIN / 4, swish_body, &task);
+}
+
 static void scale_body(void *context, int64_t begin, int64_t end, int thread)
 {
     (void)thread;

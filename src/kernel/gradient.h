@@ -31,6 +31,9 @@ void matmul_f32_right_gradient(int64_t m, int64_t n, int64_t k, const float *a, 
 /* dx = dy where low <= x <= high, else 0. dx may be dy. */
 void range_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
 
+/* Of x * sigmoid(factor * x): dx = dy * s * (1 + factor * x * (1 - s)), s = sigmoid(factor * x). dx may be dy. */
+void swish_gradient_f32(const float *x, const float *dy, float *dx, int64_t count, float factor);
+
 /* y = clamp(round(x / scale), minimum, maximum) * scale for any scale > 0, x / scale made as x * (1 / scale). x may equal y. */
 void fake_quantize_scale_f32(const float *x, float *y, int64_t count, float scale, int64_t minimum, int64_t maximum, Rounding rounding);
 

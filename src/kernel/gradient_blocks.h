@@ -33,6 +33,18 @@ static void range_gradient_run(const float *x, const float *dy, float *dx, int64
     plain_range_gradient(x + i, dy + i, dx + i, count - i, low, high);
 }
 
+static void swish_gradient_run(const float *x, const float *dy, float *dx, int64_t count, float factor)
+{
+    const Floats factors = v_all(factor), one = v_all(1.0f);
+    int64_t i = 0;
+    for (; i + LANES <= count; i += LANES) {
+        Floats scaled = v_mul(factors, v_load(x + i)), sigmoid = v_where_nan(scaled, scaled, v_sigmoid(scaled));
+        Floats slope = v_mul(sigmoid, v_add(one, v_mul(scaled, v_sub(one, sigmoid))));
+        v_store(dx + i, v_mul(v_load(dy + i), slope));
+    }
+    plain_swish_gradient(x + i, dy + i, dx + i, count - i, factor);
+}
+
 static inline __attribute__((always_inline)) float fake_quantize_gradient_mode(const float *x, const float *dy, float *dx, int64_t count,
                                                                                float inverse, float minimum, float maximum,
                                                                                const Rounding rounding)

@@ -42,6 +42,15 @@ float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, i
     return plain_lanes_sum(lanes);
 }
 
+void plain_swish_gradient(const float *x, const float *dy, float *dx, int64_t count, float factor)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float scaled = factor * x[i], sigmoid;
+        plain_sigmoid(&scaled, &sigmoid, 1);
+        dx[i] = dy[i] * (sigmoid * (1.0f + scaled * (1.0f - sigmoid)));
+    }
+}
+
 /* ---- convolution ---- */
 
 typedef struct ConvGradientTask {

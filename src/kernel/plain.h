@@ -37,6 +37,7 @@ void plain_relu(const float *x, float *y, int64_t count);
 float plain_lanes_sum(const float lanes[GRADIENT_LANES]);
 float plain_block_sum(const float *x, int64_t count);
 void plain_range_gradient(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
+void plain_swish_gradient(const float *x, const float *dy, float *dx, int64_t count, float factor);
 float plain_fake_quantize_gradient(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
                                    Rounding rounding);
 

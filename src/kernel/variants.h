@@ -54,6 +54,7 @@ typedef struct Kernels {
     void (*weight_gradient)(const ConvF32 *conv, const float *x, const float *dy, float *dw);
     float (*block_sum)(const float *x, int64_t count); /* of GRADIENT_BLOCK at most; one thread's share, as those below */
     void (*range_gradient)(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
+    void (*swish_gradient)(const float *x, const float *dy, float *dx, int64_t count, float factor);
     float (*fake_quantize_gradient)(const float *x, const float *dy, float *dx, int64_t count, float inverse, float minimum, float maximum,
                                     Rounding rounding);
 

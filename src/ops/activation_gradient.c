@@ -106,17 +106,13 @@ GRADIENT(hard_sigmoid, "alpha", 0.2f, "beta", 0.5f)
 SLOPES(hard_swish, v < -3 ? 0 : v <= 3 ? v / 3 + 0.5f : 1)
 GRADIENT(hard_swish, "", 0, "", 0)
 
-static void swish_slopes(const float *x, const float *y, float *slope, int64_t count, float first, float second)
+void gradient_swish(const Gradient *gradient)
 {
-    (void)y, (void)second;
-    float sigmoid[ELEMENT_BLOCK] = {0};
-    for (int64_t i = 0; i < count; i++)
-        sigmoid[i] = first * x[i];
-    sigmoid_f32(sigmoid, sigmoid, count);
-    for (int64_t i = 0; i < count; i++)
-        slope[i] = sigmoid[i] * (1 + first * x[i] * (1 - sigmoid[i]));
+    if (!gradient->input_gradients[0]) return;
+    swish_gradient_f32(tensor_floats(gradient->inputs[0]), tensor_floats(gradient->output_gradients[0]),
+                       tensor_floats(gradient->input_gradients[0]), tensor_count(gradient->inputs[0]),
+                       node_number(gradient->node, "alpha", 1));
 }
-GRADIENT(swish, "alpha", 1, "", 0)
 
 #define INNER 0.7978845608028654 /* sqrt(2 / pi) */
 #define HALF_ROOT 0.70710678118654752440

@@ -103,7 +103,7 @@ TEST(backward_walk_gives_the_gradients_of_a_net)
 }
 
 /* x [1,2,160,160] -> Conv -> Relu -> Conv of stride 2 -> (Conv of stride 5 -> Relu -> ConvTranspose of stride 5) -> Add with what went in
- * -> Conv. Of 16 samples the beginning and the Add are too large for the cache and go sample by sample, the rest does not. */
+ * -> Conv. Of 10 samples the beginning and the Add are too large for the cache and go sample by sample, the rest does not. */
 static Graph *make_large_net(void)
 {
     Error error = {0};
@@ -148,7 +148,7 @@ static bool back_large(Backward *walk, Tensor *x, const Tensor **y, Error *error
  * number of threads. */
 TEST(backward_walk_of_a_large_batch_is_the_sum_of_its_samples)
 {
-    enum { SAMPLES = 16, WEIGHTS = 5 };
+    enum { SAMPLES = 10, WEIGHTS = 5 };
     Error error = {0};
     int threads = threads_count();
     Graph *graph = make_large_net();

@@ -141,7 +141,9 @@ TEST(gradient_sums_and_masks_equal_their_definitions)
     random_seed(&random, 23);
     KernelVariant variant = kernel_variant();
     int threads = threads_count();
-    float *x = numbers(&random, COUNT), *dy = numbers(&random, COUNT), *dx[2] = {numbers(&random, COUNT), numbers(&random, COUNT)};
+    float *x = numbers(&random, COUNT), *dy = numbers(&random, COUNT), *dx[3];
+    for (int i = 0; i < 3; i++)
+        dx[i] = numbers(&random, COUNT);
     for (int i = 0; i < COUNT; i += 3)
         x[i] = (float)(below(&random, 40) - 20) / 8.0f; /* on the halves between integers */
     for (int mode = ROUND_HALF_EVEN; mode <= ROUND_DOWN; mode++) {
@@ -151,6 +153,7 @@ TEST(gradient_sums_and_masks_equal_their_definitions)
         threads_set_count(1);
         channel_sums_f32(dy, 1, 3, COUNT / 3, sums[0]);
         scale[0] = fake_quantize_gradient_f32(x, dy, dx[0], COUNT, 0.25f, -3, 2, (Rounding)mode);
+        swish_gradient_f32(x, dy, dx[2], COUNT, 1.5f);
         for (KernelVariant other = KERNEL_PLAIN; other < KERNEL_VARIANTS; other++) {
             if (!kernel_variant_available(other)) continue;
             kernel_set_variant(other);
@@ -160,6 +163,8 @@ TEST(gradient_sums_and_masks_equal_their_definitions)
             CHECK(memcmp(sums[0], sums[1], sizeof sums[0]) == 0, "%s: sums", kernel_variant_name(other));
             CHECK(scale[0] == scale[1] && memcmp(dx[0], dx[1], COUNT * sizeof *x) == 0, "%s, rounding %d: %g and %g",
                   kernel_variant_name(other), mode, scale[0], scale[1]);
+            swish_gradient_f32(x, dy, dx[1], COUNT, 1.5f);
+            CHECK(memcmp(dx[2], dx[1], COUNT * sizeof *x) == 0, "%s: swish", kernel_variant_name(other));
             range_gradient_f32(x, dy, dx[1], COUNT, -0.5f, 0.5f);
             for (int i = 0; i < COUNT; i++)
                 CHECK(dx[1][i] == (x[i] >= -0.5f && x[i] <= 0.5f ? dy[i] : 0.0f), "%s: range", kernel_variant_name(other));
@@ -167,8 +172,8 @@ TEST(gradient_sums_and_masks_equal_their_definitions)
     }
     memory_free(x);
     memory_free(dy);
-    memory_free(dx[0]);
-    memory_free(dx[1]);
+    for (int i = 0; i < 3; i++)
+        memory_free(dx[i]);
     restore(variant, threads);
 }
 
