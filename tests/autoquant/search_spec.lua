@@ -272,6 +272,16 @@ describe("a call", function()
    end
 end)
 
+describe("a width that the chip has not", function()
+   it("is an error before anything is tried", function()
+      local setting = small.setting(folder)
+      setting.param_space.num_of_bits.value = { 8, 7 }
+      local err = assert.error(function() small.search(folder, setting) end)
+      assert.matches("param_space.num_of_bits.value: target esp32s3 has no width of 7 bits; 8 and 16 can be had", tostring(err), 1, true)
+      assert.is_nil(program.read(folder .. "/run/summary.json"))
+   end)
+end)
+
 describe("evaluate_fast", function()
    it("ranks, and evaluate_fn judges the candidates only, whose files go on as graphs", function()
       local setting, full = small.setting(folder, { num_of_candidates = 2, share = false, candidate_filter = nil }), 0

@@ -122,6 +122,21 @@ local function space_of(setting, base)
    return space
 end
 
+-- A width that the chip has not would fail in each of its trials.
+local function check_widths(space, target)
+   for _, module in ipairs(space.modules) do
+      for _, knob in ipairs(module.name == "num_of_bits" and module.knobs or {}) do
+         for _, bits in ipairs(knob.values) do
+            local done, err = pcall(core.road.platform, target, bits)
+            if not done then
+               check.fail(("param_space.num_of_bits.value: %s"):format(core.error.is_error(err) and err.what:gsub("^platform: ", "") or tostring(err)), nil,
+                          core.error.is_error(err) and err.cure or nil)
+            end
+         end
+      end
+   end
+end
+
 local function set_devices(setting, device)
    for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.param_space[name].collecting_device = { device } end
 end
@@ -147,6 +162,7 @@ function call.run(options)
    set_devices(setting, device)
    local base = trial.check_base(setting.base)
    local space = space_of(setting, base)
+   check_widths(space, target)
    local direction = setting.score_direction
    local memory = data.memory()
    local function walk(limit)
