@@ -7,6 +7,7 @@ local lfs = require "lfs"
 local support = { root = (os.getenv "ESPQ_SHARED" or "../shared") .. "/data/cases" }
 
 support.widths = { { "c", 8 }, { "c", 16 }, { "esp32s3", 8 }, { "esp32s3", 16 }, { "esp32p4", 8 }, { "esp32p4", 16 } }
+if os.getenv "ESPQ_SANITIZED" == "tsan" then support.widths = { { "c", 16 }, { "esp32s3", 8 }, { "esp32p4", 8 } } end          -- minutes saved
 support.there = lfs.attributes(support.root .. "/cases.json") ~= nil
 espq.verbose = 0
 
