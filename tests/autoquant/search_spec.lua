@@ -62,7 +62,7 @@ describe("a search", function()
       assert.equal(#alone, #shared)
       for i, record in ipairs(alone) do
          assert.same({ record.score, record.error }, { shared[i].score, shared[i].error })
-         for _, ending in ipairs { "espdl", "info", "json" } do
+         for _, ending in ipairs { "espdl", "info", "json", "native" } do
             local file = ("/%04d/out.%s"):format(i - 1, ending)
             assert.equal(program.read(folder .. "/false" .. file), program.read(folder .. "/true" .. file))
          end
