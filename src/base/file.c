@@ -89,6 +89,21 @@ void file_remove_temporaries(void)
     }
 }
 
+/* A number that no other process has now which may write in the same folder, on this machine or on another. */
+static unsigned long process_mark(void)
+{
+    static unsigned long machine;
+    if (!machine) {
+        char name[128] = "";
+        if (gethostname(name, sizeof name - 1) != 0) name[0] = 0;
+        unsigned long hash = 5381;
+        for (const char *c = name; *c; c++)
+            hash = hash * 33 + (unsigned char)*c;
+        machine = 1 + hash % 100000;
+    }
+    return machine * 10000000ul + (unsigned long)getpid();
+}
+
 FileSet *fileset_new(Error *error)
 {
     static bool registered;
@@ -151,8 +166,8 @@ bool fileset_begin(FileSet *set, const char *path, Error *error)
         return fail_memory(error, length);
     }
     memcpy(p->path, path, length + 1);
-    snprintf(p->temporary, length + 32, "%s.tmp-%ld", path, (long)getpid());
-    snprintf(p->old, length + 32, "%s.old-%ld", path, (long)getpid());
+    snprintf(p->temporary, length + 32, "%s.tmp-%lu", path, process_mark());
+    snprintf(p->old, length + 32, "%s.old-%lu", path, process_mark());
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
         pending_free(p);

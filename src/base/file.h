@@ -12,8 +12,8 @@
 bool file_read(const char *path, uint8_t **data, size_t *bytes, Error *error);
 
 /* Several files that appear together: add each, then commit; free removes what was not committed. A commit that fails takes back what
- * it had renamed. Temporary names are "<path>.tmp-<pid>" (and "<path>.old-<pid>" while a set is committed); they are also removed when
- * the program ends early. */
+ * it had renamed. Temporary names are "<path>.tmp-<n>" (and "<path>.old-<n>" while a set is committed), n made of the process's number and
+ * of the machine's name, as a folder may belong to many machines; they are also removed when the program ends early. */
 typedef struct FileSet FileSet;
 FileSet *fileset_new(Error *error);
 bool fileset_add(FileSet *set, const char *path, const void *data, size_t bytes, Error *error); /* writes and syncs the temporary */

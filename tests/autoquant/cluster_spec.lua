@@ -82,6 +82,14 @@ describe("claims", function()
       assert.is_nil(again:take "b")
       assert.equal(3, claims.new(folder, "7_0", 2):take "a")
    end)
+
+   it("are this process's when the file system lost its answer", function()
+      local first = claims.new(folder, "7_0", 0)
+      lfs.link(first.owner, folder .. "/a")                   -- done, and not told
+      assert.equal(1, first:take "a")
+      assert.is_nil(first:take "a")
+      assert.is_nil(claims.new(folder, "7_1", 0):take "a")
+   end)
 end)
 
 describe("a search as jobs", function()

@@ -59,8 +59,9 @@ PartitionName=other Nodes=node3,node4 MaxTime=INFINITE State=UP
 -- Ends what has the cluster's folder in its environment: daemons, their steps, and the jobs.
 local STOP = [[
 end_all() {
-   for entry in /proc/[0-9]*; do
-      tr '\0' '\n' <"$entry/environ" | grep -qxF "SLURM_CONF=@/slurm.conf" && kill -9 "${entry#/proc/}"
+   for entry in $(grep -lzxF "SLURM_CONF=@/slurm.conf" /proc/[0-9]*/environ 2>/dev/null); do
+      entry=${entry#/proc/}
+      kill -9 "${entry%/environ}"
    done 2>/dev/null
 }
 ]]
@@ -118,10 +119,10 @@ function Cluster:kill_node(name)
    local pid = program.read(("%s/%s.pid"):format(self.folder, name)):match "%d+"
    os.execute("kill -9 " .. pid)
    os.execute(filled(self, ([[
-      for entry in /proc/[0-9]*; do
-         words=$(tr '\0' '\n' <"$entry/environ")
-         case $words in *SLURM_CONF=@/slurm.conf*) ;; *) continue ;; esac
-         case $words in *SLURMD_NODENAME=NODE*) kill -9 $(cut -d' ' -f4 "$entry/stat") "${entry#/proc/}" ;; esac
+      for entry in $(grep -lzxF SLURMD_NODENAME=NODE /proc/[0-9]*/environ 2>/dev/null); do
+         grep -qzxF "SLURM_CONF=@/slurm.conf" "$entry" || continue
+         entry=${entry%/environ}
+         kill -9 $(cut -d' ' -f4 "$entry/stat") "${entry#/proc/}"
       done 2>/dev/null]]):gsub("NODE", name)))
    self:ask(("scontrol update nodename=%s state=down reason=killed"):format(name))
 end

@@ -29,7 +29,7 @@ end
 ---@param life integer counts its starts
 ---@return espq.autoquant.Claims
 function claims.new(folder, id, life)
-   local self = setmetatable({ folder = folder, id = id, life = life }, Claims)
+   local self = setmetatable({ folder = folder, id = id, life = life, mine = {} }, Claims)
    new_owner_file(self)
    return self
 end
@@ -44,18 +44,25 @@ end
 ---@return integer? attempt
 function Claims:take(name)
    local path = self.folder .. "/" .. name
-   if link(self.owner, path) then return 1 end
+   local function taken(attempt)
+      self.mine[name] = true
+      return attempt
+   end
+   if link(self.owner, path) then return taken(1) end
    if not core.base.exists(path) then
       new_owner_file(self)
-      if link(self.owner, path) then return 1 end
+      if link(self.owner, path) then return taken(1) end
       if not core.base.exists(path) then
          check.fail("the file system gives a file no second name, by which trials are claimed", path, "choose a run_dir on another shared folder")
       end
    end
    local id, life, attempt = owner_of(path)
-   if id ~= self.id or life >= self.life then return nil end
+   if id ~= self.id then return nil end
+   -- A network file system may have made the name, lost its answer, and refused the same request the second time.
+   if life == self.life then return not self.mine[name] and taken(attempt) or nil end
+   if life > self.life then return nil end
    core.base.write(path, ("%s %d %d\n"):format(self.id, self.life, attempt + 1))      -- nobody else has this id
-   return attempt + 1
+   return taken(attempt + 1)
 end
 
 --- Is the name taken, by anybody?
