@@ -32,6 +32,12 @@ static void become_worker(Channel *channel, int mine, int parents, pid_t parent)
 {
     close(parents);
     setpgid(0, 0);
+    /* Not in the terminal's foreground any more: what reads from there gets an end or an error, and is not stopped for ever. */
+    int nothing = open("/dev/null", O_RDONLY);
+    if (nothing >= 0) dup2(nothing, STDIN_FILENO);
+    if (nothing > STDIN_FILENO) close(nothing);
+    signal(SIGTTIN, SIG_IGN);
+    signal(SIGTTOU, SIG_IGN);
     signal(SIGINT, SIG_IGN);
     signal(SIGTERM, SIG_DFL);
     signal(SIGHUP, SIG_DFL);

@@ -100,6 +100,11 @@ describe("workers", function()
       assert.matches("longer than trial_timeout = 1.5 seconds", list[4].error, 1, true)
    end)
 
+   it("give programs that read from stdin its end, not the terminal", function()
+      search(small.setting(folder), nil, { evaluate_command = [[test -e {espdl} && cat && echo '{"score": 1}']], trial_timeout = 20 })
+      for _, record in ipairs(small.list(folder .. "/run/summary.json")) do assert.equal("done", record.status) end
+   end)
+
    it("hand a breach of the contract to the script", function()
       local err = assert.error(function() search(small.setting(folder), function() return 0 / 0, {} end) end)
       assert.matches("not finite", tostring(err), 1, true)
