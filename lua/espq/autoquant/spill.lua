@@ -94,9 +94,10 @@ function Spill:begin(step)
    return claims.once(path_of(self, step, "lock"), function() return found(self, step) end)
 end
 
---- A step was made: the others need not wait any more, and find its graph where that took long.
+--- A step was made: the others need not wait any more, and find its graph (nil: it is not for them) where that took long.
+---@param graph userdata?
 function Spill:finish(step, digest, graph, seconds)
-   self:put(digest, graph, seconds)
+   if graph then self:put(digest, graph, seconds) end
    pcall(core.base.write, path_of(self, step, "step"), digest .. "\n")
    os.remove(path_of(self, step, "lock"))
 end

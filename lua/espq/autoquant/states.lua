@@ -209,6 +209,16 @@ end
 
 local function stops_search(err) return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory") end
 
+-- Do other trials go on from here? From a calibration they do, from what comes behind it when this one does itself: graphs at the ends of all trials
+-- would only fill the disk.
+local function leads_on(path, i)
+   if path[i].part.observes then return true end
+   for k = i + 1, #path do
+      if path[k].part.walks then return true end
+   end
+   return false
+end
+
 -- What another process came to with a step, or the right to make it.
 local function begin_step(self, part, key)
    if part.walks then return self.disk:begin(key) end
@@ -242,7 +252,7 @@ function States:walk_setting(setting, bits, road)
                if not stops_search(result) then self.known[key] = { error = result } end
                error(result, 0)
             end
-            if lock then self.disk:finish(key, digests[i], result, core.system.clock() - begun) end
+            if lock then self.disk:finish(key, digests[i], leads_on(path, i) and result or nil, core.system.clock() - begun) end
          end
          self.known[key] = digests[i]
       end
