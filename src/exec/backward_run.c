@@ -22,12 +22,24 @@ static float *floats_at(const Place *place, int piece)
 
 /* ---- fake quantization by a trained scale ---- */
 
+/* 2^exponent, an exponent of a normal number. */
+static float power_of_two(int exponent)
+{
+    uint32_t bits = (uint32_t)(exponent + 127) << 23;
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
 float walk_scale(const Backward *walk, const Quantization *quantization, int scale, int channel)
 {
-    if (scale < 0) return ldexpf(1.0f, quantization->exponents ? quantization->exponents[channel] : quantization->exponent);
+    if (scale < 0) {
+        int exponent = quantization->exponents ? quantization->exponents[channel] : quantization->exponent;
+        return exponent >= -126 && exponent <= 126 ? power_of_two(exponent) : ldexpf(1.0f, exponent);
+    }
     const BackwardScale *trained = &walk->options.scales[scale];
     float log2 = trained->log2[channel];
-    if (trained->whole) return ldexpf(1.0f, (int)fminf(fmaxf(rintf(log2), -126.0f), 126.0f));
+    if (trained->whole) return power_of_two(!(log2 > -126.0f) ? -126 : log2 > 126.0f ? 126 : (int)rintf(log2));
     return (float)espq_exp((double)log2 * LN2);
 }
 

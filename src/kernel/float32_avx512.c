@@ -41,6 +41,7 @@
 #include "kernel/elementwise.h"
 #include "kernel/statistics.h"
 #include "kernel/weight_gradient.h"
+#include "kernel/strided_gradient.h"
 #include "kernel/gradient_blocks.h"
 #include "kernel/update_blocks.h"
 /* clang-format on */
@@ -68,6 +69,7 @@ const Kernels kernels_avx512 = {
     erf_run,
     relu_run,
     weight_gradient_run,
+    strided_gradient_run,
     block_sum_run,
     range_gradient_run,
     swish_gradient_run,

@@ -68,6 +68,7 @@ const Kernels kernels_plain = {
     plain_erf,
     plain_relu,
     conv_f32_weight_gradient_reference,
+    NULL,
     plain_block_sum,
     plain_range_gradient,
     plain_swish_gradient,

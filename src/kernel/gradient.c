@@ -249,6 +249,8 @@ void conv_f32_input_gradient(const ConvF32 *conv, const float *weights, const fl
 {
     if (reaches_less_than_padding(conv)) {
         conv_f32_input_gradient_reference(conv, weights, dy, dx);
+    } else if (kernels()->strided_gradient && kernels()->strided_gradient(conv, weights, dy, dx)) {
+        return;
     } else if (is_spread(conv)) {
         input_gradient_spread(conv, weights, dy, dx, scratch);
     } else if (is_strided(conv)) {

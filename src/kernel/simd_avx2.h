@@ -96,6 +96,17 @@ static inline Floats v_odd(Floats low, Floats high)
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8));
 }
 
+/* a0 b0 a1 b1 …: the first half, the second. */
+static inline Floats v_mix_low(Floats a, Floats b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+
+static inline Floats v_mix_high(Floats a, Floats b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
+
 /* Within each quarter of four lanes: a0 b0 a1 b1, a2 b2 a3 b3, a0 a1 b0 b1, a2 a3 b2 b3. */
 static inline Floats v_unpack_low(Floats a, Floats b)
 {

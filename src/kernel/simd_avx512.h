@@ -79,6 +79,19 @@ static inline Floats v_odd(Floats low, Floats high)
     return _mm512_permutex2var_ps(low, index, high);
 }
 
+/* a0 b0 a1 b1 …: the first half, the second. */
+static inline Floats v_mix_low(Floats a, Floats b)
+{
+    const __m512i index = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+
+static inline Floats v_mix_high(Floats a, Floats b)
+{
+    const __m512i index = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    return _mm512_permutex2var_ps(a, index, b);
+}
+
 /* Within each quarter of four lanes: a0 b0 a1 b1, a2 b2 a3 b3, a0 a1 b0 b1, a2 a3 b2 b3. */
 static inline Floats v_unpack_low(Floats a, Floats b)
 {

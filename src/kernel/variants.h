@@ -52,6 +52,8 @@ typedef struct Kernels {
 
     /* gradient.h */
     void (*weight_gradient)(const ConvF32 *conv, const float *x, const float *dy, float *dw);
+    /* of a depthwise convolution with a stride; false: not of this one. NULL: of none */
+    bool (*strided_gradient)(const ConvF32 *conv, const float *weights, const float *dy, float *dx);
     float (*block_sum)(const float *x, int64_t count); /* of GRADIENT_BLOCK at most; one thread's share, as those below */
     void (*range_gradient)(const float *x, const float *dy, float *dx, int64_t count, float low, float high);
     void (*swish_gradient)(const float *x, const float *dy, float *dx, int64_t count, float factor);
