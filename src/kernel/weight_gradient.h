@@ -25,7 +25,9 @@ static void gather_columns(const ConvF32 *conv, const float *row, int at, int st
     for (int n = 0; n < length; n += LANES) {
         int from = first - n < 0 ? 0 : first - n, until = end - n > LANES ? LANES : end - n;
         const float *x = row + at + (int64_t)n * stride;
-        if (from >= until) {
+        if (from == 0 && until == LANES && at + (n + LANES) * stride <= conv->in[1]) {
+            v_store(to + n, stride == 1 ? v_load(x) : v_even(v_load(x), v_load(x + LANES)));
+        } else if (from >= until) {
             v_store(to + n, v_zero());
         } else if (stride == 1) {
             v_store(to + n, v_load_zero(x, v_mask(lanes_mask(from, until))));
