@@ -46,10 +46,13 @@ local fields = {
    ["end"] = { complete = "boolean", tried = "number", known = "number", failed = "number", run_dir = "string" },
 }
 
--- All events have what they are documented to have.
+-- All events have what they are documented to have, and nothing else.
 local function check_fields(events)
+   local _, help = program.run(folder, "@ search --help")
    for i, event in ipairs(events) do
       assert.equal("table", type(event), "no JSON: " .. tostring(event))
+      local documented = help:match(('{"event": "%s",([^}]*)}'):format(event.event))
+      for name in pairs(event) do assert.is_truthy(name == "event" or documented:find("%f[%w_]" .. name .. "%f[^%w_]"), name) end
       for name, kind in pairs(fields[event.event]) do assert.equal(kind, type(event[name]), ("event %d, %s"):format(i, name)) end
    end
 end

@@ -17,7 +17,11 @@ local spec = {
    { "--time", value = "LIMIT", help = "time a job, as Slurm takes it: 2:00:00; a job whose time is over goes on in the next" },
    { "--dry-run", help = "print the files of the jobs, and do nothing" },
    { "--resume", help = "go on from what run_dir holds, as setting.resume = true" },
-   { "--json", help = "stdout is a line of JSON for the begin, each trial and the end of the search; all that the script prints goes to stderr" },
+   { "--json", help = [[
+stdout is a line of JSON for each event; all that the script prints goes to stderr
+                      {"event": "begin", run_dir, mode, recorded}
+                      {"event": "trial", index, hash, status, score, error, seconds, best, left}
+                      {"event": "end", complete, tried, known, failed, best, run_dir, error}]] },
    { "--cancel", help = "stop the jobs; what was tried stays" },
    { "--merge", help = "write what is finished so far into summary.json and candidates.json; at any time, by anybody" },
 }
