@@ -100,6 +100,15 @@ describe("workers", function()
       assert.matches("longer than trial_timeout = 1.5 seconds", list[4].error, 1, true)
    end)
 
+   it("begin no trial beyond the budget", function()
+      search(small.setting(folder, { budget = { trials = 2 }, share = false }), function()
+         core.system.append(folder .. "/asked", ".")
+         os.execute "sleep 0.1"
+         return 1, {}
+      end, { workers = 4 })
+      assert.equal("..", program.read(folder .. "/asked"))
+   end)
+
    it("give programs that read from stdin its end, not the terminal", function()
       search(small.setting(folder), nil, { evaluate_command = [[test -e {espdl} && cat && echo '{"score": 1}']], trial_timeout = 20 })
       for _, record in ipairs(small.list(folder .. "/run/summary.json")) do assert.equal("done", record.status) end
