@@ -445,8 +445,9 @@ static bool corrections_begin(Corrections *all, Graph *graph, const Blocks *bloc
         if (!has_work(correction)) continue;
         all->stops[stops++] = (CacheStop){correction->outputs, correction->own_count, correction->inputs, correction->input_count};
     }
-    CacheOptions options = {
-        .exact = exact, .memory_limit = setting_block_memory(setting), .stops = all->stops, .stop_count = stops, .memo = context->memo};
+    size_t memory = setting_block_memory(setting);
+    if (context->memo && memo_limit(context->memo) > memory) memory = memo_limit(context->memo); /* a search has more room for values */
+    CacheOptions options = {.exact = exact, .memory_limit = memory, .stops = all->stops, .stop_count = stops, .memo = context->memo};
     return !stops || (all->cache = cache_new(graph, batches, &options, error)) != NULL;
 }
 
