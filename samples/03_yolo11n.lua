@@ -23,7 +23,7 @@ local size, annotations = given.size, given.annotations or given.eval:gsub("/+$"
 
 local calibration = espq.data.loader {
    dataset = espq.data.images { dir = given.calib, size = { size, size }, scale = 1 / 255, limit = given.small and 4 or nil },
-   batch_size = given.small and 4 or 32,
+   batch_size = given.small and 4 or given.quick and 1 or 32,          -- a step of training is a step of a batch
 }
 local judged = espq.data.cache(espq.data.loader {
    dataset = espq.data.coco { images = given.eval, annotations = annotations, size = size, letterbox = true, scale = 1 / 255,
@@ -89,24 +89,52 @@ local setting = espq.autoquant_setting { search_mode = "fast", num_of_candidates
 setting.top_strategy, setting.early_stop_patience = 10, 5
 setting.strategy_space.mixed_precision = { true, false }
 setting.budget = given.limit
-if given.quick then                                        -- nothing that trains
+if given.quick then                                        -- at first nothing that trains
    for _, name in ipairs { "tqt", "blockwise_reconstruction" } do setting.strategy_space[name] = { false } end
 end
 if given.small then                                        -- three trials, which differ in their calibration
    for _, name in ipairs { "bias_correction", "mixed_precision", "weight_equalization" } do setting.strategy_space[name] = { false } end
 end
 
-local top = espq.auto_quantize_onnx {
-   onnx_import_file = given.model,
-   espdl_export_file = given.out .. "/model.espdl",
-   calib_dataloader = calibration,
-   calib_steps = 32,
-   input_shape = { 3, size, size },
-   evaluate_fn = evaluate,
-   target = given.target,
-   setting = setting,
-   workers = given.workers,
-}
+local function search()
+   return espq.auto_quantize_onnx {
+      onnx_import_file = given.model,
+      espdl_export_file = given.out .. "/model.espdl",
+      calib_dataloader = calibration,
+      calib_steps = 32,
+      input_shape = { 3, size, size },
+      evaluate_fn = evaluate,
+      target = given.target,
+      setting = setting,
+      workers = given.workers,
+   }
+end
+
+-- Trial after trial in the order of the space, an hour would go into training settings that are poor without it. So when time is short, half of it finds
+-- the best of those that do not train; the rest trains these, the best first, in the same run directory.
+local function search_in(seconds)
+   local begun = os.time()
+   local function left() return seconds - (os.time() - begun) end
+   setting.budget = { seconds = seconds / 2 }
+   local top, took = search(), 0
+   setting.search_mode, setting.resume = "exhaustive", true
+   for _, record in ipairs(top) do
+      if left() <= took then break end
+      for name, on in pairs(record.strategy) do setting.strategy_space[name] = { on } end
+      for name, knobs in pairs(record.params) do
+         for knob, value in pairs(knobs ~= espq.json.null and knobs or {}) do setting.param_space[name][knob] = { value } end
+      end
+      setting.strategy_space.tqt = { true }
+      setting.param_space.tqt.lr, setting.param_space.tqt.steps, setting.param_space.tqt.block_size = { 5e-5, 1e-5 }, { 500 }, { 4 }
+      setting.budget = { seconds = left() }
+      local before = left()
+      top = search()
+      took = before - left()
+   end
+   return top
+end
+
+local top = given.quick and not given.small and given.limit.seconds and search_in(given.limit.seconds) or search()
 
 if not given.json then
    print "\n=== Top-K candidates ==="

@@ -6,7 +6,8 @@
 --    --help                                                                  the head of the sample
 --
 -- The result of dofile is a function: it takes the defaults, and gives the options with `limit` (the budget as settings take it), `small` (was that
--- the budget?) and `quick`: is it less than an hour? A trial that trains takes minutes, so that is better spent on those that do not.
+-- the budget?) and `quick`: is it less than an hour? A trial that trains takes minutes, so that is better spent on those that do not,
+-- or on training what turned out best without.
 -- Fields of the defaults: the options, `also` (a list of further options), `where` (where to get what is missing).
 local known = { "model", "calib", "eval", "target", "budget", "out", "workers", "resume", "json" }
 
