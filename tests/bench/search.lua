@@ -95,21 +95,20 @@ end
 
 -- ---- MobileNetV2 ----
 
-local pictures = espq.data.loader {
-   dataset = espq.data.images { dir = shared .. "/data/imagenet/calib", limit = 32, size = 256, crop = 224, mean = { 0.485, 0.456, 0.406 },
-                                std = { 0.229, 0.224, 0.225 } },
-   batch_size = 32,
-}
+local pictures = espq.data.images { dir = shared .. "/data/imagenet/calib", limit = 32, size = 256, crop = 224, mean = { 0.485, 0.456, 0.406 },
+                                    std = { 0.229, 0.224, 0.225 } }
 
--- The first trials of a space.
+-- The first trials of a space. Where they train, a batch is one picture: the steps of the default space are steps of batches, and with 32 pictures
+-- each a single trial takes a quarter of an hour.
 local function mobilenet(name, trials, share, workers, trains)
    local setting = espq.autoquant_setting { search_mode = "exhaustive", num_of_candidates = 5, run_dir = out .. "/" .. name, share = share }
    setting.budget = { trials = trials }
    for _, module in ipairs { "tqt", "blockwise_reconstruction" } do
       if not trains then setting.strategy_space[module] = { false } end
    end
+   local loader = espq.data.loader { dataset = pictures, batch_size = trains and 1 or 32 }
    local found = timed({
-      onnx_import_file = shared .. "/data/models/mobilenetv2.onnx", espdl_export_file = out .. "/" .. name .. "/model.espdl", calib_dataloader = pictures,
+      onnx_import_file = shared .. "/data/models/mobilenetv2.onnx", espdl_export_file = out .. "/" .. name .. "/model.espdl", calib_dataloader = loader,
       calib_steps = 32, input_shape = { 3, 224, 224 }, target = "esp32p4", setting = setting, workers = workers,
    }, trials)
    print(("mobilenetv2 %-34s %7.1f trials a minute (%d in %.1f s)"):format(name, found.rate, trials, found.seconds))
@@ -134,7 +133,7 @@ if wants "untrained" then
 end
 
 if wants "whole" then
-   local together = mobilenet("whole, shared, 1 worker", 6, true, 1, true)
-   local alone = mobilenet("whole, share = false, 1 worker", 2, false, 1, true)
+   local together = mobilenet("whole, shared, 1 worker", 4, true, 1, true)
+   local alone = mobilenet("whole, share = false, 1 worker", 4, false, 1, true)
    against("whole, shared : share = false", together, alone)
 end
