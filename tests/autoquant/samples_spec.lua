@@ -22,6 +22,9 @@ describe("a sample of AutoQuant", function()
       local name, options, printed = table.unpack(sample)
       it(name .. " runs small and prints its candidates", function()
          if options:find "S/" and not lfs.attributes(shared) then pending("needs " .. shared) end
+         if options:find "S/imagenet" or options:find "S/coco" then
+            if os.getenv "ESPQ_SANITIZED" == "tsan" then pending "the thread sanitizer takes minutes for this model" end
+         end
          local folder = program.folder()
          finally(function() program.remove(folder) end)
          options = options:gsub("S/", function() return lfs.currentdir() .. "/" .. shared .. "/" end)
