@@ -69,6 +69,18 @@ describe("a search", function()
       end
    end)
 
+   it("says what was wrong when layers cannot be ranked", function()
+      local core = require "espq.core"
+      local layerwise = core.analyse.layerwise
+      finally(function() core.analyse.layerwise = layerwise end)
+      core.analyse.layerwise = function() error "no errors of layers" end
+      local setting = small.setting(folder)
+      setting.strategy_space.bias_correction = { true }
+      local done, err = pcall(small.search, folder, setting)
+      assert.is_false(done)
+      assert.matches("no errors of layers", tostring(err), 1, true)
+   end)
+
    it("asks evaluate_fn once for files that are equal", function()
       local setting = small.setting(folder)
       setting.param_space.fusion_alignment.concat_to = { "Align to Output", "Align to Large" }       -- the model has no Concat

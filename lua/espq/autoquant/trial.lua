@@ -142,6 +142,12 @@ local function traced(err)
    return { what = debug.traceback(type(err) == "string" and err or meta and meta.__tostring and tostring(err) or "an error object of type " .. type(err), 2) }
 end
 
+-- What `traced` made of an error, as an error again.
+local function raise(err)
+   if core.error.is_error(err) then error(err, 0) end
+   core.error.raise { what = err.what, code = "input" }
+end
+
 --- Errors that are not the trial's own: they end the search.
 function trial.ends_search(err)
    return core.error.is_error(err) and (err.code == "interrupted" or err.code == "memory" or err.contract or err.fatal) and true or false
@@ -305,7 +311,7 @@ function Runner:judge_again(record, evaluate_fn)
       local score, extras = judge(evaluate_fn, graph, path)
       return { score = score, extras = extras }
    end)
-   if not done then error(result, 0) end
+   if not done then raise(result) end
    return result.score, result.extras
 end
 
@@ -334,7 +340,7 @@ end
 --- The layers by their error in a plain 8-bit quantization, largest first, and who reads whom.
 function Runner:rank_layers()
    local done, err = quietly(rank_layers, self)
-   if not done then error(err, 0) end
+   if not done then raise(err) end
 end
 
 --- Remember where an equal trial finds its files.
