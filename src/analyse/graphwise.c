@@ -23,7 +23,7 @@ typedef struct Graphwise {
     Shape *shapes;
     FloatSamples *kept; /* of the last analysis with this key, NULL */
     const char *key;
-    bool reuses;
+    bool reuses, collects;   /* collects: `kept` gets this analysis' samples, from its first chunk on */
     int chunk;               /* number of the chunk at hand */
     atomic_size_t new_bytes; /* sampled in this chunk */
     Recalled recalled;       /* figures of the chunk at hand that are known, and where its simulated run begins */
@@ -135,7 +135,10 @@ static bool begin_samples(Graphwise *graphwise, const Chunk *chunk, Error *error
     if (graphwise->kept) graphwise->sampled = float_samples_find(graphwise->kept, graphwise->key, graphwise->chunk, chunk->units, nodes);
     graphwise->reuses = graphwise->sampled != NULL;
     if (graphwise->reuses) return true;
-    if (graphwise->kept && graphwise->chunk == 0 && !float_samples_begin(graphwise->kept, graphwise->key, error)) return false;
+    if (graphwise->kept && graphwise->chunk == 0) {
+        if (!float_samples_begin(graphwise->kept, graphwise->key, error)) return false;
+        graphwise->collects = true;
+    }
     graphwise->sampled = memory_new_array((size_t)chunk->units * (size_t)nodes + 1, sizeof *graphwise->sampled);
     return graphwise->sampled ? true : fail_memory(error, (size_t)chunk->units * sizeof *graphwise->sampled);
 }
@@ -143,7 +146,7 @@ static bool begin_samples(Graphwise *graphwise, const Chunk *chunk, Error *error
 static void end_samples(Graphwise *graphwise, bool done)
 {
     bool given = graphwise->reuses;
-    if (!given && done && graphwise->kept)
+    if (!given && done && graphwise->collects)
         given = float_samples_keep(graphwise->kept, graphwise->chunk, graphwise->units, graphwise->ledger.node_count, graphwise->sampled,
                                    atomic_load(&graphwise->new_bytes));
     if (given)
@@ -172,16 +175,10 @@ static bool run_unknown(Graphwise *graphwise, Graph *graph, const Chunk *chunk, 
     return done;
 }
 
-static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
+static bool run_halves(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
 {
     Tensor *nothing[1];
-    graphwise->first_unit = chunk->first_unit;
-    graphwise->units = chunk->units;
-    atomic_store(&graphwise->new_bytes, 0);
-    bool done = ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error);
-    if (done) recalled_find(&graphwise->recalled, &graphwise->ledger, chunk);
-    if (!done || graphwise->recalled.all) return done;
-    done = begin_samples(graphwise, chunk, error) && make_plans(graphwise, graph, chunk, exact, error);
+    bool done = begin_samples(graphwise, chunk, error) && make_plans(graphwise, graph, chunk, exact, error);
     graphwise->quantized = false;
     if (done && !graphwise->reuses) done = plan_run(graphwise->plans[0], chunk->inputs, nothing, error);
     graphwise->quantized = true;
@@ -190,7 +187,18 @@ static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bo
     else if (done)
         done = plan_run(graphwise->plans[1], chunk->inputs, nothing, error);
     end_samples(graphwise, done);
-    graphwise->chunk++;
+    return done;
+}
+
+static bool run_chunk(Graphwise *graphwise, Graph *graph, const Chunk *chunk, bool exact, Error *error)
+{
+    graphwise->first_unit = chunk->first_unit;
+    graphwise->units = chunk->units;
+    atomic_store(&graphwise->new_bytes, 0);
+    if (!ledger_grow(&graphwise->ledger, chunk->first_unit + chunk->units, error)) return false;
+    recalled_find(&graphwise->recalled, &graphwise->ledger, chunk);
+    bool done = graphwise->recalled.all || run_halves(graphwise, graph, chunk, exact, error);
+    graphwise->chunk++; /* a chunk that is known has its number, too: samples are kept by it */
     return done;
 }
 
@@ -225,7 +233,7 @@ bool analyse_graphwise(Graph *graph, Batches *batches, const AnalyseOptions *opt
                feed_begin(&feed, graph, batches, options->steps + 1, mode, error) &&
                run_chunks(&graphwise, graph, &feed, options->exact, error) &&
                ledger_table(&graphwise.ledger, &feed, options->measure, table, error);
-        if (graphwise.kept && !graphwise.reuses && done) float_samples_end(graphwise.kept, graphwise.chunk);
+        if (graphwise.collects && done) float_samples_end(graphwise.kept, graphwise.chunk);
         progress_end();
         feed_end(&feed);
         recalled_end(&graphwise.recalled);

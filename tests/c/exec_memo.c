@@ -196,6 +196,43 @@ TEST(graphwise_with_a_memo_gives_the_same_figures)
     memo_free(memo);
 }
 
+static bool analyse_some(Graph *graph, int count, Memo *memo, FloatSamples *samples, AnalyseTable *table, Error *error)
+{
+    static const int64_t pairs[BATCHES] = {2, 2, 2};
+    TestBatches data;
+    test_batches(&data, pairs, count, net_batch);
+    AnalyseOptions options = {.measure = MEASURE_SNR, .steps = 8, .exact = true, .memo = memo, .samples = samples, .samples_key = "net"};
+    return analyse_graphwise(graph, &data.batches, &options, table, error);
+}
+
+/* Promise: float samples are kept for the batch they are of, also where a memo knew an earlier batch and nothing was sampled there. */
+TEST(samples_beside_a_memo_are_those_of_their_batch)
+{
+    Error error = {0};
+    Memo *memos[] = {memo_new(1 << 20, &error), memo_new(1 << 20, &error), memo_new(1 << 20, &error)};
+    FloatSamples *samples = float_samples_new(1 << 20, &error);
+    Graph *graph = make_net(1, true);
+    AnalyseTable alone, first, table;
+    int verbose = progress_level;
+    progress_level = 0;
+    quantize_net(graph);
+    REQUIRE(memos[0] && memos[1] && memos[2] && samples, "%s", error.what);
+    REQUIRE(analyse_some(graph, BATCHES, NULL, NULL, &alone, &error), "%s", error.what);
+    REQUIRE(analyse_some(graph, 1, memos[0], NULL, &first, &error), "%s", error.what);
+    for (int i = 0; i < 3; i++) { /* the first begins behind a batch that its memo knows; the last finds what the second kept */
+        REQUIRE(analyse_some(graph, BATCHES, memos[i], samples, &table, &error), "%s", error.what);
+        CHECK(same_table(&alone, &table), "analysis %d", i);
+        analyse_table_free(&table);
+    }
+    analyse_table_free(&first);
+    analyse_table_free(&alone);
+    graph_free(graph);
+    float_samples_free(samples);
+    for (int i = 0; i < 3; i++)
+        memo_free(memos[i]);
+    progress_level = verbose;
+}
+
 /* Promise: whatever allocation fails, the analysis says so or goes on without the memo, and nothing leaks. */
 TEST(graphwise_with_a_memo_survives_failures)
 {
