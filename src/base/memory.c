@@ -43,8 +43,10 @@ void *memory_new_array(size_t count, size_t bytes)
 #define LARGE_MOST 256
 
 /* The address sanitizer has to see every block go. */
-#ifdef __SANITIZE_ADDRESS__
+#ifdef __SANITIZE_ADDRESS__ /* gcc */
 #define REUSES 0
+#elif defined __has_feature /* clang */
+#define REUSES (!__has_feature(address_sanitizer))
 #else
 #define REUSES 1
 #endif
