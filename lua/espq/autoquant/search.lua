@@ -183,7 +183,10 @@ function search.run(options)
    end)
    if state.workers then state.workers:stop() end
    core.system.durable(true)
-   local closed, close_error = pcall(dir.close, dir, done and ended)
+   local closed, close_error = pcall(function()
+      dir:close(done and ended)
+      if done and state.trials.two_aims then write_front(state) end
+   end)
    if not done then
       local interrupted = trial_tools.is_interrupt(ended)
       if interrupted or (dir.journal.count > 0 and not (core.error.is_error(ended) and ended.hopeless)) then
@@ -193,7 +196,6 @@ function search.run(options)
       return stop(ended)
    end
    if not closed then return stop(close_error) end
-   if state.trials.two_aims then write_front(state) end
    local candidates = dir:results()
    local best = best_of(candidates)
    state.progress:finish(("%s: %d trials in %.1f s%s%s%s%s; %s"):format(
