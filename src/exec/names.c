@@ -152,7 +152,7 @@ static void find_lives(const Names *names, int *first, int *last)
 static bool find_worth(Names *names, Error *error)
 {
     size_t values = (size_t)names->index.count + 1, nodes = (size_t)names->node_count + 2;
-    int *first = memory_new_array(values * 2, sizeof *first), *last = first + values;
+    int *first = memory_new_array(values * 2, sizeof *first), *last = first ? first + values : NULL;
     int64_t *alive = memory_new_array(nodes, sizeof *alive); /* bytes behind node i */
     bool ok = first && alive;
     if (ok) {
