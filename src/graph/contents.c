@@ -23,7 +23,7 @@ bool contents_add_tensor(Sha1 *sha1, Tensor *tensor, Error *error)
     contents_add_integer(sha1, whole->dtype);
     contents_add_integer(sha1, whole->shape.rank);
     sha1_add(sha1, whole->shape.dims, sizeof whole->shape.dims[0] * (size_t)whole->shape.rank);
-    sha1_add_fast(sha1, whole->data, tensor_bytes(whole)); /* weights have megabytes and are asked for at every state */
+    sha1_add_content(sha1, whole->data, tensor_bytes(whole)); /* weights have megabytes and are asked for at every state */
     tensor_release(whole);
     return true;
 }
