@@ -213,3 +213,11 @@ void layer_scale(Layer *layer, bool outputs, const float *scale)
     for (int64_t i = 0; i < count; i++)
         tensor_floats(layer->bias)[i] *= scale[i % channels];
 }
+
+double root_mean_square(const float *x, int64_t count)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)x[i] * x[i];
+    return count && sum > 0 ? sqrt(sum / (double)count) : 1e-2;
+}

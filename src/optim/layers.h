@@ -42,4 +42,6 @@ void layer_scale(Layer *layer, bool outputs, const float *scale);
 /* `tensor` in place of a node's constant input, for this node alone: a constant that several nodes read is parted. */
 bool layer_set_constant(Graph *graph, Node *node, int index, Tensor *tensor, Error *error);
 
+double root_mean_square(const float *x, int64_t count); /* 0.01 where all are 0 */
+
 #endif

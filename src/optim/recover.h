@@ -23,6 +23,8 @@ typedef struct RecoverySamples {
     int output_count;
 } RecoverySamples;
 
+#define NOISE_LEAST_POWER 1e-12 /* an output that is all zero is judged by its error alone */
+
 typedef struct Noise {
     double learned, held; /* noise : signal of the outputs, mean over units and outputs */
     /* The same as geometric means: of the typical sample. A single sample of little signal can make a mean of few what it likes. */
@@ -58,6 +60,24 @@ typedef struct SampleTurn {
 } SampleTurn;
 Batches samples_batches(SampleTurn *turn); /* the turn lives as long as the batches */
 
+/* recover_pictures.c */
+typedef struct Motion {
+    bool mirrored;
+    double zoom, top, left, gain;
+} Motion;
+
+/* How a picture is moved, and the rectangle in which another one covers it. */
+typedef struct Mixture {
+    Motion motion, other_motion;
+    int64_t unit, other; /* other < 0: none */
+    int64_t top, left, bottom, right;
+} Mixture;
+
+bool samples_are_pictures(const RecoverySamples *samples);
+Mixture mixture_any(Random *random, const RecoverySamples *samples, int64_t unit);
+/* A unit of pictures made so; `to` has room for it. */
+void mixture_fill(const Mixture *mixture, const RecoverySamples *samples, float *to);
+
 /* recover_roads.c: the quantization passes walked again on copies, otherwise scaled and calibrated. */
 bool recover_choose_road(Recovery *recovery, Error *error);
 /* All of a copy of the graph quantized anew: its weights as float runs read them, its nodes for the platforms they have. */
@@ -74,8 +94,16 @@ bool recover_rounding(Recovery *recovery, Error *error);
 bool round_by_moments(double *moments, int64_t columns, int64_t rows, double damping, float *weights, const int *exponents,
                       int exponent_count, int64_t minimum, int64_t maximum, Error *error);
 
-/* recover_exponents.c: single exponents judged at the output (§17.3). */
+/* recover_alone.c: each exponent by itself beside the float network (§17.3). */
+bool recover_alone(Recovery *recovery, Error *error);
+
+/* recover_exponents.c: single exponents judged at the output, with all others in place (§17.3). */
 bool recover_exponents(Recovery *recovery, Error *error);
+/* The chip shifts products to the right only: how many outputs are finer than what they are made of? */
+int recovery_fine_outputs(const Graph *graph);
+
+/* recover_blocks.c: the constants of one block after the other, trained towards its own float outputs (§7). */
+bool recover_blocks(Recovery *recovery, Error *error);
 
 /* recover_training.c: weights and biases trained towards the float network's answers (§17.7). */
 bool recover_training(Recovery *recovery, Error *error);

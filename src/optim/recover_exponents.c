@@ -12,7 +12,7 @@
 
 #define LEAST_GAIN 0.997 /* of the noise before */
 #define MOST_UNITS 16    /* that judge a trial */
-#define SHARE 0.06       /* of the budget */
+#define SHARE 0.02       /* of the budget */
 #define TRIAL_SECONDS(macs, nodes) ((macs)*1.3e-11 * MOST_UNITS + (nodes)*4e-5)
 
 typedef struct Search {
@@ -37,8 +37,7 @@ static bool multiplies(const Node *node)
     return false;
 }
 
-/* The chip shifts products to the right only: how many outputs are finer than what they are made of? */
-static int count_fine_outputs(const Graph *graph)
+int recovery_fine_outputs(const Graph *graph)
 {
     int count = 0;
     for (int i = 0; i < graph->node_count; i++) {
@@ -65,7 +64,7 @@ static bool try_exponent(Search *search, Slot *slot, int step, bool *better, Err
     Noise noise;
     *better = false;
     if (!cancel_check(error) || !set_exponent(search, slot, before + step, error)) return false;
-    if (count_fine_outputs(search->graph) <= search->fine_outputs) {
+    if (recovery_fine_outputs(search->graph) <= search->fine_outputs) {
         search->tried++;
         if (!samples_judge(&search->few, search->graph, search->recovery->exact, &noise, error)) return false;
         *better = noise.typical_learned < search->noise * LEAST_GAIN;
@@ -116,7 +115,7 @@ bool recover_exponents(Recovery *recovery, Error *error)
     bool kept = false;
     if (!search.graph) return false;
     take_few(&search);
-    search.fine_outputs = count_fine_outputs(search.graph);
+    search.fine_outputs = recovery_fine_outputs(search.graph);
     search.most = (int)(recovery->budget * SHARE / TRIAL_SECONDS(recovery->macs, search.graph->node_count));
     bool ok = graph_sort(search.graph, &order, error) && samples_judge(&search.few, search.graph, recovery->exact, &noise, error);
     search.noise = ok ? noise.typical_learned : 0;

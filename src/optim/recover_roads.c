@@ -81,6 +81,8 @@ static bool quantize_again(const Recovery *recovery, Graph *graph, const Setting
     PassContext context = *recovery->context;
     context.setting = setting;
     context.batches = &batches;
+    context.observed = NULL; /* of other graphs and data */
+    context.memo = NULL;
     int level = progress_level;
     bool ok = true, inside = false;
     progress_level = 0; /* a trial among many is no news */

@@ -10,7 +10,6 @@
 #define MOST_BYTES ((int64_t)256 << 20)
 #define MOST_UNITS 256
 #define CHUNK 8
-#define LEAST_POWER 1e-12 /* an output that is all zero is judged by its error alone */
 
 /* ---- reading ---- */
 
@@ -226,9 +225,9 @@ static void add_noise(Sums *sums, const Tensor *seen, const Tensor *exact, int64
     for (int64_t u = 0; u < units; u++) {
         double noise, power;
         noise_power_f32(tensor_floats(seen) + u * count, tensor_floats(exact) + u * count, count, &noise, &power);
-        double share = noise / (power > LEAST_POWER ? power : LEAST_POWER);
+        double share = noise / (power > NOISE_LEAST_POWER ? power : NOISE_LEAST_POWER);
         sums->noise += share;
-        sums->logarithm += espq_log(share > LEAST_POWER ? share : LEAST_POWER); /* not finite: comes out as such in noise */
+        sums->logarithm += espq_log(share > NOISE_LEAST_POWER ? share : NOISE_LEAST_POWER); /* not finite: comes out as such in noise */
     }
 }
 

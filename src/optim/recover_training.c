@@ -12,20 +12,21 @@
 #include "exec/backward.h"
 #include "kernel/quantize.h"
 #include "optim/layers.h"
+#include "optim/pull.h"
 #include "optim/recover.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 
 #define BATCH 4   /* units a step */
-#define RATE 3e-4 /* of a parameter's root mean square */
+#define RATE 2e-4 /* of a parameter's root mean square */
+#define PULL 20.0 /* see optim/pull.h */
 #define LEAST_STEPS 16
-#define MOST_STEPS 240
-#define SHARE 0.75        /* of the budget that is left */
+#define MOST_STEPS 400
+#define SHARE 0.45        /* of the budget */
 #define CHECKS 4          /* judged so often on what is held back */
 #define INNER_VALUES 24   /* values inside that are compared, too */
 #define INNER_WEIGHT 25.0 /* of all of them together; the outputs count 1: without, few samples are learned by heart */
 #define MOST_BYTES ((size_t)1200 << 20)
-#define LEAST_POWER 1e-12
 
 typedef struct Training {
     Recovery *recovery;
@@ -111,48 +112,6 @@ static bool find_wanted(Training *training, Error *error)
 
 /* ---- inputs ---- */
 
-typedef struct Motion {
-    bool mirrored;
-    double zoom, top, left;
-} Motion;
-
-/* One channel of a picture, moved, enlarged and mirrored: bilinear, edges repeated. */
-static void move_plane(const float *x, float *y, int64_t height, int64_t width, const Motion *motion)
-{
-    for (int64_t r = 0; r < height; r++) {
-        double v = motion->top + (double)r * motion->zoom;
-        v = v < 0 ? 0 : v > (double)(height - 1) ? (double)(height - 1) : v;
-        int64_t r0 = (int64_t)v, r1 = r0 + (r0 < height - 1);
-        float down = (float)(v - (double)r0);
-        for (int64_t c = 0; c < width; c++) {
-            double u = motion->left + (double)(motion->mirrored ? width - 1 - c : c) * motion->zoom;
-            u = u < 0 ? 0 : u > (double)(width - 1) ? (double)(width - 1) : u;
-            int64_t c0 = (int64_t)u, c1 = c0 + (c0 < width - 1);
-            float right = (float)(u - (double)c0);
-            float above = (1 - right) * x[r0 * width + c0] + right * x[r0 * width + c1];
-            float below = (1 - right) * x[r1 * width + c0] + right * x[r1 * width + c1];
-            y[r * width + c] = (1 - down) * above + down * below;
-        }
-    }
-}
-
-static bool are_pictures(const RecoverySamples *samples)
-{
-    if (samples->graph->input_count != 1 || samples->inputs[0]->dtype != DTYPE_FLOAT32) return false;
-    const Shape *shape = &samples->inputs[0]->shape;
-    return shape->rank == 4 && shape->dims[1] <= 4 && shape->dims[2] >= 32 && shape->dims[3] >= 32;
-}
-
-static Motion any_motion(Random *random, int64_t height, int64_t width)
-{
-    Motion motion = {.mirrored = random_uniform(random) < 0.5, .zoom = 0.65 + 0.35 * random_uniform(random)};
-    motion.top =
-        random_uniform(random) * (1 - motion.zoom) * (double)(height - 1) + floor((random_uniform(random) - 0.5) * (double)height / 7);
-    motion.left =
-        random_uniform(random) * (1 - motion.zoom) * (double)(width - 1) + floor((random_uniform(random) - 0.5) * (double)width / 7);
-    return motion;
-}
-
 static int64_t next_unit(Training *training)
 {
     int64_t learned = training->recovery->samples.learned;
@@ -172,7 +131,7 @@ typedef struct Filling { /* of one input */
     int input;
     bool pictures;
     int64_t units[BATCH];
-    Motion motions[BATCH];
+    Mixture mixtures[BATCH];
 } Filling;
 
 static void fill_units(void *context, int64_t begin, int64_t end, int thread)
@@ -189,20 +148,17 @@ static void fill_units(void *context, int64_t begin, int64_t end, int thread)
             memcpy(to, from, bytes);
             continue;
         }
-        int64_t height = all->shape.dims[2], width = all->shape.dims[3], plane = height * width;
-        for (int64_t c = 0; c < (int64_t)(bytes / sizeof(float)) / plane; c++)
-            move_plane((const float *)(const void *)from + c * plane, (float *)(void *)to + c * plane, height, width, &filling->motions[k]);
+        mixture_fill(&filling->mixtures[k], samples, (float *)(void *)to);
     }
 }
 
 static void fill_inputs(Training *training)
 {
     const RecoverySamples *samples = &training->recovery->samples;
-    Filling filling = {.training = training, .pictures = are_pictures(samples)};
+    Filling filling = {.training = training, .pictures = samples_are_pictures(samples)};
     for (int64_t k = 0; k < training->batch; k++) {
-        const Shape *shape = &samples->inputs[0]->shape;
         filling.units[k] = next_unit(training);
-        if (filling.pictures) filling.motions[k] = any_motion(&training->recovery->random, shape->dims[2], shape->dims[3]);
+        if (filling.pictures) filling.mixtures[k] = mixture_any(&training->recovery->random, samples, filling.units[k]);
     }
     for (filling.input = 0; filling.input < samples->graph->input_count; filling.input++)
         threads_for(training->batch, 1, fill_units, &filling);
@@ -227,7 +183,7 @@ static void add_distance(void *context, int64_t begin, int64_t end, int thread)
         float *g = tensor_floats(distance->gradient) + u * distance->count;
         double noise, power;
         noise_power_f32(a, b, distance->count, &noise, &power);
-        if (power < LEAST_POWER) power = LEAST_POWER;
+        if (power < NOISE_LEAST_POWER) power = NOISE_LEAST_POWER;
         distance->losses[u] = noise / power;
         float factor = (float)(2 * distance->weight / power);
         for (int64_t i = 0; i < distance->count; i++)
@@ -271,19 +227,12 @@ static bool make_step(Training *training, const Schedule *schedule, int64_t step
     for (int i = 0; i < training->wanted_count; i++)
         tensor_release(training->answers[i]);
     if (!ok || !backward_back(training->walk, training->gradients, error)) return false;
+    pull_to_start(training->parameters, training->parameter_count, PULL);
     optimizer_step(training->optimizer, schedule_rate(schedule, step), training->values, training->slopes);
     return true;
 }
 
 /* ---- beginning and end ---- */
-
-static double size_of(const float *x, int64_t count)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++)
-        sum += (double)x[i] * x[i];
-    return count && sum > 0 ? sqrt(sum / (double)count) : 1e-2;
-}
 
 static bool make_optimizer(Training *training, Error *error)
 {
@@ -291,7 +240,7 @@ static bool make_optimizer(Training *training, Error *error)
     if (!groups) return fail_memory(error, (size_t)training->parameter_count * sizeof *groups);
     for (int i = 0; i < training->parameter_count; i++) {
         const BackwardParameter *parameter = &training->parameters[i];
-        groups[i] = (OptimizerGroup){parameter->count, size_of(parameter->values, parameter->count), false};
+        groups[i] = (OptimizerGroup){parameter->count, root_mean_square(parameter->values, parameter->count), false};
         training->values[i] = parameter->values;
         training->slopes[i] = parameter->gradient;
     }

@@ -251,13 +251,13 @@ static bool train(Graph *graph, const Blocks *blocks, const TrainMethod *method,
     return ok;
 }
 
-static bool run_method(Graph *graph, PassContext *context, const TrainMethod *method, const char *list, Error *error)
+bool train_all_blocks(Graph *graph, PassContext *context, const TrainMethod *method, const char *interested, Error *error)
 {
     Node **named;
     int named_count;
     Blocks blocks;
     if (!check_setting(graph, method, context, error)) return false;
-    if (!layers_named(graph, &method->setting->interested_layers, list, &named, &named_count, error)) return false;
+    if (!layers_named(graph, &method->setting->interested_layers, interested, &named, &named_count, error)) return false;
     bool ok = blocks_find(&blocks, graph, method->setting->block_size, error);
     if (ok && method->setting->interested_layers.count) blocks_keep(&blocks, named, named_count);
     if (ok && (blocks.count == 0 || method->setting->steps == 0)) {
@@ -278,7 +278,7 @@ bool pass_lsq(Graph *graph, PassContext *context, Error *error)
                           .setting_name = "lsq_optimization_setting",
                           .setting = &context->setting->lsq_optimization_setting,
                           .all = context->setting};
-    return run_method(graph, context, &method, "lsq_optimization_setting.interested_layers", error);
+    return train_all_blocks(graph, context, &method, "lsq_optimization_setting.interested_layers", error);
 }
 
 bool pass_tqt(Graph *graph, PassContext *context, Error *error)
@@ -290,7 +290,7 @@ bool pass_tqt(Graph *graph, PassContext *context, Error *error)
                           .all = context->setting,
                           .scales = setting->is_scale_trainable,
                           .follows = context->setting->switches.tqt_live_passive};
-    return run_method(graph, context, &method, "tqt_optimization_setting.interested_layers", error);
+    return train_all_blocks(graph, context, &method, "tqt_optimization_setting.interested_layers", error);
 }
 
 bool pass_blockwise(Graph *graph, PassContext *context, Error *error)
@@ -303,5 +303,5 @@ bool pass_blockwise(Graph *graph, PassContext *context, Error *error)
                           .rounding = true,
                           .biases = setting->is_scale_trainable,
                           .soft = context->setting->switches.adaround_reference};
-    return run_method(graph, context, &method, "blockwise_reconstruction_setting.interested_layers", error);
+    return train_all_blocks(graph, context, &method, "blockwise_reconstruction_setting.interested_layers", error);
 }

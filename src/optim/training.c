@@ -10,6 +10,7 @@
 #include "graph/operator.h"
 #include "kernel/quantize.h"
 #include "optim/layers.h"
+#include "optim/pull.h"
 #include "quant/quantize.h"
 #include "train/loss.h"
 
@@ -399,6 +400,12 @@ static bool follow_scales(Training *training, Error *error)
     return true;
 }
 
+static double rate_at(const TrainMethod *method, int64_t step)
+{
+    double done = (double)step / (double)method->setting->steps;
+    return method->setting->lr * (method->cosine ? 0.5 * (1 + espq_cos(PI * done)) : 1);
+}
+
 static bool make_step(Training *training, int64_t step, int64_t batch, bool *finite, Error *error)
 {
     const TrainSetting *setting = training->method->setting;
@@ -412,9 +419,10 @@ static bool make_step(Training *training, int64_t step, int64_t batch, bool *fin
     begin = seconds();
     training->times->backward += begin - went;
     if (training->method->rounding) round_back(training, step);
+    if (training->method->pull > 0) pull_to_start(walk->parameters, training->parameter_count, training->method->pull);
     if (setting->int_lambda > 0) pull_to_integers(training, setting->int_lambda);
     if (setting->gamma != 0 && !training->method->rounding) pull_clipped(training, setting->gamma);
-    optimizer_step(training->optimizer, setting->lr, training->values, training->gradients);
+    optimizer_step(training->optimizer, rate_at(training->method, step), training->values, training->gradients);
     see_rounding(training);
     bool ok = !training->method->follows || !training->scale_count || follow_scales(training, error);
     training->times->update += seconds() - begin;

@@ -5,6 +5,7 @@
 
 #include "exec/backward.h"
 #include "exec/cache.h"
+#include "graph/pass.h"
 #include "optim/blocks.h"
 #include "optim/rounding.h"
 #include "quant/setting.h"
@@ -19,12 +20,18 @@ typedef struct TrainMethod {
     bool biases;   /* with rounding: biases are trained, too */
     bool soft;     /* with rounding: as the reference does it (O11) */
     bool follows;  /* what follows a scale keeps up with it (O19) */
+    bool relative; /* rates are shares of a constant's root mean square: nets scaled otherwise learn alike */
+    double pull;   /* see optim/pull.h; 0: none */
+    bool cosine;   /* the rate falls to nothing along half a cosine */
 } TrainMethod;
 
 /* Seconds of all blocks. */
 typedef struct TrainTimes {
     double forward, backward, update;
 } TrainTimes;
+
+/* All blocks of a graph, as a method has it; the graph is as it was when this fails. interested: name of the setting's list of layers. */
+bool train_all_blocks(Graph *graph, PassContext *context, const TrainMethod *method, const char *interested, Error *error);
 
 #define TRAINING_WALKS 2 /* batches of so many shapes have walks standing ready */
 

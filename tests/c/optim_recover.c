@@ -11,6 +11,7 @@
 #include "base/threads.h"
 #include "kernel/float32.h"
 #include "optim/optim.h"
+#include "optim/pull.h"
 #include "optim/recover.h"
 #include "quant/quantize.h"
 #include "road/road.h"
@@ -171,4 +172,122 @@ TEST(rounding_by_moments_of_single_inputs_is_to_the_nearest)
     REQUIRE(round_by_moments(moments, 3, 2, 0.01, weights, exponents, 2, -4, 3, &error), "%s", error.what);
     for (int i = 0; i < 6; i++)
         CHECK(weights[i] == expected[i], "%d: %g instead of %g", i, (double)weights[i], (double)expected[i]);
+}
+
+/* ---- single steps ---- */
+
+typedef struct Stepping {
+    TestBatches data;
+    Setting *setting;
+    PassContext context;
+    Recovery recovery;
+} Stepping;
+
+/* Recovery as it is before its first step. `spoiled`: a node whose output is quantized eight times too coarse. */
+static bool stepping_begin(Stepping *stepping, const char *spoiled, Error *error)
+{
+    *stepping = (Stepping){.setting = setting_new(SETTING_ESPDL, error)};
+    test_batches(&stepping->data, sizes, 8, batch);
+    Graph *graph = text_graph("x[1,2,6,6]; a = Conv:one(x, #w[6,2,3,3]); s = Sigmoid:bend(a); y = Conv:two(s, #v[3,6,3,3]); > y");
+    RoadOptions options = {.setting = stepping->setting, .target = target_find("esp32s3"), .bits = 8, .batches = &stepping->data.batches};
+    progress_level = 0;
+    if (!graph || !stepping->setting || !graph_infer(graph, error) || !road_quantize(graph, &options, error)) return false;
+    if (spoiled) slot_root(graph_node(graph, spoiled)->output_slots[0])->exponents[0] += 3;
+    stepping->context = (PassContext){.setting = stepping->setting, .target = options.target, .bits = 8, .batches = options.batches};
+    Recovery *recovery = &stepping->recovery;
+    *recovery = (Recovery){.graph = graph, .context = &stepping->context, .budget = 1000, .macs = 6 * 18 * 16 + 3 * 54 * 4};
+    recovery->began = 1e9; /* the clock never ends it */
+    random_seed(&recovery->random, 1);
+    recovery->setting = setting_copy(stepping->setting, error);
+    return recovery->setting && samples_read(&recovery->samples, graph, &stepping->context, error) &&
+           (recovery->best = graph_copy(graph, error)) && samples_judge(&recovery->samples, graph, false, &recovery->plain, error) &&
+           (recovery->noise = recovery->plain, true);
+}
+
+static void stepping_end(Stepping *stepping)
+{
+    graph_free(stepping->recovery.graph);
+    graph_free(stepping->recovery.best);
+    setting_free(stepping->recovery.setting);
+    setting_free(stepping->setting);
+    samples_free(&stepping->recovery.samples);
+    text_free(&stepping->recovery.story);
+}
+
+/* Promise: an exponent that is too coarse by three steps is found by looking at it alone, and set right. */
+TEST(recovery_finds_an_exponent_that_is_wrong)
+{
+    Error error = {0};
+    Stepping stepping;
+    REQUIRE(stepping_begin(&stepping, "two", &error), "%s", error.what);
+    const Recovery *recovery = &stepping.recovery;
+    int before = slot_exponent(graph_node(recovery->best, "two")->output_slots[0], 0);
+    CHECK(recover_alone(&stepping.recovery, &error), "%s", error.what);
+    int after = slot_exponent(graph_node(recovery->best, "two")->output_slots[0], 0);
+    CHECK(after == before - 3 || after == before - 2, "%d -> %d: %s", before, after, recovery->story.data);
+    CHECK(recovery->noise.held < recovery->plain.held, "%g -> %g", recovery->plain.held, recovery->noise.held);
+    stepping_end(&stepping);
+}
+
+/* Promise: training block by block brings the samples learned from nearer to the float network, and leaves what float runs read. */
+TEST(recovery_trains_block_by_block)
+{
+    Error error = {0};
+    Stepping stepping;
+    REQUIRE(stepping_begin(&stepping, NULL, &error), "%s", error.what);
+    const Recovery *recovery = &stepping.recovery;
+    CHECK(recover_blocks(&stepping.recovery, &error), "%s", error.what);
+    CHECK(recovery->story.data && strstr(recovery->story.data, "training block by block"), "no word of it");
+    CHECK(recovery->noise.learned <= recovery->plain.learned, "%g -> %g", recovery->plain.learned, recovery->noise.learned);
+    stepping_end(&stepping);
+}
+
+/* Promise: mixed pictures lie between dimmed and bright ones of the samples, and are the same for the same numbers. */
+TEST(mixed_pictures_are_made_of_the_samples)
+{
+    Error error = {0};
+    Tensor *pictures = tensor_new(DTYPE_FLOAT32, &(Shape){4, {4, 3, 40, 32}}, &error);
+    REQUIRE(pictures, "%s", error.what);
+    int64_t size = tensor_count(pictures) / 4;
+    for (int64_t i = 0; i < 4 * size; i++)
+        tensor_floats(pictures)[i] = (float)(i / size + 1);
+    Graph graph = {.input_count = 1};
+    RecoverySamples samples = {.graph = &graph, .inputs = &pictures, .unit = 1, .units = 4, .learned = 3, .parted = true};
+    float first[3 * 40 * 32], again[3 * 40 * 32];
+    bool covered = false;
+    CHECK(samples_are_pictures(&samples), "pictures are not seen as such");
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        Random random, twin;
+        random_seed(&random, seed);
+        random_seed(&twin, seed);
+        Mixture mixture = mixture_any(&random, &samples, 1), other = mixture_any(&twin, &samples, 1);
+        mixture_fill(&mixture, &samples, first);
+        mixture_fill(&other, &samples, again);
+        CHECK(memcmp(first, again, sizeof first) == 0, "seed %d gives two pictures", (int)seed);
+        for (int64_t i = 0; i < size; i++) {
+            bool own = first[i] >= 1.499f && first[i] <= 2.001f, others = first[i] >= 0.749f && first[i] <= 3.001f;
+            REQUIRE(own || (mixture.other >= 0 && others), "seed %d, value %g: not of what is learned from", (int)seed, (double)first[i]);
+            covered = covered || !own;
+        }
+    }
+    CHECK(covered, "no picture covers another one");
+    tensor_release(pictures);
+}
+
+/* Promise: weights are drawn to where they were, in proportion to the way; biases are not. */
+TEST(pull_leads_weights_back)
+{
+    float values[2][2] = {{3, 1}, {3, 1}}, gradients[2][2] = {{1, -1}, {1, -1}};
+    Graph *graph = text_graph("x[1,2]; y = Gemm:g(x, #w[2,1], #b[1]); > y");
+    REQUIRE(graph, "no graph");
+    Node *node = graph_node(graph, "g");
+    float *start = tensor_floats(node->inputs[1]->constant);
+    start[0] = start[1] = 1;
+    BackwardParameter parameters[2];
+    for (int i = 0; i < 2; i++)
+        parameters[i] = (BackwardParameter){.node = node, .index = i + 1, .count = 2, .values = values[i], .gradient = gradients[i]};
+    pull_to_start(parameters, 2, 0.5);
+    CHECK(gradients[0][0] == 2 && gradients[0][1] == -1, "%g %g", (double)gradients[0][0], (double)gradients[0][1]);
+    CHECK(gradients[1][0] == 1 && gradients[1][1] == -1, "a bias was drawn");
+    graph_free(graph);
 }
