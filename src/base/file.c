@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,19 +90,20 @@ void file_remove_temporaries(void)
     }
 }
 
-/* A number that no other process has now which may write in the same folder, on this machine or on another. */
-static unsigned long process_mark(void)
+/* A number that no other process has now which may write in the same folder, on this machine or on another, whose
+ * name is another number but for chance. */
+static uint64_t process_mark(void)
 {
-    static unsigned long machine;
+    static uint64_t machine;
     if (!machine) {
         char name[128] = "";
         if (gethostname(name, sizeof name - 1) != 0) name[0] = 0;
-        unsigned long hash = 5381;
+        uint64_t hash = 5381;
         for (const char *c = name; *c; c++)
             hash = hash * 33 + (unsigned char)*c;
         machine = 1 + hash % 100000;
     }
-    return machine * 10000000ul + (unsigned long)getpid();
+    return machine * 10000000u + (uint64_t)getpid();
 }
 
 FileSet *fileset_new(Error *error)
@@ -166,8 +168,8 @@ bool fileset_begin(FileSet *set, const char *path, Error *error)
         return fail_memory(error, length);
     }
     memcpy(p->path, path, length + 1);
-    snprintf(p->temporary, length + 32, "%s.tmp-%lu", path, process_mark());
-    snprintf(p->old, length + 32, "%s.old-%lu", path, process_mark());
+    snprintf(p->temporary, length + 32, "%s.tmp-%" PRIu64, path, process_mark());
+    snprintf(p->old, length + 32, "%s.old-%" PRIu64, path, process_mark());
     struct stat status;
     if (stat(path, &status) == 0 && !S_ISREG(status.st_mode)) {
         pending_free(p);

@@ -1,4 +1,4 @@
-/* Inside of the room: where in graph->values a value stands. */
+/* Where in graph->values a value stands. */
 #ifndef ESPQ_EXEC_VALUE_INDEX_H
 #define ESPQ_EXEC_VALUE_INDEX_H
 
