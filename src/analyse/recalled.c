@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "graph/operator.h"
 
 bool recalled_begin(Recalled *recalled, Graph *graph, const AnalyseOptions *options, Error *error)
 {
@@ -106,21 +105,6 @@ static bool grew_alike(const Recalled *recalled, const Value *value, const Tenso
     return shape->dims[0] == traced && seen->dims[0] == chunk->samples;
 }
 
-static bool is_traced(const Recalled *recalled, const Chunk *chunk)
-{
-    const Graph *graph = recalled->simulated.graph;
-    for (int i = 0; i < graph->input_count; i++)
-        if (!graph->inputs[i]->shaped || !shape_equal(&graph->inputs[i]->shape, &chunk->shapes[i])) return false;
-    return true;
-}
-
-static bool has_sequence(const Graph *graph)
-{
-    for (int i = 0; i < graph->node_count; i++)
-        if (graph->nodes[i]->op && graph->nodes[i]->op->flags & OPERATOR_SEQUENCE) return true;
-    return false;
-}
-
 static void give(Recalled *recalled, Value *value, Tensor *tensor)
 {
     recalled->tensors[recalled->given_count] = tensor;
@@ -147,7 +131,7 @@ static bool runs(Recalled *recalled, const Ledger *ledger, const Chunk *chunk, c
         if (!taken) continue;
         Name name = names_of(&recalled->simulated, output, &recalled->batch);
         Tensor *tensor = memo_find(recalled->memo, &name);
-        taken = tensor && (is_traced(recalled, chunk) || grew_alike(recalled, output, tensor, chunk));
+        taken = tensor && (chunk_is_traced(chunk, recalled->simulated.graph) || grew_alike(recalled, output, tensor, chunk));
         if (taken)
             give(recalled, output, tensor);
         else
@@ -172,7 +156,7 @@ static void note_outputs(Recalled *recalled, const Node *node)
 static void find_run(Recalled *recalled, const Ledger *ledger, const Chunk *chunk)
 {
     const Graph *graph = recalled->simulated.graph;
-    bool inside = is_traced(recalled, chunk) || !has_sequence(graph);
+    bool inside = chunk_is_traced(chunk, graph) || !graph_has_sequence(graph);
     memset(recalled->marked, 0, (size_t)recalled->simulated.index.count * sizeof *recalled->marked);
     for (int i = recalled->simulated.node_count - 1; i >= 0; i--) {
         const Node *node = recalled->simulated.order[i];

@@ -7,7 +7,6 @@
 #include "base/scratch.h"
 #include "exec/feed.h"
 #include "exec/value_index.h"
-#include "graph/operator.h"
 
 #define DEFAULT_MEMORY ((size_t)256 << 20)
 #define MODES 2 /* EXEC_FLOAT, EXEC_SIMULATED; the graph's inputs are kept once, with the first */
@@ -167,30 +166,15 @@ static bool add_batch(Cache *cache, Tensor *const *inputs, Error *error)
     return true;
 }
 
-static bool is_traced(const Graph *graph, const Shape *shapes)
-{
-    for (int i = 0; i < graph->input_count; i++)
-        if (!graph->inputs[i]->shaped || !shape_equal(&graph->inputs[i]->shape, &shapes[i])) return false;
-    return true;
-}
-
-/* A batch of another size is cut along the first axis, which inside of a sequence is no axis of samples. */
-static bool has_sequence(const Graph *graph)
-{
-    for (int i = 0; i < graph->node_count; i++)
-        if (graph->nodes[i]->op && graph->nodes[i]->op->flags & OPERATOR_SEQUENCE) return true;
-    return false;
-}
-
 static bool walk_data(Cache *cache, Batches *batches, Error *error)
 {
     Feed feed = {0};
     bool failed = !feed_begin(&feed, cache->graph, batches, ESPQ_FEED_ALL, FEED_BATCHES, error), traced = true;
     for (const Chunk *chunk; !failed && (chunk = feed_next(&feed, &failed, error));) {
-        traced = traced && is_traced(cache->graph, chunk->shapes);
+        traced = traced && chunk_is_traced(chunk, cache->graph);
         failed = !cancel_check(error) || !add_batch(cache, chunk->inputs, error);
     }
-    cache->from_inputs = !traced && has_sequence(cache->graph);
+    cache->from_inputs = !traced && graph_has_sequence(cache->graph);
     feed_end(&feed);
     return !failed;
 }

@@ -30,14 +30,27 @@ bool feed_begin(Feed *feed, Graph *graph, Batches *batches, int64_t most, FeedMo
     return batch_walk_begin(&feed->walk, graph, batches, error);
 }
 
+bool chunk_is_traced(const Chunk *chunk, const Graph *graph)
+{
+    for (int i = 0; i < graph->input_count; i++)
+        if (!graph->inputs[i]->shaped || !shape_equal(&graph->inputs[i]->shape, &chunk->shapes[i])) return false;
+    return true;
+}
+
+bool graph_has_sequence(const Graph *graph)
+{
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i]->op && graph->nodes[i]->op->flags & OPERATOR_SEQUENCE) return true;
+    return false;
+}
+
 /* Batches can share a chunk when all inputs count the same samples, in whole units. */
 static bool can_join(const Feed *feed)
 {
     const Graph *graph = feed->graph;
     if (feed->mode == FEED_BATCHES || feed->walk.samples % feed->traced) return false;
     if (feed->mode == FEED_JOINED && feed->walk.samples != feed->traced) return false;
-    for (int i = 0; i < graph->node_count; i++)
-        if (graph->nodes[i]->op && (graph->nodes[i]->op->flags & OPERATOR_SEQUENCE)) return false;
+    if (graph_has_sequence(graph)) return false;
     for (int i = 0; i < graph->input_count; i++) {
         const Value *input = graph->inputs[i];
         if (!input->shaped || input->shape.rank < 1 || input->shape.dims[0] != feed->traced) return false;

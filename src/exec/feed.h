@@ -42,4 +42,9 @@ bool feed_begin(Feed *feed, Graph *graph, Batches *batches, int64_t most, FeedMo
 const Chunk *feed_next(Feed *feed, bool *failed, Error *error); /* NULL: over, or failed; lives until the next call */
 void feed_end(Feed *feed);
 
+/* Of the shapes that the graph was traced with? */
+bool chunk_is_traced(const Chunk *chunk, const Graph *graph);
+/* A batch of another size is cut along the first axis, which inside of a sequence is no axis of samples: is there one in the graph? */
+bool graph_has_sequence(const Graph *graph);
+
 #endif
