@@ -12,7 +12,7 @@ local function node_of(node)
    for _, side in ipairs { "input", "output" } do
       for i, slot in ipairs(node[side .. "_config"]) do
          local exponent = slot.exponent
-         seen.slots[#seen.slots + 1] = { place = side .. " " .. i, exponent = exponent, state = slot.state, bits = slot.bits }
+         seen.slots[#seen.slots + 1] = { place = side .. " " .. i, exponent = exponent, state = slot.state }
          parts[#parts + 1] = slot.state .. ":" .. (type(exponent) == "table" and table.concat(exponent, ",") or tostring(exponent))
       end
    end
