@@ -34,7 +34,9 @@ typedef struct CacheOptions {
     size_t memory_limit;    /* bytes of values in memory; 0: 256 MB */
     const CacheStop *stops; /* in the order they are gone to, the caller's, live as long as the cache, as do their lists */
     int stop_count;
-    Memo *memo; /* values are taken from there where they are known, and left there for later runs; NULL: nothing is shared */
+    /* Values are taken from there where they are known, and left there for later runs. Those taken do not count in memory_limit: they are
+     * the memo's, or were when they were taken, so that its limit bounds them at each stop. NULL: nothing is shared. */
+    Memo *memo;
 } CacheOptions;
 
 typedef struct Cache Cache;
