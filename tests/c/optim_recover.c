@@ -206,11 +206,11 @@ static bool stepping_begin(Stepping *stepping, const char *spoiled, Error *error
 
 static void stepping_end(Stepping *stepping)
 {
+    samples_free(&stepping->recovery.samples); /* asks its graph how many inputs there are */
     graph_free(stepping->recovery.graph);
     graph_free(stepping->recovery.best);
     setting_free(stepping->recovery.setting);
     setting_free(stepping->setting);
-    samples_free(&stepping->recovery.samples);
     text_free(&stepping->recovery.story);
 }
 
