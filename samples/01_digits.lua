@@ -4,6 +4,7 @@
 local espq = require "espq"
 
 local here = (arg and arg[0] or "samples/01_digits.lua"):match "^(.*)/[^/]*$" or "."
+if arg and arg[1] and arg[1]:match "^%-" then return print "espq samples/01_digits.lua [FOLDER]" end
 local folder = arg and arg[1] or "digits_demo"
 os.execute(("mkdir -p '%s'"):format(folder))
 local espdl_file = folder .. "/digits.espdl"

@@ -6,6 +6,7 @@
 -- 4 the quantized network is asked for values                                      5 the files are named
 local espq = require "espq"
 
+if arg and arg[1] and arg[1]:match "^%-" then return print "espq samples/01_sin.lua [FOLDER]" end
 local folder = arg and arg[1] or "sin_demo"
 local onnx_file, espdl_file = folder .. "/sin.onnx", folder .. "/sin.espdl"
 os.execute(("mkdir -p '%s'"):format(folder))

@@ -6,6 +6,7 @@
 local espq = require "espq"
 
 local here = (arg and arg[0] or "samples/06_qat_digits.lua"):match "^(.*)/[^/]*$" or "."
+if arg and arg[1] and arg[1]:match "^%-" then return print "espq samples/06_qat_digits.lua [FOLDER] [EPOCHS]" end
 local folder, epochs = arg and arg[1] or "qat_digits_demo", tonumber(arg and arg[2] or 8)
 local lost_bits = 5
 

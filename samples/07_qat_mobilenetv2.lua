@@ -12,25 +12,40 @@ local espq = require "espq"
 
 -- ---- options ----
 
+local function stop(code, text)
+   io.stderr:write(text, "\n")
+   os.exit(code)
+end
+
+-- The head of this file says what it does, and how it is called.
+local function help()
+   for line in io.lines(arg[0]) do
+      local words = line:match "^%-%- ?(.*)$"
+      if not words then os.exit(0) end
+      print(words)
+   end
+end
+
 local given = { model = "mobilenet_v2.onnx", train = "imagenet/train", target = "esp32p4", epochs = 3, batch = 16, lr = 1e-5, out = "outputs/qat_mobilenetv2" }
 local names, i = { "model", "train", "eval", "target", "epochs", "batch", "lr", "limit", "labels", "resume", "out" }, 1
 while arg[i] do
+   if arg[i] == "--help" or arg[i] == "-h" then help() end
    local name = arg[i]:match "^%-%-(%w+)$"
    local known = false
    for _, other in ipairs(names) do known = known or other == name end
-   if not known then error(("unknown option '%s'; known are --%s"):format(arg[i], table.concat(names, " --")), 0) end
+   if not known then stop(2, ("unknown option '%s'; known are --%s"):format(arg[i], table.concat(names, " --"))) end
    if name == "labels" or name == "resume" then
       given[name] = true
    else
       i = i + 1
-      local value = arg[i] or error("--" .. name .. " needs a value", 0)
+      local value = arg[i] or stop(2, "--" .. name .. " needs a value")
       given[name] = tonumber(value) or value
    end
    i = i + 1
 end
 given.eval = given.eval or given.train
 for _, path in ipairs { given.model, given.train, given.eval } do
-   if not os.rename(path, path) then error(path .. " is not there; the head of this script says where to get model and pictures", 0) end
+   if not os.rename(path, path) then stop(1, path .. " is not there; --help says where to get model and pictures") end
 end
 
 -- ---- data ----

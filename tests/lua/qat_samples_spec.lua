@@ -19,7 +19,10 @@ describe("a sample of training", function()
       local root = lfs.currentdir()
       local code, _, err = program.run(folder, ("@ %s/samples/07_qat_mobilenetv2.lua --model nowhere.onnx"):format(root))
       assert.equal(1, code)
-      assert.matches("nowhere.onnx is not there; the head of this script says where to get", err, 1, true)
+      assert.equal("nowhere.onnx is not there; --help says where to get model and pictures\n", err)
+      local help, words = program.run(folder, ("@ %s/samples/07_qat_mobilenetv2.lua --help"):format(root))
+      assert.equal(0, help)
+      assert.matches("espq samples/07_qat_mobilenetv2.lua --model", words, 1, true)
       local shared = root .. "/../shared/data"
       if not lfs.attributes(shared) then pending("needs " .. shared) end
       if os.getenv "ESPQ_SANITIZED" == "tsan" then pending "the thread sanitizer takes minutes for a step of this model" end
