@@ -259,8 +259,8 @@ function Goal.__tostring(self)
    local function add(format, ...) lines[#lines + 1] = format:format(...) end
    add("the metric: float %s, quantized %s (%s)", number(self.float_score), number(self.score), change_text(self.drop))
    if self.max_drop then
-      add(self.kept and "kept within %s by: %s (%d settings tried)" or "NOT kept within %s; the best found is: %s (%d settings tried)",
-          number(self.max_drop), self.words, self.tried)
+      add(self.kept and "kept within %s by: %s (%d %s tried)" or "NOT kept within %s; the best found is: %s (%d %s tried)",
+          number(self.max_drop), self.words, self.tried, self.tried == 1 and "setting" or "settings")
       if not self.kept then add("it misses the goal by %s", number(self.misses_by)) end
    end
    if self.cost then add("on %s: %s", self.target, self.cost_line) end

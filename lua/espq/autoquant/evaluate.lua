@@ -19,7 +19,7 @@ end
 --- What evaluate_fn returned, checked. A breach is an error that ends the search: it would be the same in every trial.
 ---@return number score, table extras
 function evaluate.check(count, score, extras)
-   if count ~= 2 then breach("it returned %d values, not two", count) end
+   if count ~= 2 then breach("it returned %s, not two", count == 1 and "one value" or count .. " values") end
    if type(score) ~= "number" then
       breach("the score is a %s, not a number%s", type_of(score), core.tensor.is_tensor(score) and " (score:item() takes it out)" or "")
    end

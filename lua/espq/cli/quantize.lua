@@ -175,6 +175,8 @@ return function(arguments)
    end
    if given.require and given.no_report then options.usage "--require needs the reports; leave --no-report out" end
    if given.max_drop and not given.eval then options.usage "--max-drop needs --eval SCRIPT.lua" end
+   local max_drop = given.max_drop and options.number("--max-drop", given.max_drop)
+   if max_drop and max_drop < 0 then options.usage(("--max-drop has to be 0 or more, it is %s"):format(given.max_drop)) end
    espq.seed(given.seed and options.number("--seed", given.seed) or 0)
    local setting = given.reference and setting_tree.reference() or setting_tree.espdl()
    options.set(setting, given.set)
@@ -194,7 +196,7 @@ return function(arguments)
       setting = setting, error_report = not given.no_report,
       input_shape = given.input_shape and options.shape("--input-shape", given.input_shape), outputs = given.outputs and options.names(given.outputs),
       metadata_props = metadata, evaluate_fn = given.eval and evaluation(given.eval),
-      max_drop = given.max_drop and options.number("--max-drop", given.max_drop),
+      max_drop = max_drop,
    })
    if given.json then
       local json = require "espq.json"
