@@ -222,7 +222,7 @@ end)
 describe("what evaluate_fn may return", function()
    local cases = {
       { "nothing at all", function() end, "returned 0 values" },
-      { "one value", function() return 1 end, "returned 1 values" },
+      { "one value", function() return 1 end, "returned one value" },
       { "three values", function() return 1, {}, 2 end, "returned 3 values" },
       { "a boolean", function() return true, {} end, "the score is a boolean" },
       { "a text", function() return "1", {} end, "the score is a string" },
