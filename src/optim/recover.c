@@ -205,8 +205,9 @@ typedef struct Step {
 } Step;
 
 static const Step steps[] = {
-    {"roads", recover_choose_road},   {"16 bits", recover_width}, {"exponents alone", recover_alone}, {"rounding", recover_rounding},
-    {"exponents", recover_exponents}, {"blocks", recover_blocks}, {"training", recover_training},
+    {"roads", recover_choose_road}, {"16 bits", recover_width},          {"exponents alone", recover_alone},
+    {"rounding", recover_rounding}, {"bias correction", recover_biases}, {"exponents", recover_exponents},
+    {"blocks", recover_blocks},     {"training", recover_training},
 };
 
 static bool run_steps(Recovery *recovery, Error *error)

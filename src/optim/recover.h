@@ -94,6 +94,9 @@ bool recover_rounding(Recovery *recovery, Error *error);
 bool round_by_moments(double *moments, int64_t columns, int64_t rows, double damping, float *weights, const int *exponents,
                       int exponent_count, int64_t minimum, int64_t maximum, Error *error);
 
+/* recover_biases.c: the mean error of each layer, into its bias (§17.2). */
+bool recover_biases(Recovery *recovery, Error *error);
+
 /* recover_alone.c: each exponent by itself beside the float network (§17.3). */
 bool recover_alone(Recovery *recovery, Error *error);
 

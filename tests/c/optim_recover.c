@@ -188,7 +188,8 @@ static bool stepping_begin(Stepping *stepping, const char *spoiled, Error *error
 {
     *stepping = (Stepping){.setting = setting_new(SETTING_ESPDL, error)};
     test_batches(&stepping->data, sizes, 8, batch);
-    Graph *graph = text_graph("x[1,2,6,6]; a = Conv:one(x, #w[6,2,3,3]); s = Sigmoid:bend(a); y = Conv:two(s, #v[3,6,3,3]); > y");
+    Graph *graph =
+        text_graph("x[1,2,6,6]; a = Conv:one(x, #w[6,2,3,3], #b[6]); s = Sigmoid:bend(a); y = Conv:two(s, #v[3,6,3,3], #c[3]); > y");
     RoadOptions options = {.setting = stepping->setting, .target = target_find("esp32s3"), .bits = 8, .batches = &stepping->data.batches};
     progress_level = 0;
     if (!graph || !stepping->setting || !graph_infer(graph, error) || !road_quantize(graph, &options, error)) return false;
@@ -226,6 +227,26 @@ TEST(recovery_finds_an_exponent_that_is_wrong)
     int after = slot_exponent(graph_node(recovery->best, "two")->output_slots[0], 0);
     CHECK(after == before - 3 || after == before - 2, "%d -> %d: %s", before, after, recovery->story.data);
     CHECK(recovery->noise.held < recovery->plain.held, "%g -> %g", recovery->plain.held, recovery->noise.held);
+    stepping_end(&stepping);
+}
+
+/* Promise: a bias that is off by much comes back by the mean error of its layer. */
+TEST(recovery_corrects_a_bias)
+{
+    Error error = {0};
+    Stepping stepping;
+    REQUIRE(stepping_begin(&stepping, NULL, &error), "%s", error.what);
+    Recovery *recovery = &stepping.recovery;
+    Value *bias = graph_node(recovery->best, "two")->inputs[2];
+    Tensor *off = tensor_copy(bias->constant, &error);
+    REQUIRE(off, "%s", error.what);
+    tensor_floats(off)[1] += 4;
+    recovery_set_constant(bias, off);
+    tensor_release(off);
+    CHECK(samples_judge(&recovery->samples, recovery->best, false, &recovery->plain, &error), "%s", error.what);
+    recovery->noise = recovery->plain;
+    CHECK(recover_biases(recovery, &error), "%s", error.what);
+    CHECK(recovery->noise.held < 0.1 * recovery->plain.held, "%g -> %g", recovery->plain.held, recovery->noise.held);
     stepping_end(&stepping);
 }
 
