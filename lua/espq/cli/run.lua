@@ -117,13 +117,27 @@ local function open(where, input, given, path)
    fail("--input takes .npy, .npz, .jpg, .png and folders of pictures", where, "NumPy writes such files: numpy.savez(\"set.npz\", input=array)")
 end
 
+local labels = { labels = true, y = true, label = true } -- as espq.data.npz knows them
+
+-- The one array that is left when labels are not counted, or nil.
+local function only_array(arrays)
+   local only
+   for name, tensor in pairs(arrays) do
+      if not labels[name] then
+         if only then return nil end
+         only = tensor
+      end
+   end
+   return only
+end
+
 local function open_npz(where, inputs)
    local arrays = require("espq").from_npz(where)
    local names = require("espq.check").keys(arrays)
    local sources = {}
    for i, input in ipairs(inputs) do
       local tensor = arrays[input.name]
-      if not tensor and #inputs == 1 and #names == 1 then tensor = arrays[names[1]] end
+      if not tensor and #inputs == 1 then tensor = #names == 1 and arrays[names[1]] or only_array(arrays) end
       if not tensor then
          fail(("there is no array '%s'; there are %s"):format(input.name, table.concat(names, ", ")), where, "name the arrays as the model's inputs")
       end
