@@ -13,7 +13,7 @@
 #define BLOCK_SIZE 4
 #define LEAST_STEPS 32
 #define MOST_STEPS 1000
-#define SHARE 0.25  /* of the budget */
+#define SHARE 0.15  /* of the budget */
 #define COPIES 16   /* of each picture, all but one moved */
 #define HOLDOUT 0.1 /* of them: these judge a block */
 
