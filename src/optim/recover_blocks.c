@@ -59,8 +59,7 @@ static double step_seconds(const Recovery *recovery)
 bool recover_blocks(Recovery *recovery, Error *error)
 {
     const RecoverySamples *samples = &recovery->samples;
-    double left = recovery_seconds_left(recovery), planned = recovery->budget * SHARE;
-    double steps = (left < planned ? left : planned) / step_seconds(recovery);
+    double steps = recovery->budget * SHARE / step_seconds(recovery);
     TrainSetting train = {.lr = RATE, .steps = steps > MOST_STEPS ? MOST_STEPS : (int64_t)steps, .block_size = BLOCK_SIZE};
     if (!samples->parted || train.steps < LEAST_STEPS) {
         text_format(&recovery->story, "blocks: left out, %s\n",

@@ -385,8 +385,7 @@ bool recover_training(Recovery *recovery, Error *error)
     int64_t made = 0;
     bool ok = training_begin(&training, recovery, error);
     if (ok) {
-        double left = recovery_seconds_left(recovery), planned = recovery->budget * SHARE;
-        double steps = (left < planned ? left : planned) / step_seconds(&training);
+        double steps = recovery->budget * SHARE / step_seconds(&training);
         training.steps = steps > MOST_STEPS ? MOST_STEPS : (int64_t)steps;
         if (training.steps < LEAST_STEPS) {
             text_format(&recovery->story, "training: left out, the budget is good for %lld steps only\n", (long long)training.steps);
