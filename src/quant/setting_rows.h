@@ -101,7 +101,7 @@
     SWITCH(onnx_exact_ops, "true", "false", "QUANT D19", "operators compute as ONNX says where the chip does") \
     SWITCH(convtranspose_exact, "true", "false", "QUANT D21", "decomposed ConvTranspose keeps dilations and output_padding") \
     SWITCH(link_passive_inputs, "true", "false", "QUANT D23", "operators that only move numbers share the graph input's slot") \
-    SWITCH(dead_channels_follow, "true", "false", "CASES C18", "what is all zero has no exponent of its own: channels of weights take that of the others, tensors the one of values up to 1") \
+    SWITCH(dead_channels_follow, "true", "false", "CASES C18", "what is all zero has no exponent of its own: channels take the others', tensors that of values up to 1") \
     SWITCH(equalize_group_order, "false", "false", "OPTIM O4", "equalization sees the channels of grouped convolutions in their order") \
     SWITCH(equalize_live_activations, "false", "false", "OPTIM O5", "the activations that equalization looks at are scaled along with the weights") \
     SWITCH(tqt_live_passive, "true", "false", "OPTIM O19", "biases and all that follows an exponent keep up with it while TQT trains") \

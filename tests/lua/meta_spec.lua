@@ -1,5 +1,6 @@
--- Promise: lua/meta/espq.lua, what editors know of espq, names exactly what the live module has: functions, methods, operators, fields,
--- options, and which of these are needed. Whoever adds or removes one without saying so there fails here: the file cannot go stale.
+-- Promise: lua/meta, what editors know of espq, names exactly what the live module has: functions, methods, operators, fields, options,
+-- and which of these are needed, and settings with their line of help. Whoever adds or removes one without saying so there fails here: the
+-- files cannot go stale.
 local check = require "espq.check"
 local core = require "espq.core"
 local espq = require "espq"
@@ -13,11 +14,16 @@ local INNER = {
 -- Fields that are taken only to say that they come in a later version.
 local LATER = { "auto_streaming", "streaming_custom_passes", "streaming_input_shape", "streaming_table" }
 
--- ---- the meta file ----
+-- ---- the meta files ----
 
-local text = assert(program.read "lua/meta/espq.lua")
+local FILES = {
+   "common", "tensor", "graph", "run", "setting", "data", "metrics", "analyse", "quantize", "inspect", "train", "autoquant", "espq",
+}
+local texts = {}
+for i, name in ipairs(FILES) do texts[i] = assert(program.read("lua/meta/" .. name .. ".lua")) end
+local text = table.concat(texts, "\n")
 
--- Class → { parents, fields = { name → { type, optional } }, operators, call, variable }.
+-- Class → { parents, fields = { name → { kind, help, optional } }, operators, call, variable }.
 local function read_classes()
    local classes, class = {}, nil
    for line in text:gmatch "[^\n]*" do
@@ -30,9 +36,11 @@ local function read_classes()
       elseif class and line:find "^%-%-%-@field %[" then
          class.open = true
       elseif class and line:find "^%-%-%-@field " then
-         local field, mark, kind = line:match "^%-%-%-@field ([%w_]+)(%??) (%S+)"
+         local function joined(word) return (word:gsub(" ", "\0")) end
+         local words = line:gsub('"[^"]*"', joined):gsub("%b<>", joined)                    -- a kind ends at a blank
+         local field, mark, kind, help = words:match "^%-%-%-@field ([%w_]+)(%??) (%S+) ?(.*)"
          assert(field and not class.fields[field], "this is no field, or there twice: " .. line)
-         class.fields[field] = { kind = kind, optional = mark == "?" or kind:sub(-1) == "?" or kind:find "|nil$" ~= nil }
+         class.fields[field] = { kind = kind, help = help, optional = mark == "?" or kind:sub(-1) == "?" or kind:find "|nil$" ~= nil }
       elseif class and line:find "^%-%-%-@operator " then
          table.insert(class.operators, "__" .. line:match "^%-%-%-@operator (%a+)")
       elseif class and line:find "^%-%-%-@overload " then
@@ -47,15 +55,15 @@ end
 
 local classes = read_classes()
 
--- Class → the table of its functions: the file, loaded as plain Lua, gives them in place of the module.
+-- Class → the table of its functions: the files, loaded as plain Lua, give them in place of the module.
 local function load_stubs()
    local list = {}
    for name, class in pairs(classes) do
       if class.variable then list[#list + 1] = ("[%q] = %s"):format(name, class.variable) end
    end
    local body, count = text:gsub("return espq%s*$", function() return "return { " .. table.concat(list, ", ") .. " }" end)
-   assert(count == 1, "the file ends with return espq")
-   return assert(load(body, "@lua/meta/espq.lua", "t", {}))()
+   assert(count == 1, "the last file ends with return espq")
+   return assert(load(body, "@lua/meta", "t", {}))()
 end
 
 local stubs, compared = load_stubs(), {}
@@ -279,6 +287,14 @@ describe("what editors know of espq", function()
             for member in pairs(tree[name]) do group[member] = true end
             same(group, fields_of(about.kind), about.kind)
          end
+      end
+      for _, row in ipairs(require("espq.setting").rows()) do
+         local class, member = fields, row.path
+         if row.path:find ".%..*" then
+            local group, rest = row.path:match "^([^.]+)%.(.+)"
+            class, member = fields_of(fields[group].kind), rest
+         end
+         if class[member] then assert.equal(row.help .. (row.unused and " (no effect)" or ""), class[member].help, row.path) end
       end
       same(upvalue(getmetatable(tree).__index, "Root"), stubs["espq.Setting"], "methods of settings")
       compared["espq.Setting"] = true
