@@ -79,7 +79,20 @@ static bool same_name(Graph *a, Graph *b, ExecMode mode, const char *value)
     return strcmp(found[0].hex, found[1].hex) == 0;
 }
 
-/* Promise: what lies in front of a change has its name in both graphs, what lies behind it another; exponents change simulated names only. */
+/* conv2's weights with an exponent for each channel, the last one as given. */
+static void set_channels(Graph *graph, int last)
+{
+    Node *node = graph_node(graph, "conv2");
+    int exponents[16], count = (int)node->inputs[1]->shape.dims[0];
+    REQUIRE(count > 1 && count <= 16, "%d channels", count);
+    for (int i = 0; i < count; i++)
+        exponents[i] = i == count - 1 ? last : -7;
+    node->input_slots[1]->channel_axis = 0;
+    CHECK(slot_set_exponents(graph, node->input_slots[1], exponents, count), "no memory");
+}
+
+/* Promise: what lies in front of a change has its name in both graphs, what lies behind it another; exponents, those of single channels as
+ * well, change simulated names only. */
 TEST(names_differ_behind_what_differs)
 {
     Graph *a = make_net(1, true), *b = make_net(1, true);
@@ -96,6 +109,13 @@ TEST(names_differ_behind_what_differs)
     graph_node(b, "conv2")->output_slots[0]->exponents[0]--;
     CHECK(same_name(a, b, EXEC_FLOAT, "y"), "an exponent in float");
     CHECK(same_name(a, b, EXEC_SIMULATED, "r") && !same_name(a, b, EXEC_SIMULATED, "c2"), "an exponent in simulation");
+    graph_free(b);
+    b = make_net(1, true);
+    quantize_net(b);
+    set_channels(a, -7);
+    set_channels(b, -6);
+    CHECK(same_name(a, b, EXEC_FLOAT, "y"), "a channel's exponent in float");
+    CHECK(same_name(a, b, EXEC_SIMULATED, "r") && !same_name(a, b, EXEC_SIMULATED, "c2"), "a channel's exponent in simulation");
     graph_free(b);
     graph_free(a);
 }
