@@ -204,18 +204,20 @@ static void find_facts(Recovery *recovery)
 typedef struct Step {
     const char *name;
     bool (*run)(Recovery *recovery, Error *error);
+    bool (*wanted)(const Recovery *recovery); /* NULL: always */
 } Step;
 
 static const Step steps[] = {
-    {"roads", recover_choose_road}, {"16 bits", recover_width},          {"exponents alone", recover_alone},
-    {"rounding", recover_rounding}, {"bias correction", recover_biases}, {"exponents", recover_exponents},
-    {"blocks", recover_blocks},     {"training", recover_training},
+    {"roads", recover_choose_road, NULL},      {"16 bits", recover_width, recovery_wants_width},
+    {"exponents alone", recover_alone, NULL},  {"rounding", recover_rounding, NULL},
+    {"bias correction", recover_biases, NULL}, {"exponents", recover_exponents, NULL},
+    {"blocks", recover_blocks, NULL},          {"training", recover_training, NULL},
 };
 
 static bool run_steps(Recovery *recovery, Error *error)
 {
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        if (steps[i].run == recover_width && recovery->context->setting->recover_setting.bits16_budget == 0) continue;
+        if (steps[i].wanted && !steps[i].wanted(recovery)) continue;
         if (recovery_seconds_left(recovery) <= 0) {
             text_format(&recovery->story, "%s: left out, the time was over\n", steps[i].name);
             continue;

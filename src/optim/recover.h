@@ -85,6 +85,7 @@ bool recover_walk_again(const Recovery *recovery, Graph *graph, const Setting *s
 
 /* recover_width.c: a share of the products at 16 bits. */
 bool recover_width(Recovery *recovery, Error *error);
+bool recovery_wants_width(const Recovery *recovery);
 
 /* recover_rounding.c: weights rounded so that the errors of a sum cancel (§17.1). */
 bool recover_rounding(Recovery *recovery, Error *error);

@@ -72,10 +72,14 @@ static bool rank_layers(const Recovery *recovery, Graph *graph, AnalyseTable *ta
     return ok;
 }
 
+bool recovery_wants_width(const Recovery *recovery)
+{
+    return recovery->context->setting->recover_setting.bits16_budget > 0 && recovery->context->bits == 8;
+}
+
 bool recover_width(Recovery *recovery, Error *error)
 {
     double share = recovery->context->setting->recover_setting.bits16_budget, used = 0;
-    if (!(share > 0) || recovery->context->bits != 8) return true;
     AnalyseTable table = {0};
     char step[120];
     bool kept;
